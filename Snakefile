@@ -1,0 +1,29 @@
+# The way in. `snakemake --cores 8 figures/all` builds the studies that
+# workflow/config/config.yaml lists; figures/<study>/all builds one, figures/<study>/fig3.pdf
+# one figure. A study is a file workflow/config/<study>.yaml; the path names it.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "workflow/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+# First, so that it is what `snakemake` alone builds.
+rule all_studies:
+    input:
+        [f"figures/{study}/all" for study in studies()],
+    output:
+        touch("figures/all"),
+    localrule: True
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/chaos.smk"
+include: "workflow/rules/cone.smk"
+include: "workflow/rules/linearize.smk"
+include: "workflow/rules/figures.smk"

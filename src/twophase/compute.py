@@ -1,0 +1,31 @@
+"""The machine's settings that numbers depend on: device, threads, precision, determinism."""
+
+import os
+
+from twophase.study import Compute
+
+# cuBLAS reads this once, when CUDA starts; without it its sums may change order.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import torch  # noqa: E402
+
+
+def prepare(compute: Compute) -> torch.device:
+    """Make PyTorch deterministic as the study says, and return the device to compute on.
+
+    The number of threads is the study's, never the machine's: sums over another number of
+    threads round differently, and training amplifies that. Raises `RuntimeError` if the study
+    asks for CUDA and there is none.
+    """
+    torch.set_num_threads(compute.threads)
+    # The same as `use_deterministic_algorithms(True)`, which also loads the compiler: 1.4 s a job.
+    torch.set_deterministic_debug_mode("error")
+    # Deterministic mode would also fill every new tensor; nothing here reads one unwritten.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    tf32 = compute.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("compute.device = 'cuda': PyTorch sees no CUDA device; choose 'cpu'")
+    return torch.device(compute.device)

@@ -1,0 +1,36 @@
+"""Figure 4: kernel distance between all pairs of checkpoints."""
+
+from matplotlib.figure import Figure
+
+from twophase.figures import style
+from twophase.study import Study
+
+
+def draw(study: Study) -> Figure:
+    """Above: the mean over seeds; below: how far the seeds lie apart. One column per model."""
+    distances = style.summary(study, "kernel_distance")
+    figure, axes = style.grid(2, len(study.models), 2.7, sharex="col", sharey="col")
+    distances = distances.assign(range=distances["high"] - distances["low"])
+    rows = (("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)"))
+    for row, (value, label) in zip(axes, rows, strict=True):
+        top = distances[value].max()
+        for ax, name in zip(row, study.models, strict=True):
+            points = distances[distances["model"] == name].pivot(index="t", columns="u", values=value)
+            image = ax.pcolormesh(
+                points.columns,
+                points.index,
+                points.to_numpy(),
+                cmap=style.SEQUENTIAL,
+                vmin=0,
+                vmax=top,
+                rasterized=True,
+            )
+            ax.set(title=f"{name}: {label}" if value == "mean" else "", aspect="equal")
+        row[0].set_ylabel("iteration $t$")
+        text = "kernel distance $S$" if value == "mean" else label
+        figure.colorbar(image, ax=row, label=text)
+    for ax in axes[-1]:
+        ax.set_xlabel("iteration $u$")
+    seeds = ", ".join(map(str, study.seeds))
+    style.note(figure, f"Kernel distance S of the kernels at iterations t and u. Seeds: {seeds}.")
+    return figure

@@ -1,0 +1,50 @@
+"""Figure 5: the cone effect."""
+
+from matplotlib.figure import Figure
+
+from twophase.figures import style
+from twophase.study import Study
+
+
+def draw(study: Study) -> Figure:
+    """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
+    distances = style.summary(study, "kernel_distance")
+    figure, axes = style.grid(len(study.models), 3, 2.5, width_ratios=(1, 1, 1.25))
+    for row, (name, plan) in zip(axes, study.models.items(), strict=True):
+        points = distances[distances["model"] == name]
+        colors = style.shades(plan.kernel.references)
+        for tau in plan.kernel.references:
+            later = points[points["u"] == tau]
+            style.line(row[0], later, "t", color=colors[tau], label=str(tau))
+        row[0].set(title=name, xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
+        row[0].legend(title=r"$\tau$", ncols=2, fontsize="x-small")
+
+        colors = style.shades(plan.kernel.intervals)
+        for dt in plan.kernel.intervals:
+            ahead = points[points["u"] - points["t"] == dt]
+            style.line(row[1], ahead, "t", color=colors[dt], label=str(dt))
+        row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")
+        row[1].legend(title="$dt$", ncols=2, fontsize="x-small")
+        for ax in row[:2]:
+            ax.set_ylim(0, None)
+
+        row[2].remove()
+        box = figure.add_subplot(row[2].get_subplotspec(), projection="3d")
+        cone = style.projection(study, name)
+        for _, kernel in cone.iterrows():
+            ray = [[0, kernel[axis]] for axis in "xyz"]
+            box.plot(*ray, color="0.8", linewidth=0.5)
+        box.plot(cone["x"], cone["y"], cone["z"], color="0.4", linewidth=0.8)
+        dots = box.scatter(
+            cone["x"], cone["y"], cone["z"], c=cone["t"], cmap=style.SEQUENTIAL, s=9, depthshade=False
+        )
+        share = sum(cone[f"{axis}_share"][0] for axis in "xyz")
+        box.set_title(f"$H/|H|$ in 3-D: {share:.0%} of squared length", fontsize="small")
+        box.tick_params(labelsize="xx-small", pad=-3)
+        figure.colorbar(dots, ax=box, label="iteration $t$", shrink=0.7, pad=0.12)
+    seed = study.seeds[0]
+    style.note(
+        figure,
+        f"{style.runs_note(study).capitalize()}. 3-D: seed {seed}; rays start at the origin.",
+    )
+    return figure

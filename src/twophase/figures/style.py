@@ -1,0 +1,88 @@
+"""What all figures share: looks, reading tables, lines with their range."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import pandas as pd  # noqa: E402
+import seaborn as sns  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from twophase import paths  # noqa: E402
+from twophase.artifacts import read_table  # noqa: E402
+from twophase.study import Study  # noqa: E402
+
+sns.set_theme("paper", "ticks", "colorblind", font="DejaVu Sans", font_scale=0.9)
+mpl.rcParams |= {
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "twophase",
+}
+
+# Sequential, and readable in grey and by colour-blind people.
+SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
+MARKERS = "osD^vP*X"
+WIDTH = 7.2  # inches: the text width of a two-column page
+
+
+def summary(study: Study, table: str) -> pd.DataFrame:
+    """The summary of the table called `table`."""
+    expect = {"kind": "summary", "study": study.name, "table": table}
+    return read_table(paths.summary(study, table), expect)
+
+
+def projection(study: Study, model: str) -> pd.DataFrame:
+    """The kernels of the first seed in three dimensions."""
+    seed = study.seeds[0]
+    expect = {"kind": "kernel_projection", "study": study.name, "model": model, "seed": seed}
+    return read_table(paths.kernel_projection(study, model, seed), expect)
+
+
+def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Figure, list]:
+    """A figure of page width with `rows` x `columns` axes, each row `height` inches high."""
+    return plt.subplots(
+        rows, columns, figsize=(WIDTH, rows * height + 0.35), squeeze=False, **options
+    )
+
+
+def shades(values: list[int]) -> dict[int, tuple]:
+    """A colour for each value, from dark (first) to light (last)."""
+    return {
+        value: SEQUENTIAL(0.9 * index / max(1, len(values) - 1))
+        for index, value in enumerate(values)
+    }
+
+
+def line(ax: Axes, points: pd.DataFrame, x: str, **looks: object) -> None:
+    """The mean over runs as a line with markers, the range over runs as a band behind it."""
+    points = points.sort_values(x)
+    (drawn,) = ax.plot(points[x], points["mean"], **looks)
+    ax.fill_between(
+        points[x], points["low"], points["high"], color=drawn.get_color(), alpha=0.18, linewidth=0
+    )
+
+
+def runs_note(study: Study, model: str | None = None) -> str:
+    """How many runs a line and its band stand for."""
+    seeds = len(study.seeds)
+    text = f"{seeds} seed{'s' * (seeds > 1)}"
+    if model:
+        directions = study.models[model].chaos.directions
+        text += f" × {directions} perturbation direction{'s' * (directions > 1)}"
+    return f"lines: mean over {text}; bands: smallest to largest"
+
+
+def note(figure: Figure, text: str) -> None:
+    """A line of small print under the figure."""
+    figure.supxlabel(text, fontsize="small", color="0.35", x=0.01, ha="left")

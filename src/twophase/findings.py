@@ -1,0 +1,98 @@
+"""Stage `findings`: what the study shows, in numbers, as Markdown."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from twophase import paths
+from twophase.artifacts import read_table, whole_file
+from twophase.study import Model, Study
+
+TABLES = ("training", "chaos", "kernel_distance", "linearized")
+
+
+def write_findings(study: Study, folder: Path) -> None:
+    """Write `findings.md` into `folder`, from the study's summaries."""
+    summaries = {}
+    for table in TABLES:
+        expect = {"kind": "summary", "study": study.name, "table": table}
+        summaries[table] = read_table(paths.summary(study, table), expect)
+    lines = [
+        f"# {study.title}",
+        "",
+        f"Seeds {', '.join(map(str, study.seeds))}. Numbers are means, with the smallest and the "
+        "largest run in brackets.",
+    ]
+    for name, plan in study.models.items():
+        own = {table: s[s["model"] == name] for table, s in summaries.items()}
+        lines += ["", f"## {name}", ""] + _chaos(own["chaos"], plan)
+        lines += [""] + _cone(own["kernel_distance"], plan)
+        lines += [""] + _linearized(own["linearized"], own["training"], plan)
+    with whole_file(folder / "findings.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def verdict(low: float, high: float, threshold: float) -> str:
+    """Where all runs lie: above the threshold, below it, or on both sides."""
+    if low > threshold:
+        return "above"
+    return "below" if high < threshold else "on both sides"
+
+
+def _spread(row: pd.Series) -> str:
+    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def _chaos(chaos: pd.DataFrame, plan: Model) -> list[str]:
+    last = max(plan.chaos.compare)
+    threshold = plan.chaos.barrier_threshold
+    lines = [
+        f"Chaos: forks compared with the base run at iteration {last} "
+        f"({chaos['runs'].max()} runs each).",
+        "",
+        f"| t0 | test loss barrier (nats) | threshold {threshold:g} | disagreement | dissimilarity |",
+        "|---|---|---|---|---|",
+    ]
+    ends = chaos[(chaos["direction"] == "perturbed") & (chaos["t1"] == last)]
+    for t0, rows in ends.groupby("t0"):
+        rows = rows.set_index("measure")
+        barrier = rows.loc["test_barrier"]
+        side = verdict(barrier["low"], barrier["high"], threshold)
+        lines.append(
+            f"| {t0} | {_spread(barrier)} | {side} | {_spread(rows.loc['disagreement'])} "
+            f"| {_spread(rows.loc['dissimilarity'])} |"
+        )
+    control = chaos[(chaos["direction"] == "control") & (chaos["measure"] == "identical")]
+    lines += [
+        "",
+        f"Control: at {len(control)} pairs (t0, t1), {int(control['runs'].sum())} forks without "
+        f"perturbation compared, {int((control['mean'] * control['runs']).sum())} of them equal "
+        "to the base run bit for bit.",
+    ]
+    return lines
+
+
+def _cone(distances: pd.DataFrame, plan: Model) -> list[str]:
+    dt = plan.kernel.intervals[0]
+    near = distances[distances["u"] - distances["t"] == dt].sort_values("t")
+    chosen = near.iloc[[0, len(near) // 4, len(near) // 2, 3 * len(near) // 4, -1]]
+    return [
+        f"Cone: distance of kernels {dt} iterations apart.",
+        "",
+        f"| t | S(t, t + {dt}) |",
+        "|---|---|",
+        *(f"| {row['t']} | {_spread(row)} |" for _, row in chosen.drop_duplicates("t").iterrows()),
+    ]
+
+
+def _linearized(ends: pd.DataFrame, training: pd.DataFrame, plan: Model) -> list[str]:
+    ends = ends[ends["measure"] == "test_accuracy"].sort_values("switch")
+    last = training[training["t"] == plan.training.iterations].set_index("measure")
+    return [
+        f"Linearised: test accuracy at iteration {plan.training.iterations}.",
+        "",
+        "| switch | test accuracy |",
+        "|---|---|",
+        *(f"| {row['switch']} | {_spread(row)} |" for _, row in ends.iterrows()),
+        f"| normal training | {_spread(last.loc['test_accuracy'])} |",
+    ]

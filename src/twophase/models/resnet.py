@@ -1,0 +1,60 @@
+"""Residual networks for CIFAR (He et al. 2016, section 4.2), shortcuts without parameters."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions with batch norm around a shortcut ("option A" of the paper)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.stride = stride
+        self.added = width - channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, channels, h, w) to (n, width, h / stride, w / stride)."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        if self.stride > 1 or self.added:
+            before = self.added // 2
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.added - before))
+        return F.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A convolution, `len(widths)` stages of `depth` blocks, the mean over pixels, a linear layer."""
+
+    def __init__(self, widths: tuple[int, ...], depth: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        blocks, before = [], widths[0]
+        for stage, width in enumerate(widths):
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(Block(before, width, stride))
+                before = width
+        self.blocks = nn.Sequential(*blocks)
+        self.linear = nn.Linear(before, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes) of images (n, channels, height, width)."""
+        x = self.blocks(F.relu(self.norm(self.conv(images))))
+        # The backward pass of adaptive average pooling is not deterministic on CUDA; this is.
+        return self.linear(x.mean((2, 3)))
+
+
+def resnet20(channels: int = 3, classes: int = 10) -> ResNet:
+    """ResNet-20: 16-32-64 channels, three blocks each; 0.27 million parameters."""
+    return ResNet((16, 32, 64), 3, channels, classes)
+
+
+def resnet8(channels: int = 1, classes: int = 10) -> ResNet:
+    """ResNet-8 of half the width: 8-16-32 channels, one block each."""
+    return ResNet((8, 16, 32), 1, channels, classes)

@@ -1,0 +1,55 @@
+"""VGG networks (Simonyan and Zisserman 2015) in the form used for small images."""
+
+import torch
+from torch import nn
+
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+SMALL = ((16, 16), (32, 32), (64, 64, 64))
+
+
+class VGG(nn.Module):
+    """Blocks of 3 x 3 convolutions, each block followed by 2 x 2 max pooling, then linear layers.
+
+    Maps (n, channels, size, size) to logits (n, classes), with size 2 ** (number of blocks).
+    """
+
+    def __init__(
+        self,
+        widths: tuple[tuple[int, ...], ...],
+        channels: int,
+        classes: int,
+        batch_norm: bool,
+        hidden: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for block in widths:
+            for width in block:
+                layers.append(nn.Conv2d(channels, width, 3, padding=1))
+                if batch_norm:
+                    layers.append(nn.BatchNorm2d(width))
+                layers.append(nn.ReLU())
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        layers.append(nn.Flatten())
+        for width in hidden:
+            layers += [nn.Linear(channels, width), nn.ReLU()]
+            channels = width
+        layers.append(nn.Linear(channels, classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes) of images (n, channels, height, width)."""
+        return self.layers(images)
+
+
+def vgg16(
+    channels: int = 3, classes: int = 10, *, batch_norm: bool = True, wide_head: bool = False
+) -> VGG:
+    """VGG-16 for 32 x 32 images; `wide_head` adds the two 4096-wide layers, without dropout."""
+    return VGG(VGG16, channels, classes, batch_norm, (4096, 4096) if wide_head else ())
+
+
+def vgg_small(channels: int = 1, classes: int = 10, *, batch_norm: bool = False) -> VGG:
+    """Seven convolutions, 16 to 64 wide, for 8 x 8 images."""
+    return VGG(SMALL, channels, classes, batch_norm)

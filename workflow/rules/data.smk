@@ -1,0 +1,18 @@
+rule data:
+    output:
+        "results/{study}/data-{fingerprint}.safetensors",
+    log:
+        "results/{study}/logs/data-{fingerprint}.log",
+    benchmark:
+        "results/{study}/benchmarks/data-{fingerprint}.tsv"
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "data set of {wildcards.study}"
+    shell:
+        "python -m twophase data workflow/config/{wildcards.study}.yaml"
+        " --expect {output} > {log} 2>&1"
