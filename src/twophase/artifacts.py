@@ -21,15 +21,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from twophase.errors import ArtifactError
+
 if TYPE_CHECKING:
     import torch
 
 FORMAT = 1
 Identity = dict[str, str | int]
-
-
-class ArtifactError(RuntimeError):
-    """A result that is missing, damaged, or not the one asked for."""
 
 
 @contextmanager
@@ -75,7 +73,7 @@ def read_tensors(path: Path, expect: Identity) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
     _check(path, header, expect)
-    if header["content"] != _digest(tensors):
+    if header.get("content") != _digest(tensors):
         raise _damaged(path, "its content is not what was written")
     return tensors
 
@@ -123,16 +121,20 @@ def _exists(path: Path) -> None:
 
 
 def _check(path: Path, header: dict, expect: Identity) -> None:
+    identity = header.get("identity") if isinstance(header, dict) else None
+    if not isinstance(identity, dict):
+        raise _damaged(path, "it does not say what it is")
     if header.get("format") != FORMAT:
         raise _damaged(path, f"format {header.get('format')}, this version reads {FORMAT}")
-    identity = header.get("identity", {})
     wrong = [
         f"{key} {identity.get(key)!r} instead of {value!r}"
         for key, value in expect.items()
         if identity.get(key) != value
     ]
     if wrong:
-        raise ArtifactError(f"{path}: is not the file asked for ({', '.join(wrong)}); {_again(path)}")
+        raise ArtifactError(
+            f"{path}: is not the file asked for ({', '.join(wrong)}); {_again(path)}"
+        )
 
 
 def _damaged(path: Path, why: str) -> ArtifactError:

@@ -7,13 +7,10 @@ from twophase import metrics, paths
 from twophase.artifacts import read_table, write_table
 from twophase.compute import prepare
 from twophase.data import load_data
+from twophase.errors import RunError
 from twophase.progress import progress
 from twophase.study import Study
 from twophase.train import initial_state, load_state
-
-
-class ControlError(RuntimeError):
-    """A fork without perturbation left its base run: differences here would mean nothing."""
 
 
 def compare_forks(study: Study, model: str, seed: int) -> None:
@@ -24,7 +21,7 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
     then loss and accuracy of both ends. `barrier_path`: study, model, seed, direction, t0, t1,
     split, alpha (1 is the base run), loss.
 
-    Raises `ControlError` if a fork with perturbation zero is not the base run, bit for bit.
+    Raises `RunError` if a fork with perturbation zero is not the base run, bit for bit.
     """
     plan = study.models[model]
     data = load_data(study, prepare(study.compute))
@@ -79,7 +76,7 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                 "identical": metrics.identical(base.model, fork.model),
             }
             if direction == "control" and not row["identical"]:
-                raise ControlError(
+                raise RunError(
                     f"{file}: the fork of {model}, seed {seed}, from {t0} without perturbation "
                     f"is not the base run at {t1}; a kernel of this machine is not deterministic, "
                     "or threads, device or packages changed in between"

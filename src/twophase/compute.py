@@ -2,6 +2,7 @@
 
 import os
 
+from twophase.errors import RunError
 from twophase.study import Compute
 
 # cuBLAS reads this once, when CUDA starts; without it its sums may change order.
@@ -14,7 +15,7 @@ def prepare(compute: Compute) -> torch.device:
     """Make PyTorch deterministic as the study says, and return the device to compute on.
 
     The number of threads is the study's, never the machine's: sums over another number of
-    threads round differently, and training amplifies that. Raises `RuntimeError` if the study
+    threads round differently, and training amplifies that. Raises `RunError` if the study
     asks for CUDA and there is none.
     """
     torch.set_num_threads(compute.threads)
@@ -27,5 +28,5 @@ def prepare(compute: Compute) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     if compute.device == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("compute.device = 'cuda': PyTorch sees no CUDA device; choose 'cpu'")
+        raise RunError("compute.device = 'cuda': PyTorch sees no CUDA device; choose 'cpu'")
     return torch.device(compute.device)

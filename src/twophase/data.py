@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from twophase import paths
-from twophase.artifacts import ArtifactError, read_tensors, write_tensors
+from twophase.artifacts import read_tensors, write_tensors
+from twophase.errors import StudyError
 from twophase.study import Augmentation, Study
 
 # First number of every counter that seeds a random stream: no two uses share one.
@@ -125,13 +126,13 @@ def batch(
 def balanced_subset(labels: torch.Tensor, per_class: int) -> torch.Tensor:
     """Indices of the first `per_class` examples of every class, in the order of `labels`.
 
-    Raises `ArtifactError` if a class has fewer.
+    Raises `StudyError` if a class has fewer.
     """
     kept = []
     for label in range(int(labels.max()) + 1):
         members = (labels == label).nonzero().flatten()
         if len(members) < per_class:
-            raise ArtifactError(
+            raise StudyError(
                 f"kernel.examples_per_class = {per_class}: class {label} has only {len(members)} "
                 "training examples"
             )

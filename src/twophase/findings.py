@@ -50,7 +50,8 @@ def _chaos(chaos: pd.DataFrame, plan: Model) -> list[str]:
         f"Chaos: forks compared with the base run at iteration {last} "
         f"({chaos['runs'].max()} runs each).",
         "",
-        f"| t0 | test loss barrier (nats) | threshold {threshold:g} | disagreement | dissimilarity |",
+        f"| t0 | test loss barrier (nats) | runs against {threshold:g} | disagreement "
+        "| dissimilarity |",
         "|---|---|---|---|---|",
     ]
     ends = chaos[(chaos["direction"] == "perturbed") & (chaos["t1"] == last)]

@@ -17,7 +17,7 @@ from typing import Any
 SOURCE = Path(__file__).parent
 
 # Modules that carry options, files and progress bars but cannot change a number.
-NEUTRAL = {"artifacts", "fingerprint", "paths", "progress", "study"}
+NEUTRAL = {"artifacts", "errors", "fingerprint", "paths", "progress", "study"}
 
 
 def fingerprint(module: str, *made_by: Any) -> str:

@@ -111,7 +111,7 @@ def path_losses(
 
 @torch.no_grad()
 def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: float) -> None:
-    """Set `between` to alpha * one + (1 - alpha) * other, exact where both are equal and at 0, 1."""
+    """Set `between` to alpha * one + (1 - alpha) * other; exact at 0, 1 and for equal networks."""
     states = (network.state_dict() for network in (between, one, other))
     for target, a, b in zip(*(state.values() for state in states), strict=True):
         target.copy_(torch.lerp(b, a, alpha) if a.is_floating_point() else a)

@@ -16,9 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-
-class StudyError(ValueError):
-    """A mistake in a study file; each line names the file, the key, the value and what is allowed."""
+from twophase.errors import StudyError
 
 
 def _number(value: object) -> object:
@@ -68,7 +66,7 @@ class Digits(Record):
 
 
 class VGG16(Record):
-    """VGG-16: 13 convolutions and one linear layer, or the 4096-wide head of the ImageNet version."""
+    """VGG-16: 13 convolutions and one linear layer, or ImageNet's 4096-wide head."""
 
     architecture: Literal["vgg16"]
     batch_norm: bool = True
@@ -442,7 +440,7 @@ def _contradictions(study: Study, raw: dict) -> Iterator[str]:
         for option, size in sizes.items():
             asked = getattr(model.evaluation, option)
             if asked > size:
-                yield f"{key('evaluation', option)} = {asked}: must be at most {size}, all there are"
+                yield f"{key('evaluation', option)} = {asked}: must be at most {size}, all of them"
         if model.training.batch_size > train:
             yield (
                 f"{key('training', 'batch_size')} = {model.training.batch_size}: "

@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 shell.prefix(f"export PYTHONPATH='{workflow.basedir}/src'; ")
 
 from twophase import paths, study
+from twophase.errors import StudyError
 from twophase.figures import FIGURES, tables
 
 
@@ -32,7 +33,7 @@ def load(name):
     """The study called `name`; a mistake in its file ends the run with one line about it."""
     try:
         return study.load(Path("workflow/config") / f"{name}.yaml")
-    except study.StudyError as error:
+    except StudyError as error:
         sys.exit(str(error))
 
 

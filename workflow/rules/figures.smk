@@ -43,14 +43,14 @@ for figure in FIGURES:
             f"results/{{study}}/logs/{figure}.log",
         benchmark:
             f"results/{{study}}/benchmarks/{figure}.tsv"
-        params:
-            figure=figure,
         conda:
             "../../envs/conda.yaml"
         threads: 1
         resources:
             mem_mb=2000,
             runtime=30,
+        params:
+            figure=figure,
         message:
             "{params.figure} of {wildcards.study}"
         shell:

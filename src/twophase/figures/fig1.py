@@ -12,8 +12,8 @@ def draw(study: Study) -> Figure:
     figure, axes = style.grid(len(study.models), 2, 2.4, width_ratios=(1.25, 1))
     for (left, right), (name, plan) in zip(axes, study.models.items(), strict=True):
         points = chaos[(chaos["model"] == name) & (chaos["measure"] == "disagreement")]
-        forks = (plan.chaos.forks[0], plan.chaos.forks[-1])
-        for t0, color, marker in zip(forks, ("C0", "C1"), "os", strict=True):
+        forks = dict.fromkeys((plan.chaos.forks[0], plan.chaos.forks[-1]))
+        for t0, color, marker in zip(forks, ("C0", "C1"), "os", strict=False):
             label = f"perturbed at iteration {t0}"
             style.line(
                 left, points[points["t0"] == t0], "t1", color=color, marker=marker, label=label
@@ -25,7 +25,7 @@ def draw(study: Study) -> Figure:
             ylabel="test disagreement with base run",
             ylim=(0, None),
         )
-        left.legend()
+        left.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=1)
 
         cone = style.projection(study, name)
         for x, y in zip(cone["x"], cone["y"], strict=True):
@@ -33,19 +33,18 @@ def draw(study: Study) -> Figure:
         right.plot(cone["x"], cone["y"], color="0.5", linewidth=0.8, zorder=1)
         dots = right.scatter(cone["x"], cone["y"], c=cone["t"], cmap=style.SEQUENTIAL, s=12)
         right.plot(0, 0, "k+", markersize=7)
-        right.annotate("0", (0, 0), textcoords="offset points", xytext=(-9, -3))
-        share = cone["x_share"][0] + cone["y_share"][0]
         right.set(
             title=f"{name}: the kernel's cone",
-            xlabel="1st principal direction of $H/|H|$",
-            ylabel="2nd",
+            xlabel=f"1st direction of $H/|H|$ ({cone['x_share'][0]:.0%})",
+            ylabel=f"2nd ({cone['y_share'][0]:.0%})",
             aspect="equal",
-        )
-        right.annotate(
-            f"{share:.0%} of squared length", (0.02, 0.98), xycoords="axes fraction", va="top"
         )
         figure.colorbar(dots, ax=right, label="iteration $t$")
     first = next(iter(study.models))
     seed = study.seeds[0]
-    style.note(figure, f"Left, {style.runs_note(study, first)}. Right: seed {seed}, 0 is the apex.")
+    style.note(
+        figure,
+        f"Left, {style.runs_note(study, first)}.\n"
+        f"Right: kernels of seed {seed}, scaled to norm 1; + is 0, the apex; %: share of squares.",
+    )
     return figure

@@ -31,9 +31,7 @@ def draw(study: Study) -> Figure:
         }
         for ax in marks:
             for height, (iterations, color, marker) in enumerate(rows.values()):
-                ax.plot(
-                    iterations, [-height] * len(iterations), marker, color=color, clip_on=False
-                )
+                ax.plot(iterations, [-height] * len(iterations), marker, color=color, clip_on=False)
             ax.set(xlabel="iteration", ylim=(-len(rows) + 0.4, 0.6))
             ax.set_yticks([-height for height in range(len(rows))], list(rows))
             ax.tick_params(axis="y", length=0)

@@ -33,14 +33,13 @@ def draw(study: Study) -> Figure:
         row[0].set(title=name, yscale="log")
         threshold = plan.chaos.barrier_threshold
         row[1].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
+        label = f"threshold {threshold:g}"
         row[1].annotate(
-            "threshold",
-            (1, threshold),
+            label,
+            (0.01, threshold),
             xycoords=("axes fraction", "data"),
-            ha="right",
             va="bottom",
             fontsize="x-small",
-            color="0.4",
         )
         for ax in row[1:]:
             ax.set_ylim(0, None)

@@ -15,7 +15,9 @@ def draw(study: Study) -> Figure:
     for row, (value, label) in zip(axes, rows, strict=True):
         top = distances[value].max()
         for ax, name in zip(row, study.models, strict=True):
-            points = distances[distances["model"] == name].pivot(index="t", columns="u", values=value)
+            points = distances[distances["model"] == name].pivot(
+                index="t", columns="u", values=value
+            )
             image = ax.pcolormesh(
                 points.columns,
                 points.index,

@@ -17,15 +17,16 @@ def draw(study: Study) -> Figure:
             later = points[points["u"] == tau]
             style.line(row[0], later, "t", color=colors[tau], label=str(tau))
         row[0].set(title=name, xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
-        row[0].legend(title=r"$\tau$", ncols=2, fontsize="x-small")
+        row[0].legend(title=r"$\tau$", ncols=3, fontsize="x-small", loc="upper center")
 
         colors = style.shades(plan.kernel.intervals)
         for dt in plan.kernel.intervals:
             ahead = points[points["u"] - points["t"] == dt]
             style.line(row[1], ahead, "t", color=colors[dt], label=str(dt))
         row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")
-        row[1].legend(title="$dt$", ncols=2, fontsize="x-small")
+        row[1].legend(title="$dt$", ncols=3, fontsize="x-small", loc="upper center")
         for ax in row[:2]:
+            ax.margins(y=0.35)  # room for the legend
             ax.set_ylim(0, None)
 
         row[2].remove()
@@ -33,13 +34,23 @@ def draw(study: Study) -> Figure:
         cone = style.projection(study, name)
         for _, kernel in cone.iterrows():
             ray = [[0, kernel[axis]] for axis in "xyz"]
-            box.plot(*ray, color="0.8", linewidth=0.5)
+            box.plot(*ray, color="0.6", linewidth=0.4)
         box.plot(cone["x"], cone["y"], cone["z"], color="0.4", linewidth=0.8)
         dots = box.scatter(
-            cone["x"], cone["y"], cone["z"], c=cone["t"], cmap=style.SEQUENTIAL, s=9, depthshade=False
+            cone["x"],
+            cone["y"],
+            cone["z"],
+            c=cone["t"],
+            cmap=style.SEQUENTIAL,
+            s=9,
+            depthshade=False,
         )
         share = sum(cone[f"{axis}_share"][0] for axis in "xyz")
         box.set_title(f"$H/|H|$ in 3-D: {share:.0%} of squared length", fontsize="small")
+        for axis in (box.xaxis, box.yaxis, box.zaxis):
+            axis.set_pane_color("white")
+            axis._axinfo["grid"] |= {"color": "0.92", "linewidth": 0.5}
+        box.plot(0, 0, 0, "k+", markersize=6)
         box.tick_params(labelsize="xx-small", pad=-3)
         figure.colorbar(dots, ax=box, label="iteration $t$", shrink=0.7, pad=0.12)
     seed = study.seeds[0]

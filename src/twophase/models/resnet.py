@@ -23,12 +23,14 @@ class Block(nn.Module):
         y = self.norm2(self.conv2(y))
         if self.stride > 1 or self.added:
             before = self.added // 2
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.added - before))
+            x = F.pad(
+                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.added - before)
+            )
         return F.relu(x + y)
 
 
 class ResNet(nn.Module):
-    """A convolution, `len(widths)` stages of `depth` blocks, the mean over pixels, a linear layer."""
+    """A convolution, `depth` blocks for each width, the mean over pixels, a linear layer."""
 
     def __init__(self, widths: tuple[int, ...], depth: int, channels: int, classes: int) -> None:
         super().__init__()

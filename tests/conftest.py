@@ -1,0 +1,55 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from twophase import study
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "workflow" / "config"
+
+
+@pytest.fixture
+def smoke():
+    """The smoke study."""
+    return study.load(CONFIG / "smoke.yaml")
+
+
+@pytest.fixture
+def raw():
+    """The smoke study as plain data, to be changed and written with `write_study`."""
+    return yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+
+
+@pytest.fixture
+def write_study(tmp_path):
+    def write(raw, name="mine"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(raw))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def in_tmp(tmp_path, monkeypatch):
+    """An empty working directory, where stages find and leave results/."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def copy_checkout():
+    """Copy what a fresh clone holds, without results, to `target`."""
+
+    def copy(target):
+        for name in ("Snakefile", "workflow", "src", "envs"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target / name)
+        return target
+
+    return copy

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from twophase.data import (
+    AUGMENTATION,
+    Data,
+    Split,
+    balanced_subset,
+    batch,
+    batch_indices,
+    digits,
+)
+from twophase.errors import StudyError
+from twophase.study import Augmentation
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (50, 3, 8, 6), generator=generator, dtype=torch.uint8)
+    split = Split(images, torch.arange(50) % 5)
+    return Data(split, split, 5, torch.zeros(3), torch.ones(3))
+
+
+def test_digits_are_whole_and_evenly_split():
+    tensors = digits(500)
+    assert tensors["train_images"].shape == (1297, 1, 8, 8)
+    assert tensors["test_images"].shape == (500, 1, 8, 8)
+    assert int(tensors["train_images"].max()) == 16
+    assert all(45 <= count <= 55 for count in torch.bincount(tensors["test_labels"]))
+
+
+def test_an_epoch_shows_each_example_once_and_the_next_is_shuffled_anew():
+    first, second = (
+        [batch_indices(3, epoch * 5 + k, 50, 10) for k in range(5)] for epoch in (0, 1)
+    )
+    assert sorted(np.concatenate(first)) == list(range(50))
+    assert sorted(np.concatenate(second)) == list(range(50))
+    assert not np.array_equal(first, second)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(data):
+    augmentation = Augmentation(shift=2, flip=True)
+    images, labels = batch(data, augmentation, 1, 7, 10)
+    batch(data, augmentation, 5, 3, 10)  # what happened before does not count
+    again, _ = batch(data, augmentation, 1, 7, 10)
+    assert torch.equal(images, again)
+    assert not torch.equal(images, batch(data, augmentation, 1, 8, 10)[0])
+    assert not torch.equal(images, batch(data, augmentation, 2, 7, 10)[0])
+    assert torch.equal(labels, data.train.labels[batch_indices(1, 7, 50, 10)])
+
+
+def test_augmentation_is_torchvisions_pad_crop_and_flip(data):
+    images, _ = batch(data, Augmentation(shift=2, flip=True), 1, 7, 10)
+    rng = np.random.default_rng((AUGMENTATION, 1, 7))
+    offsets, flips = rng.integers(0, 5, (2, 10)), rng.integers(0, 2, 10)
+    assert 0 < flips.sum() < 10
+    for image, index, top, left, flip in zip(
+        images, batch_indices(1, 7, 50, 10), *offsets, flips, strict=True
+    ):
+        expected = tv.crop(tv.pad(data.train.images[index], [2]), int(top), int(left), 8, 6)
+        expected = tv.hflip(expected) if flip else expected
+        assert torch.equal(image, expected.float())
+
+
+def test_without_augmentation_images_are_as_they_are(data):
+    images, _ = batch(data, Augmentation(shift=0, flip=False), 1, 7, 10)
+    assert torch.equal(images, data.train.images[batch_indices(1, 7, 50, 10)].float())
+
+
+def test_normalised_pixels_have_mean_0_and_deviation_1():
+    images = digits(500)["train_images"]
+    mean, std = images.double().mean().float(), images.double().std().float()
+    data = Data(Split(images, None), None, 10, mean.view(1), std.view(1))
+    pixels = data.normalised(images)
+    assert abs(float(pixels.mean())) < 1e-5
+    assert abs(float(pixels.std()) - 1) < 1e-5
+
+
+def test_a_balanced_subset_has_the_same_number_of_each_class():
+    labels = torch.tensor([0, 0, 1, 0, 1, 2, 2, 2])
+    assert balanced_subset(labels, 2).tolist() == [0, 1, 2, 4, 5, 6]
+    with pytest.raises(StudyError, match="class 1 has only 2"):
+        balanced_subset(labels, 3)

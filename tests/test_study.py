@@ -1,0 +1,158 @@
+import copy
+
+import pytest
+
+from twophase.errors import StudyError
+from twophase.study import load
+
+MISTAKES = {
+    # name: (keys to the changed value, new value or `del`, what the one line must say)
+    "unknown section": (["trainnig"], {}, ["trainnig", "no such key", "training"]),
+    "unknown key": (["training", "lrr"], 0.1, ["training.lrr", "no such key", "lr_drops"]),
+    "missing key": (["training", "lr"], "del", ["training.lr", "missing"]),
+    "word for a number": (["training", "lr"], "fast", ["training.lr", "'fast'", "number"]),
+    "truth for a number": (["training", "lr"], True, ["training.lr", "True", "number"]),
+    "fraction for a count": (["training", "batch_size"], 1.5, ["training.batch_size", "1.5"]),
+    "negative": (["training", "lr"], -0.1, ["training.lr", "-0.1", "greater than 0"]),
+    "infinite": (["training", "lr"], float("inf"), ["training.lr", "inf", "finite"]),
+    "unknown choice": (
+        ["chaos", "perturbation", "kind"],
+        "l0",
+        ["chaos.perturbation.kind", "'l0'", "'std', 'l2' or 'relative'"],
+    ),
+    "unknown architecture": (
+        ["models", "vgg", "network", "architecture"],
+        "vgg19",
+        ["models.vgg.network.architecture", "'vgg19'", "'resnet20'"],
+    ),
+    "option of another architecture": (
+        ["models", "resnet", "network", "batch_norm"],
+        True,
+        ["models.resnet.network.batch_norm", "no such key", "architecture"],
+    ),
+    "unknown data": (["data", "source"], "mnist", ["data.source", "'mnist'", "'digits'"]),
+    "network too deep for its images": (
+        ["models", "vgg", "network"],
+        {"architecture": "vgg16"},
+        ["models.vgg.network.architecture", "'vgg16'", "32 pixels"],
+    ),
+    "fork after the end": (
+        ["chaos", "forks"],
+        [0, 4, 12],
+        ["chaos.forks", "12", "end of training"],
+    ),
+    "fork without a compare point": (
+        ["chaos", "compare"],
+        [3],
+        ["chaos.forks = 4", "no compare point"],
+    ),
+    "compare after the end": (["chaos", "compare"], [6, 13], ["chaos.compare = 13", "12"]),
+    "compare that no fork reaches": (
+        ["chaos", "compare"],
+        [0, 6, 12],
+        ["chaos.compare = 0", "no fork reaches"],
+    ),
+    "control that is no fork": (["chaos", "control"], [0, 5], ["chaos.control = 5", "[0, 4]"]),
+    "grid out of order": (["chaos", "compare"], [12, 6], ["chaos.compare", "must rise"]),
+    "kernel after the end": (["kernel", "until"], 16, ["kernel.until", "16", "12"]),
+    "reference without a kernel": (
+        ["kernel", "references"],
+        [0, 5],
+        ["kernel.references = 5", "multiple of kernel.every = 4"],
+    ),
+    "interval between no kernels": (["kernel", "intervals"], [6], ["kernel.intervals = 6", "4"]),
+    "switch at the end": (["linearized", "switches"], [0, 12], ["linearized.switches = 12"]),
+    "more examples than there are": (
+        ["evaluation", "test_examples"],
+        201,
+        ["evaluation.test_examples = 201", "at most 200"],
+    ),
+    "the same seed twice": (["seeds"], [1, 1], ["seeds", "[1, 1]", "twice"]),
+    "precision of another device": (
+        ["compute", "precision"],
+        "tf32",
+        ["compute.precision = 'tf32'", "cuda"],
+    ),
+    "a mistake in one model's own section": (
+        ["models", "resnet", "chaos", "forks"],
+        [20],
+        ["models.resnet.chaos.forks = 20", "end of training"],
+    ),
+    "no models": (["models"], {}, ["models", "{}"]),
+    "a list for a section": (["training"], [1], ["training", "[1]"]),
+    "nothing for a section": (["chaos"], None, ["chaos", "nothing"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_gives_one_clear_line(mistake, raw, write_study):
+    keys, value, expected = MISTAKES[mistake]
+    section = raw
+    for key in keys[:-1]:
+        section = section[key]
+    if value == "del":
+        del section[keys[-1]]
+    else:
+        section[keys[-1]] = copy.deepcopy(value)
+    path = write_study(raw)
+    with pytest.raises(StudyError) as caught:
+        load(path)
+    lines = [line for line in str(caught.value).splitlines() if all(e in line for e in expected)]
+    assert lines, str(caught.value)
+    assert lines[0].startswith(f"{path}: ")
+    # Nothing but lines of that form: no traceback, no type names.
+    assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+
+
+def test_a_mistake_in_a_shared_section_is_told_once(raw, write_study):
+    raw["training"]["lr"] = -1
+    with pytest.raises(StudyError) as caught:
+        load(write_study(raw))
+    assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training: {lr: 1, lr: 2}", "'lr' stands twice"),
+        ("training: {lr: 1", "not YAML"),
+        ("- a list", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("name: other", "file's own name"),
+    ],
+)
+def test_a_file_that_is_no_study(text, expected, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=expected) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_a_name_that_cannot_stand_in_a_path(raw, write_study):
+    with pytest.raises(StudyError, match="the file's name 'My Study'"):
+        load(write_study(raw, name="My Study"))
+
+
+def test_a_model_overrides_single_keys(smoke):
+    assert smoke.models["vgg"].chaos.forks == [0, 4]
+    assert smoke.models["resnet"].chaos.forks == [0]
+    assert smoke.models["resnet"].chaos.compare == smoke.models["vgg"].chaos.compare
+
+
+def test_a_number_without_a_dot_is_a_number(raw, write_study):
+    # YAML 1.1 reads 1e-3 as a string.
+    path = write_study(raw)
+    path.write_text(path.read_text().replace("lr: 0.02", "lr: 2e-2"))
+    assert load(path).models["vgg"].training.lr == 0.02
+
+
+def test_every_iteration_that_a_stage_reads_is_kept(smoke):
+    assert smoke.models["vgg"].checkpoints() == [0, 4, 6, 8, 12]
+    assert smoke.models["vgg"].compare_points(6) == [12]
+    assert smoke.models["vgg"].directions(4) == ["1", "2", "control"]
