@@ -14,6 +14,7 @@ import yaml
 from conftest import ROOT
 
 from twophase.artifacts import sha256
+from twophase.figures import FIGURES
 
 # `python` in the rules must be this one, whether or not its environment is activated.
 ENVIRONMENT = os.environ | {
@@ -142,6 +143,13 @@ def test_only_what_changed_is_stale(checkout, restored):
     _edit(train, "nesterov=False", "nesterov=True")
     assert planned(checkout, target)["base"] == 2
     train.write_text(text)
+    assert planned(checkout, target) == {}
+
+    # An option that only drawing reads.
+    _edit(study, "references: [0, 4]", "references: [0, 8]")
+    assert set(planned(checkout, target)) <= {"findings", "study_figures", *FIGURES}
+    assert planned(checkout, "figures/smoke/fig5.pdf") == {"fig5": 1}
+    _edit(study, "references: [0, 8]", "references: [0, 4]")
     assert planned(checkout, target) == {}
 
     (checkout / "README.md").write_text("An unrelated change.\n")

@@ -6,18 +6,18 @@ import pandas as pd
 
 from twophase import paths
 from twophase.artifacts import read_table, whole_file
+from twophase.figures import SUMMARIES, made_by
 from twophase.study import Model, Study
-
-TABLES = ("training", "chaos", "kernel_distance", "linearized")
 
 
 def write_findings(study: Study, folder: Path) -> None:
     """Write `findings.md` into `folder`, from the study's summaries."""
     summaries = {}
-    for table in TABLES:
+    for table in SUMMARIES["findings"]:
         expect = {"kind": "summary", "study": study.name, "table": table}
         summaries[table] = read_table(paths.summary(study, table), expect)
     lines = [
+        f"<!-- {made_by(study, 'findings')} -->",
         f"# {study.title}",
         "",
         f"Seeds {', '.join(map(str, study.seeds))}. Numbers are means, with the smallest and the "

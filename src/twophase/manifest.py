@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from twophase.artifacts import sha256, whole_file
-from twophase.figures import FIGURES, tables
+from twophase.figures import FIGURES, files, tables
 from twophase.fingerprint import code_digest
 from twophase.study import Study
 
@@ -19,10 +19,7 @@ def write_manifest(study: Study, file: Path, folder: Path) -> None:
         "study": {str(file): sha256(file)},
         "figures": {
             figure: {
-                "files": {
-                    str(path): sha256(path)
-                    for path in (folder / f"{figure}.pdf", folder / f"{figure}.png")
-                },
+                "files": {str(folder / name): sha256(folder / name) for name in files(figure)},
                 "tables": {str(path): sha256(path) for path in tables(study, figure)},
                 "code": code_digest(f"figures.{figure}"),
             }

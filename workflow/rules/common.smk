@@ -1,5 +1,6 @@
 # Helpers of all rules: the study that a path names, and the paths of its results.
 import sys
+from functools import cache
 from pathlib import Path
 
 # Rules run the code of this checkout, whatever else is installed.
@@ -8,7 +9,7 @@ shell.prefix(f"export PYTHONPATH='{workflow.basedir}/src'; ")
 
 from twophase import paths, study
 from twophase.errors import StudyError
-from twophase.figures import FIGURES, tables
+from twophase.figures import FIGURES, age_stale, made_by, tables
 
 
 wildcard_constraints:
@@ -29,12 +30,15 @@ def studies():
     return names
 
 
+@cache
 def load(name):
     """The study called `name`; a mistake in its file ends the run with one line about it."""
     try:
-        return study.load(Path("workflow/config") / f"{name}.yaml")
+        plan = study.load(Path("workflow/config") / f"{name}.yaml")
     except StudyError as error:
         sys.exit(str(error))
+    age_stale(plan, Path("figures") / name)
+    return plan
 
 
 def path_of(function, *names):

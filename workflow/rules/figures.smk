@@ -51,6 +51,7 @@ for figure in FIGURES:
             runtime=30,
         params:
             figure=figure,
+            made_by=lambda wildcards, figure=figure: made_by(load(wildcards.study), figure),
         message:
             "{params.figure} of {wildcards.study}"
         shell:
@@ -60,10 +61,7 @@ for figure in FIGURES:
 
 rule findings:
     input:
-        lambda wildcards: [
-            paths.summary(load(wildcards.study), table)
-            for table in ("training", "chaos", "kernel_distance", "linearized")
-        ],
+        lambda wildcards: tables(load(wildcards.study), "findings"),
         code="src/twophase/findings.py",
     output:
         report(
@@ -82,6 +80,8 @@ rule findings:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        made_by=lambda wildcards: made_by(load(wildcards.study), "findings"),
     message:
         "findings of {wildcards.study}"
     shell:
