@@ -79,8 +79,10 @@ MISTAKES = {
         ["models.resnet.chaos.forks = 20", "end of training"],
     ),
     "no models": (["models"], {}, ["models", "{}"]),
-    "a list for a section": (["training"], [1], ["training", "[1]"]),
-    "nothing for a section": (["chaos"], None, ["chaos", "nothing"]),
+    "a list for a section": (["training"], [1], ["training = [1]", "must be a section"]),
+    "nothing for a section": (["chaos"], None, ["chaos = nothing", "must be a section"]),
+    "a number for a network": (["models", "vgg", "network"], 5, ["models.vgg.network = 5"]),
+    "a number for a key": (["training"], {7: 1}, ["training.7", "no such key", "lr_drops"]),
 }
 
 

@@ -300,9 +300,11 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     key = _key(raw, location)
     if kind == "missing":
         return f"{path}: {key}: is missing"
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         allowed = ", ".join(_allowed_keys(location[:-1], detail["loc"], raw))
         return f"{path}: {key}: no such key; allowed here: {allowed}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{path}: {key} = {_show(detail['input'])}: must be a section: keys with values"
     if kind == "string_pattern_mismatch":
         return f"{path}: {key}: must match {context['pattern']}"
     message = detail["msg"].replace("Input should be", "must be").replace("Input tag", "the tag")
