@@ -37,7 +37,7 @@ NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 LAYERS = (nn.Conv2d, nn.Linear, *NORMS)  # the others' parameters go through torch.func
 
 MEMORY = 2 << 30  # bytes, where no limit is given
-BLOCK = 64 << 20  # bytes of activations and gradients in one block of examples
+BLOCK = 256 << 20  # bytes of activations and gradients in one block of examples
 CHUNK = 48 << 20  # bytes of weight gradients formed at once
 CACHE = 1 << 20  # bytes of an intermediate that should stay in a core's cache
 CUDA_CACHE = 256 << 20  # the same on CUDA, where few large calls matter more
