@@ -305,11 +305,15 @@ def _share(
             patches + n * g + strip * (2 * rows**2 + sites**2),
         ),
     }
-    order = min(costs, key=lambda order: costs[order][0])
+    order = _cheapest(costs)
     kept = g + call.input[0].numel()
     if order == "gradients" and formed <= kept:
         return share
     return share._replace(order=order, kept=kept, held=0, work=costs[order][1])
+
+
+def _cheapest(costs: dict[str, tuple[float, int]]) -> str:
+    return min(costs, key=lambda order: costs[order][0])
 
 
 def _position_kernel_times(module: nn.Module, shape: torch.Size, sites: int) -> tuple[float, float]:
@@ -480,8 +484,19 @@ def _jacobians(
     """Derivatives (n, C, ...) of the logits of `inputs` with respect to `parameters`."""
     from torch.func import functional_call, jacrev, vmap  # its first use takes a second
 
+    # Left to find shared parameters itself, functional_call leaves a module that has two names
+    # changed (torch 2.15). Each module is named once here, with all it holds.
+    names = {parameter: name for name, parameter in parameters.items()}
+    holders = {
+        f"{prefix}.{role}".lstrip("."): names[parameter]
+        for prefix, module in model.named_modules()
+        for role, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+        if parameter in names
+    }
+
     def logits(values: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        out = task.scale * functional_call(model, values, (x[None],))[0]
+        values = {holder: values[name] for holder, name in holders.items()}
+        out = task.scale * functional_call(model, values, (x[None],), tie_weights=False)[0]
         return out.sum().view(1) if task.kind == "pseudo" else out
 
     parameters = {name: parameter.detach() for name, parameter in parameters.items()}
