@@ -37,7 +37,7 @@ NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 LAYERS = (nn.Conv2d, nn.Linear, *NORMS)  # the others' parameters go through torch.func
 
 MEMORY = 2 << 30  # bytes, where no limit is given
-BLOCK = 256 << 20  # bytes of activations and gradients in one block of examples
+BLOCK = 192 << 20  # bytes of activations and gradients in one block of examples
 CHUNK = 48 << 20  # bytes of weight gradients formed at once
 CACHE = 1 << 20  # bytes of an intermediate that should stay in a core's cache
 CUDA_CACHE = 256 << 20  # the same on CUDA, where few large calls matter more
@@ -114,6 +114,7 @@ class _Share(NamedTuple):
     order: str  # an order above, or `formed` (gradients formed and g dropped), or `func`
     kept: int  # for each example, until the share is contracted
     held: int  # for each example of a block, during its backward passes
+    brief: int  # the same, but only while this share's gradients are formed
     work: int  # while the share is contracted
 
 
@@ -226,7 +227,7 @@ def _survey(model: nn.Module, inputs: torch.Tensor, kind: str, limit: int | None
         else:
             others.append(name)
             numbers = task.backwards * parameter.numel()
-            task.shares.append(_Share(name, parameter, [], "func", numbers, 2 * numbers, 0))
+            task.shares.append(_Share(name, parameter, [], "func", numbers, 0, 2 * numbers, 0))
     if others:
         warnings.warn(
             "torch.func computes the tangent kernel's share of parameters that no known layer "
@@ -266,15 +267,17 @@ def _share(
 ) -> _Share:
     """The share of a parameter of known layers, in the order with the least estimated time."""
     formed = task.backwards * parameter.numel()
-    held = 0  # patches and the gradients of all classes, or the normalised input
+    held, brief = 0, 0  # the normalised input or g of all classes; patches and what they form
     for call, role in known:
         if isinstance(call.module, NORMS):
             held += 2 * math.prod(call.shape[1:])
         elif role == "weight":
             sites, inner = _positions(call), parameter[0].numel() * _groups(call.module)
-            held += sites * (inner + task.backwards * len(parameter)) + formed
+            g = sites * task.backwards * len(parameter)
+            held += g
+            brief = max(brief, sites * inner + formed + g * (_groups(call.module) > 1))
     uses = [(call.module, role) for call, role in known]
-    share = _Share(name, parameter, uses, "formed", formed, held, 0)
+    share = _Share(name, parameter, uses, "formed", formed, held, brief, 0)
     (call, role), module = known[0], known[0][0].module
     if len(known) > 1 or role != "weight" or isinstance(module, NORMS) or _groups(module) > 1:
         return share  # gradients add up over uses, before any product
@@ -309,7 +312,7 @@ def _share(
     kept = g + call.input[0].numel()
     if order == "gradients" and formed <= kept:
         return share
-    return share._replace(order=order, kept=kept, held=0, work=costs[order][1])
+    return share._replace(order=order, kept=kept, held=0, brief=0, work=costs[order][1])
 
 
 def _cheapest(costs: dict[str, tuple[float, int]]) -> str:
@@ -350,10 +353,16 @@ def _passes(task: _Task, limit: int | None) -> Iterator[tuple[list[_Share], int]
     """Shares that fit into `limit` bytes together, and the examples in a block."""
     itemsize = task.dtype.itemsize
 
+    def kept(shares: list[_Share]) -> int:
+        return itemsize * task.n * sum(share.kept for share in shares)
+
+    def held(shares: list[_Share]) -> int:
+        numbers = sum(share.held for share in shares) + max(share.brief for share in shares)
+        return itemsize * (task.graph + numbers)
+
     def needed(shares: list[_Share]) -> int:
-        kept = task.n * sum(share.kept for share in shares)
-        held = task.graph + sum(share.held for share in shares)
-        return itemsize * (kept + max(held, *(share.work for share in shares)))
+        work = itemsize * max(share.work for share in shares)
+        return kept(shares) + max(held(shares), work)
 
     if not task.shares:
         return
@@ -370,9 +379,9 @@ def _passes(task: _Task, limit: int | None) -> Iterator[tuple[list[_Share], int]
         else:
             passes.append([share])
     for shares in passes:
-        held = itemsize * (task.graph + sum(share.held for share in shares))
-        kept = itemsize * task.n * sum(share.kept for share in shares)
-        yield shares, max(1, min(task.n, max(BLOCK // held, 1), (limit - kept) // held))
+        most = max(1, min(BLOCK, limit - kept(shares)) // held(shares))
+        blocks = math.ceil(task.n / most)
+        yield shares, math.ceil(task.n / blocks)  # blocks of like size
 
 
 # Factors: layers' inputs and output gradients, and gradients formed from them.
