@@ -90,9 +90,8 @@ def entk(
         finally:
             for parameter, flag in required:
                 parameter.requires_grad_(flag)
-    # The lower block triangle is what was computed.
-    kernel.tril_()
-    return kernel.add_(kernel.tril(-1).T)
+    _mirror(kernel)
+    return kernel
 
 
 class _Call(NamedTuple):
@@ -227,7 +226,8 @@ def _survey(model: nn.Module, inputs: torch.Tensor, kind: str, limit: int | None
         else:
             others.append(name)
             numbers = task.backwards * parameter.numel()
-            task.shares.append(_Share(name, parameter, [], "func", numbers, 0, 2 * numbers, 0))
+            brief = 2 * numbers + task.backwards * task.graph
+            task.shares.append(_Share(name, parameter, [], "func", numbers, 0, brief, 0))
     if others:
         warnings.warn(
             "torch.func computes the tangent kernel's share of parameters that no known layer "
@@ -286,30 +286,28 @@ def _share(
     sites, inner, width = _positions(call), parameter[0].numel(), _width(task, len(parameter))
     pairs = n * n / 2
     g = rows * width * sites  # numbers for each example
-    patches = n * sites * inner
-    together = max(1, task.cache // g)
+    patches, pixels = n * sites * inner, call.input[0].numel()
+    together = max(1, CACHE // task.dtype.itemsize // g)
     by_patches, by_pixels = _position_kernel_times(module, call.input.shape[1:], sites)
     padded = 0 if by_pixels == math.inf else _padded(module, call.input.shape)
-    block = max(1, task.chunk // (size * inner)) * size
-    strip = max(1, task.chunk // (size * rows)) * n
     costs = {  # estimated time, numbers held
         "gradients": (
             n * g * inner + size**2 / 2 * width * inner,
-            patches + block * (inner + sites),
+            patches + max(task.chunk, size * (inner + sites)),
         ),
         "pairs": (
             pairs * min(by_patches, by_pixels)
             + pairs * g * (sites + NARROW + 2 * rows)
             + n * math.ceil(n / 2 / together) * CALL,
-            patches + n * (4 * padded**2 + sites**2) + together * g,
+            max(patches, n * pixels) + n * (4 * padded**2 + sites**2) + max(task.cache, g),
         ),
         "positions": (
             pairs * by_patches + size**2 / 2 * sites**2 * (width + ELEMENT) + sites**2 * CALL,
-            patches + n * g + strip * (2 * rows**2 + sites**2),
+            patches + n * g + max(task.chunk, n * (2 * rows**2 + sites**2)),
         ),
     }
     order = _cheapest(costs)
-    kept = g + call.input[0].numel()
+    kept = g + pixels
     if order == "gradients" and formed <= kept:
         return share
     return share._replace(order=order, kept=kept, held=0, brief=0, work=costs[order][1])
@@ -366,11 +364,12 @@ def _passes(task: _Task, limit: int | None) -> Iterator[tuple[list[_Share], int]
 
     if not task.shares:
         return
-    least = max(needed([share]) for share in task.shares)
+    worst = max(task.shares, key=lambda share: needed([share]))
+    least = needed([worst])
     if limit is None:
         limit = max(MEMORY, least)
     if least > limit:
-        worst = max(task.shares, key=lambda share: needed([share]))
+        least = math.ceil(least * 8 / 7)  # chunks grow with the limit, to an eighth of it
         raise ValueError(f"memory_limit = {limit}: {worst.name} alone takes {least} bytes")
     passes = [task.shares[:1]]
     for share in task.shares[1:]:
@@ -582,6 +581,15 @@ def _add_gram(kernel: torch.Tensor, matrix: torch.Tensor) -> None:
         kernel[top:bottom, :bottom].addmm_(matrix[top:bottom], matrix[:bottom].T)
 
 
+def _mirror(kernel: torch.Tensor, height: int = 512) -> None:
+    """Copy what lies below the diagonal to above it."""
+    for top in range(0, len(kernel), height):
+        bottom = min(top + height, len(kernel))
+        kernel[:top, top:bottom] = kernel[top:bottom, :top].T
+        square = kernel[top:bottom, top:bottom]
+        square.copy_(square.tril() + square.tril(-1).T)
+
+
 def _by_gradients(
     kernel: torch.Tensor, module: nn.Module, a: torch.Tensor, g: torch.Tensor, task: _Task
 ) -> None:
@@ -589,7 +597,7 @@ def _by_gradients(
     patches = _patches(module, a).transpose(1, 2)
     n, rows, width, sites = g.shape
     inner = patches.shape[2]
-    step = max(1, task.chunk // (n * rows * inner))
+    step = max(1, task.chunk // (n * rows * (inner + sites)))
     buffer = g.new_empty(n * rows * min(step, width) * inner)
     for start in range(0, width, step):
         some = g[:, :, start : start + step].reshape(n, -1, sites)
@@ -663,7 +671,7 @@ def _by_positions(
     n, rows, width, sites = g.shape
     patches = _patches(module, a).transpose(1, 2).reshape(n * sites, -1)
     g = g.permute(3, 0, 1, 2).reshape(sites, n * rows, width)
-    step = max(1, task.chunk // (n * rows * rows))
+    step = max(1, task.chunk // (n * (2 * rows**2 + sites**2)))
     for start in range(0, n, step):
         stop = min(start + step, n)
         weights = patches[start * sites : stop * sites] @ patches[: stop * sites].T
