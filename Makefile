@@ -1,8 +1,9 @@
-# `make figures` draws every figure, `make test` runs every test; both set up .venv first.
+# `make figures` draws every figure, `make test` runs every test, `make bench` times the
+# tangent kernel beside torch.func's (some ten minutes); each sets up .venv first.
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: figures test lock
+.PHONY: figures test bench lock
 
 figures: .venv/ready
 	$(ACTIVATE) && snakemake --cores all figures/all
@@ -12,6 +13,9 @@ test: .venv/ready
 	$(ACTIVATE) && snakefmt --check Snakefile workflow/rules
 	$(ACTIVATE) && snakemake --lint
 	$(ACTIVATE) && pytest
+
+bench: .venv/ready
+	$(ACTIVATE) && python benchmarks/kernels.py
 
 # The package itself is linked, not copied: an edit under src/ is what runs.
 .venv/ready: envs/requirements.txt pyproject.toml
