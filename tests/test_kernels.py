@@ -1,11 +1,13 @@
 import math
 import re
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
@@ -366,7 +368,8 @@ def test_known_layers_need_no_torch_func():
         "entk(resnet8(), torch.randn(2, 1, 8, 8))\n"
         "assert 'torch._dynamo' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_logits_that_depend_on_other_examples_are_refused():
