@@ -85,7 +85,7 @@ ARGUMENTS: dict[str, dict] = {
     "model": {"help": "name of the model in the study"},
     "seed": {"type": int, "help": "seed of the base run"},
     "t0": {"type": int, "help": "iteration of the perturbation"},
-    "table": {"choices": ["training", "chaos", "kernel_distance", "linearized"]},
+    "table": {"choices": list(paths.RUN_TABLES)},
     "figure": {"choices": FIGURES},
     "folder": {"type": Path, "help": "where to write, for example figures/digits"},
 }

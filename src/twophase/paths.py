@@ -148,12 +148,11 @@ def linearized(study: Study, model: str, seed: int) -> Path:
     return _run(study, model, seed) / f"linearized-{made_by}.parquet"
 
 
-# The tables of one run by name; a summary of the study joins those of all its runs.
+# The tables of a run that have a summary over all runs of the study.
 RUN_TABLES = {
     "training": training,
     "chaos": chaos,
     "kernel_distance": kernel_distance,
-    "kernel_projection": kernel_projection,
     "linearized": linearized,
 }
 

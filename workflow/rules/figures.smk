@@ -8,7 +8,7 @@ rule summary:
     benchmark:
         "results/{study}/benchmarks/{table}_summary-{fingerprint}.tsv"
     wildcard_constraints:
-        table="training|chaos|kernel_distance|linearized",
+        table="|".join(paths.RUN_TABLES),
     conda:
         "../../envs/conda.yaml"
     threads: 1
