@@ -8,10 +8,11 @@ from twophase.artifacts import read_tensors, write_tensors
 from twophase.base import train_base
 from twophase.chaos import compare_forks
 from twophase.compute import prepare
-from twophase.data import load_data, prepare_data
+from twophase.data import load_data
 from twophase.errors import RunError
 from twophase.fork import train_forks
 from twophase.models import initialised
+from twophase.sources import prepare_data
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from twophase.data import (
     balanced_subset,
     batch,
     batch_indices,
-    digits,
 )
 from twophase.errors import StudyError
 from twophase.study import Augmentation
@@ -22,14 +21,6 @@ def data():
     images = torch.randint(0, 256, (50, 3, 8, 6), generator=generator, dtype=torch.uint8)
     split = Split(images, torch.arange(50) % 5)
     return Data(split, split, 5, torch.zeros(3), torch.ones(3))
-
-
-def test_digits_are_whole_and_evenly_split():
-    tensors = digits(500)
-    assert tensors["train_images"].shape == (1297, 1, 8, 8)
-    assert tensors["test_images"].shape == (500, 1, 8, 8)
-    assert int(tensors["train_images"].max()) == 16
-    assert all(45 <= count <= 55 for count in torch.bincount(tensors["test_labels"]))
 
 
 def test_an_epoch_shows_each_example_once_and_the_next_is_shuffled_anew():
@@ -68,15 +59,6 @@ def test_augmentation_is_torchvisions_pad_crop_and_flip(data):
 def test_without_augmentation_images_are_as_they_are(data):
     images, _ = batch(data, Augmentation(shift=0, flip=False), 1, 7, 10)
     assert torch.equal(images, data.train.images[batch_indices(1, 7, 50, 10)].float())
-
-
-def test_normalised_pixels_have_mean_0_and_deviation_1():
-    images = digits(500)["train_images"]
-    mean, std = images.double().mean().float(), images.double().std().float()
-    data = Data(Split(images, None), None, 10, mean.view(1), std.view(1))
-    pixels = data.normalised(images)
-    assert abs(float(pixels.mean())) < 1e-5
-    assert abs(float(pixels.std()) - 1) < 1e-5
 
 
 def test_a_balanced_subset_has_the_same_number_of_each_class():

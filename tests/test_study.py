@@ -30,11 +30,26 @@ MISTAKES = {
         True,
         ["models.resnet.network.batch_norm", "no such key", "architecture"],
     ),
-    "unknown data": (["data", "source"], "mnist", ["data.source", "'mnist'", "'digits'"]),
+    "unknown data": (
+        ["data", "images", "source"],
+        "mnist",
+        ["data.images.source = 'mnist'", "'digits'", "'folder'"],
+    ),
+    "no data source": (["data", "images", "source"], "del", ["data.images.source", "missing"]),
+    "option of another source": (
+        ["data", "images", "path"],
+        "data",
+        ["data.images.path", "no such key", "test_examples"],
+    ),
+    "digest that is none": (
+        ["data", "images"],
+        {"source": "folder", "sha256": "abc"},
+        ["data.images.sha256", "must match"],
+    ),
     "network too deep for its images": (
         ["models", "vgg", "network"],
         {"architecture": "vgg16"},
-        ["models.vgg.network.architecture", "'vgg16'", "32 pixels"],
+        ["models.vgg.network.architecture", "'vgg16'", "images of 32 pixels"],
     ),
     "fork after the end": (
         ["chaos", "forks"],
@@ -139,6 +154,12 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_name_that_cannot_stand_in_a_path(raw, write_study):
     with pytest.raises(StudyError, match="the file's name 'My Study'"):
         load(write_study(raw, name="My Study"))
+
+
+def test_a_model_may_be_called_what_its_network_is(raw, write_study):
+    raw["models"]["vgg16"] = {"network": {"architecture": "vgg_small", "depth": 3}}
+    with pytest.raises(StudyError, match=r"models\.vgg16\.network\.depth: no such key"):
+        load(write_study(raw))
 
 
 def test_a_model_overrides_single_keys(smoke):

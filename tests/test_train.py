@@ -6,9 +6,10 @@ from twophase import metrics, paths
 from twophase.artifacts import sha256
 from twophase.base import train_base
 from twophase.compute import prepare
-from twophase.data import batch, load_data, prepare_data
+from twophase.data import batch, load_data
 from twophase.errors import ArtifactError, RunError
 from twophase.fork import train_forks
+from twophase.sources import prepare_data
 from twophase.study import load
 from twophase.train import advance, initial_state, learning_rate, load_state
 

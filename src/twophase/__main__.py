@@ -29,7 +29,7 @@ class Stage(NamedTuple):
 RUN = ("model", "seed")
 STAGES = {
     "data": Stage(
-        "Bring the data set into its canonical file.", "data", "prepare_data", (), paths.data
+        "Bring the data set into its canonical file.", "sources", "prepare_data", (), paths.data
     ),
     "base": Stage("Train one model from one seed.", "base", "train_base", RUN, paths.training),
     "fork": Stage(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from twophase import paths
-from twophase.artifacts import read_tensors, write_tensors
+from twophase.artifacts import read_tensors
 from twophase.errors import StudyError
 from twophase.study import Augmentation, Study
 
@@ -42,42 +42,15 @@ class Data:
         return (images.float() - mean) / std
 
 
-def digits(test_examples: int) -> dict[str, torch.Tensor]:
-    """scikit-learn's handwritten digits, pixels 0 to 16, split with equal shares of each class."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    images = bunch.images.astype(np.uint8)[:, None]
-    train_x, test_x, train_y, test_y = train_test_split(
-        images, bunch.target, test_size=test_examples, stratify=bunch.target, random_state=0
-    )
-    arrays = {
-        "train_images": train_x,
-        "train_labels": train_y,
-        "test_images": test_x,
-        "test_labels": test_y,
-    }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def prepare_data(study: Study) -> None:
-    """Stage `data`: bring the study's source into the canonical file."""
-    tensors = digits(study.data.test_examples)
-    write_tensors(paths.data(study), tensors, {"kind": "data", "source": study.data.source})
-
-
 def load_data(study: Study, device: torch.device) -> Data:
-    """Read the canonical file onto `device`."""
-    expect = {"kind": "data", "source": study.data.source}
+    """Read the canonical file (see `sources.py`) onto `device`."""
+    expect = {"kind": "data", "source": study.data.images.source}
     tensors = read_tensors(paths.data(study), expect)
-    pixels = tensors["train_images"].double()
-    mean, std = pixels.mean((0, 2, 3)).float(), pixels.std((0, 2, 3)).float()
     classes = int(tensors["train_labels"].max()) + 1
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     train = Split(tensors["train_images"], tensors["train_labels"])
     test = Split(tensors["test_images"], tensors["test_labels"])
-    return Data(train, test, classes, mean.to(device), std.to(device))
+    return Data(train, test, classes, tensors["mean"], tensors["std"])
 
 
 @lru_cache(maxsize=2)

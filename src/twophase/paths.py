@@ -20,7 +20,8 @@ RESULTS = Path("results")
 
 
 def _made_by_data(study: Study) -> str:
-    return fingerprint("data", study.data.model_dump(exclude={"augmentation"}))
+    # Where the images lie is not part of it: a checksum says what they are.
+    return fingerprint("sources", study.data.images.model_dump(exclude={"path", "folder"}))
 
 
 def _made_by_base(study: Study, model: Model) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -54,15 +54,45 @@ class Digits(Record):
 
     source: Literal["digits"]
     test_examples: Annotated[int, Field(ge=10, le=1000)]
+    image_size: ClassVar[int] = 8
+
+    @property
+    def train_examples(self) -> int:
+        """All that are not test examples."""
+        return 1797 - self.test_examples
+
+
+class CIFAR10(Record):
+    """CIFAR-10, downloaded to `folder` unless it is there."""
+
+    source: Literal["cifar10"]
+    folder: str
+    image_size: ClassVar[int] = 32
+    train_examples: ClassVar[int] = 50_000
+    test_examples: ClassVar[int] = 10_000
+
+
+class ImageFolder(Record):
+    """A folder or (compressed) tar with images `train/<class>/<file>` and `test/<class>/<file>`.
+
+    `sha256` is the digest of what `sha256sum` prints for `train/<class>/<file>` and the others in
+    the order of their names: it says which images these are, wherever they lie.
+    """
+
+    source: Literal["folder"]
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    image_size: Count
+    classes: Annotated[int, Field(ge=2)]
+    train_examples: Count
+    test_examples: Count
+
+
+class Data(Record):
+    """Where the images come from, and how training augments them."""
+
+    images: Annotated[Digits | CIFAR10 | ImageFolder, Field(discriminator="source")]
     augmentation: Augmentation
-
-    def split_sizes(self) -> tuple[int, int]:
-        """Numbers of training and test examples."""
-        return 1797 - self.test_examples, self.test_examples
-
-    def image_size(self) -> int:
-        """Height and width of an image, in pixels."""
-        return 8
 
 
 class VGG16(Record):
@@ -196,13 +226,17 @@ class Study(Record):
 
     name: Name
     title: str
-    data: Digits
+    data: Data
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     seeds: Annotated[list[Iteration], Field(min_length=1)]
     compute: Compute
 
 
 SHARED = ("training", "evaluation", "chaos", "kernel", "linearized")
+# Height and width of the images that a VGG takes, one pixel for its last layer.
+IMAGE_SIZE = {"vgg16": 32, "vgg_small": 8}
+# Sections of which there are several kinds, told apart by one key.
+TAGGED = {"images": (Digits, CIFAR10, ImageFolder), "network": (VGG16, SmallVGG, ResNet)}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -290,8 +324,8 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     """One line for one of pydantic's errors."""
     kind, context = detail["type"], detail.get("ctx", {})
     # The tag of a discriminated union is a step of the location that the file does not have.
-    networks = {"vgg16", "vgg_small", "resnet20", "resnet8"}
-    location = tuple(part for part in detail["loc"] if part not in networks)
+    steps = zip(detail["loc"], ("", *detail["loc"]), strict=False)
+    location = tuple(part for part, before in steps if before not in TAGGED)
     if location[:1] == ("name",):
         return (
             f"{path}: the file's name '{path.stem}' names the study: it must start with a "
@@ -309,11 +343,12 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
         return f"{path}: {key}: must match {context['pattern']}"
     message = detail["msg"].replace("Input should be", "must be").replace("Input tag", "the tag")
     message = re.sub(r"^(List|Dictionary) should have", "must have", message)
-    if kind == "union_tag_invalid":
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = context["discriminator"].strip("'")
+        if kind == "union_tag_not_found":
+            return f"{path}: {key}.{tag}: is missing"
         message = f"must be one of {context['expected_tags']}"
-        return f"{path}: {key}.architecture = {_show(detail['input']['architecture'])}: {message}"
-    if kind == "union_tag_not_found":
-        return f"{path}: {key}.architecture: is missing"
+        return f"{path}: {key}.{tag} = {_show(detail['input'][tag])}: {message}"
     return f"{path}: {key} = {_show(detail['input'])}: {message}"
 
 
@@ -321,10 +356,13 @@ def _allowed_keys(location: tuple, tagged: tuple, raw: dict) -> list[str]:
     """The keys of the section at `location`."""
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
-    if location[0] == "models" and location[-1] == "network":
-        for network in (VGG16, SmallVGG, ResNet):
-            if tagged[3] in network.model_fields["architecture"].annotation.__args__:
-                return list(network.model_fields)
+    if location[-1] in TAGGED:
+        tag = tagged[len(location)]
+        for record in TAGGED[location[-1]]:
+            if any(
+                tag in getattr(f.annotation, "__args__", ()) for f in record.model_fields.values()
+            ):
+                return list(record.model_fields)
     record: Any = Study
     for part in location:
         if record is Study and part == "models":
@@ -430,15 +468,16 @@ def _contradictions(study: Study, raw: dict) -> Iterator[str]:
                     f"{key('linearized', 'switches')} = {switch}: leaves no iteration to train; "
                     f"must be less than training.iterations = {last}"
                 )
-        size = study.data.image_size()
-        if model.network.architecture == "vgg16" and size < 32:
+        images, architecture = study.data.images, model.network.architecture
+        size = IMAGE_SIZE.get(architecture, images.image_size)
+        if images.image_size != size:
             yield (
-                f"models.{name}.network.architecture = 'vgg16': halves its images five times and "
-                f"needs 32 pixels, data.source '{study.data.source}' has {size}; "
-                "must be 'vgg_small', 'resnet20' or 'resnet8'"
+                f"models.{name}.network.architecture = '{architecture}': takes images of {size} "
+                f"pixels, data.images.source '{images.source}' has {images.image_size}; "
+                "must be 'resnet20' or 'resnet8', or one for that size"
             )
-        train, test = study.data.split_sizes()
-        sizes = {"train_examples": train, "test_examples": test}
+        train = images.train_examples
+        sizes = {"train_examples": train, "test_examples": images.test_examples}
         for option, size in sizes.items():
             asked = getattr(model.evaluation, option)
             if asked > size:
