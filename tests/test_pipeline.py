@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import ROOT
+from PIL import Image
 
 from twophase.artifacts import sha256
 from twophase.figures import FIGURES
@@ -206,6 +209,71 @@ def test_stages_work_without_snakemake(finished, tmp_path):
     assert "perturbation000000" in early.stderr
     assert "is missing" in early.stderr
     assert "Traceback" not in early.stderr
+
+
+def test_published_tables_draw_the_same_figures(checkout):
+    study = "workflow/config/smoke.yaml"
+    stage = [sys.executable, "-m", "twophase"]
+    environment = ENVIRONMENT | {"PYTHONPATH": str(checkout / "src")}
+    subprocess.run([*stage, "publish", study], cwd=checkout, env=environment, check=True)
+    # As in a clone: nothing but what is committed, and a code that has gone on.
+    shutil.rmtree(checkout / "results")
+    _edit(checkout / "src/twophase/train.py", "nesterov=False", "nesterov=True")
+    run = snakemake(checkout, "--cores", "2", "paper/figures/smoke/all")
+    assert run.returncode == 0, run.stderr
+    for number in range(1, 7):
+        ours, theirs = (
+            checkout / f"{f}/smoke/fig{number}.png" for f in ("figures", "paper/figures")
+        )
+        pixels = [np.asarray(Image.open(file)) for file in (ours, theirs)]
+        assert np.array_equal(*pixels)
+    published = checkout / "paper/measurements/smoke"
+    provenance = json.loads((published / "provenance.json").read_text())
+    assert provenance["processor_seconds"]["training"] > 0
+    assert len(provenance["tables"]) == 4 + 2 * 6
+    for name, table in provenance["tables"].items():
+        assert sha256(published / f"{name}.parquet") == table["sha256"]
+        assert table["origin"]["threads"] == 1
+
+    run = snakemake(checkout, "--cores", "1", "paper/figures/digits/fig3.pdf")
+    assert run.returncode == 1
+    assert "paper/measurements/digits: holds no measurements; published are: smoke" in run.stderr
+
+
+def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
+    def told(file):
+        run = subprocess.run(
+            [sys.executable, "-m", "twophase", "provenance", str(file)],
+            cwd=checkout,
+            env=ENVIRONMENT | {"PYTHONPATH": str(checkout / "src")},
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in run.stderr
+        return dict(line.split(": ", 1) for line in (run.stdout or run.stderr).splitlines())
+
+    run = checkout / "results/smoke/vgg/seed0"
+    files = [
+        next(run.glob("chaos-*.parquet")),
+        next(run.glob("base-*/step000004.safetensors")),
+        next(run.glob("kernel-*/step000004.safetensors")),
+        checkout / "figures/smoke/fig3.pdf",
+        checkout / "figures/smoke/fig3.png",
+        checkout / "figures/smoke/findings.md",
+    ]
+    for file in files:
+        items = told(file.relative_to(checkout))
+        assert torch.__version__.startswith(items["torch"])
+        assert (items["precision"], items["threads"]) == ("float32", "1")
+        assert items["machine"]
+        assert len(items["code"]) == 64
+        assert items["current"] == "yes"
+    _edit(checkout / "workflow/config/smoke.yaml", "lr: 0.02", "lr: 0.03")
+    for file in files:
+        assert told(file.relative_to(checkout))["current"].startswith("no")
+    damaged = files[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert "cannot be used" in next(iter(told(damaged.relative_to(checkout)).values()))
 
 
 def test_conda_pins_are_the_locks():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from twophase import paths, study
+from twophase import artifacts, paths, provenance, study
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES
 
@@ -71,6 +71,12 @@ STAGES = {
         paths.summary,
     ),
     "figure": Stage("Draw a figure of the study.", "figures", "draw", ("figure", "folder")),
+    "redraw": Stage(
+        "Draw a figure from the measurements published beside a study file.",
+        "figures",
+        "redraw",
+        ("file", "figure", "folder"),
+    ),
     "findings": Stage(
         "Say in numbers what the study shows.", "findings", "write_findings", ("folder",)
     ),
@@ -80,7 +86,14 @@ STAGES = {
         "write_manifest",
         ("file", "folder"),
     ),
+    "publish": Stage(
+        "Copy a finished study's tables, with where they come from, to paper/measurements.",
+        "publish",
+        "publish",
+        ("file",),
+    ),
 }
+PROVENANCE = "Say where a result or figure comes from, and whether it is current."
 ARGUMENTS: dict[str, dict] = {
     "model": {"help": "name of the model in the study"},
     "seed": {"type": int, "help": "seed of the base run"},
@@ -112,11 +125,16 @@ def parser() -> argparse.ArgumentParser:
                 help="fail unless this is the file to be written: the study or the code may have "
                 "changed since the workflow was planned",
             )
+    command = commands.add_parser("provenance", help=PROVENANCE, description=PROVENANCE)
+    command.add_argument("file", type=Path, help="a table, checkpoint, kernel or figure")
     return top
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run one stage; its modules are imported only now, so that light stages start fast."""
+    if arguments.stage == "provenance":
+        print(provenance.describe(arguments.file))
+        return
     plan = study.load(arguments.file)
     _check(plan, arguments)
     stage = STAGES[arguments.stage]
@@ -128,6 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
             "study or the code changed since the workflow was planned; run the same command again"
         )
     function = getattr(importlib.import_module(f"twophase.{stage.module}"), stage.function)
+    artifacts.ORIGIN.update(provenance.origin(plan, stage.module))
     started = time.process_time()
     function(plan, *values)
     work = time.process_time() - started

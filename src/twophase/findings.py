@@ -6,7 +6,7 @@ import pandas as pd
 
 from twophase import paths
 from twophase.artifacts import read_table, whole_file
-from twophase.figures import SUMMARIES, made_by
+from twophase.figures import SUMMARIES, note
 from twophase.study import Model, Study
 
 
@@ -17,7 +17,7 @@ def write_findings(study: Study, folder: Path) -> None:
         expect = {"kind": "summary", "study": study.name, "table": table}
         summaries[table] = read_table(paths.summary(study, table), expect)
     lines = [
-        f"<!-- {made_by(study, 'findings')} -->",
+        f"<!-- {note(study, 'findings')} -->",
         f"# {study.title}",
         "",
         f"Seeds {', '.join(map(str, study.seeds))}. Numbers are means, with the smallest and the "

@@ -20,7 +20,7 @@ def write_manifest(study: Study, file: Path, folder: Path) -> None:
         "figures": {
             figure: {
                 "files": {str(folder / name): sha256(folder / name) for name in files(figure)},
-                "tables": {str(path): sha256(path) for path in tables(study, figure)},
+                "tables": {str(path): sha256(path) for path in tables(study, figure).values()},
                 "code": code_digest(f"figures.{figure}"),
             }
             for figure in FIGURES

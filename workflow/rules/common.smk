@@ -10,6 +10,7 @@ shell.prefix(f"export PYTHONPATH='{workflow.basedir}/src'; ")
 from twophase import paths, study
 from twophase.errors import StudyError
 from twophase.figures import FIGURES, age_stale, made_by, tables
+from twophase.publish import MEASUREMENTS
 
 
 wildcard_constraints:
@@ -68,3 +69,13 @@ def threads_of(wildcards):
 def gpus_of(wildcards):
     """GPUs that a job of the study takes."""
     return 1 if load(wildcards.study).compute.device == "cuda" else 0
+
+
+def published(wildcards):
+    """The study file and the tables that stand in paper/measurements/<study>."""
+    folder = MEASUREMENTS / wildcards.study
+    found = sorted(folder.rglob("*.parquet"))
+    if not found:
+        names = [path.parent.name for path in sorted(MEASUREMENTS.glob("*/provenance.json"))]
+        sys.exit(f"{folder}: holds no measurements; published are: {', '.join(names) or 'none'}")
+    return [folder / f"{wildcards.study}.yaml", *found]

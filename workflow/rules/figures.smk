@@ -29,7 +29,7 @@ for figure in FIGURES:
         name:
             figure
         input:
-            lambda wildcards, figure=figure: tables(load(wildcards.study), figure),
+            lambda wildcards, figure=figure: tables(load(wildcards.study), figure).values(),
             code=[f"src/twophase/figures/{figure}.py", "src/twophase/figures/style.py"],
         output:
             pdf=f"figures/{{study}}/{figure}.pdf",
@@ -61,7 +61,7 @@ for figure in FIGURES:
 
 rule findings:
     input:
-        lambda wildcards: tables(load(wildcards.study), "findings"),
+        lambda wildcards: tables(load(wildcards.study), "findings").values(),
         code="src/twophase/findings.py",
     output:
         report(

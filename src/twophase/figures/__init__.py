@@ -1,15 +1,16 @@
-"""The figures. Each module draws one, from tables alone: `draw(study)` returns it."""
+"""The figures. Each module draws one, from tables alone: `draw(study, tables)` returns it."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import re
 from pathlib import Path
 
 from twophase import paths
-from twophase.artifacts import whole_file
+from twophase.artifacts import ORIGIN, whole_file
 from twophase.fingerprint import fingerprint
 from twophase.study import Study
 
@@ -33,11 +34,18 @@ SUMMARIES = {
 PROJECTED = ("fig1", "fig5")
 
 
-def tables(study: Study, product: str) -> list[Path]:
-    """The tables that a figure, or `findings`, is made from."""
-    found = [paths.summary(study, table) for table in SUMMARIES[product]]
+def tables(study: Study, product: str) -> dict[str, Path]:
+    """The tables that a figure, or `findings`, is made from, by the names they are published under.
+
+    Summaries are called after their table, projections of the first seed after their model.
+    """
+    found = {f"{table}_summary": paths.summary(study, table) for table in SUMMARIES[product]}
     if product in PROJECTED:
-        found += [paths.kernel_projection(study, model, study.seeds[0]) for model in study.models]
+        seed = study.seeds[0]
+        found |= {
+            f"{model}/seed{seed}/kernel_projection": paths.kernel_projection(study, model, seed)
+            for model in study.models
+        }
     return found
 
 
@@ -49,8 +57,13 @@ def files(product: str) -> list[str]:
 def made_by(study: Study, product: str) -> str:
     """What a product is made by: options, tables and code. It stands in each of its files."""
     module = "findings" if product == "findings" else f"figures.{product}"
-    found = [str(path) for path in tables(study, product)]
+    found = [str(path) for path in tables(study, product).values()]
     return f"made by {fingerprint(module, study.model_dump(), found)}"
+
+
+def note(study: Study, product: str) -> str:
+    """What stands in each file of a product: what made it, and on what (see `provenance.py`)."""
+    return f"{made_by(study, product)} on {json.dumps(ORIGIN)}"
 
 
 def age_stale(study: Study, folder: Path) -> None:
@@ -74,14 +87,24 @@ def age_stale(study: Study, folder: Path) -> None:
 
 def draw(study: Study, figure: str, folder: Path) -> None:
     """Draw `figure` into `folder`, as PDF and PNG; the same tables give the same bytes."""
+    _draw(study, figure, folder, tables(study, figure))
+
+
+def redraw(study: Study, file: Path, figure: str, folder: Path) -> None:
+    """Draw `figure` into `folder` from the measurements published beside the study's `file`."""
+    published = {name: file.parent / f"{name}.parquet" for name in tables(study, figure)}
+    _draw(study, figure, folder, published)
+
+
+def _draw(study: Study, figure: str, folder: Path, drawn_from: dict[str, Path]) -> None:
     module = importlib.import_module(f"twophase.figures.{figure}")
-    drawing = module.draw(study)
-    note = made_by(study, figure)
+    drawing = module.draw(study, drawn_from)
+    what = note(study, figure)
     pdf, png = (folder / name for name in files(figure))
     with whole_file(pdf) as temporary:
-        metadata = {"CreationDate": None, "Keywords": note}
+        metadata = {"CreationDate": None, "Keywords": what}
         drawing.savefig(temporary, format="pdf", dpi=200, metadata=metadata)
     with whole_file(png) as temporary:
         drawing.savefig(
-            temporary, format="png", dpi=200, metadata={"Software": None, "Comment": note}
+            temporary, format="png", dpi=200, metadata={"Software": None, "Comment": what}
         )

@@ -1,14 +1,16 @@
 """Figure 1: both effects at a glance, for each model."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.study import Study
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
-    chaos = style.summary(study, "chaos").query("direction == 'perturbed'")
+    chaos = style.summary(study, tables, "chaos").query("direction == 'perturbed'")
     figure, axes = style.grid(len(study.models), 2, 2.4, width_ratios=(1.25, 1))
     for (left, right), (name, plan) in zip(axes, study.models.items(), strict=True):
         points = chaos[(chaos["model"] == name) & (chaos["measure"] == "disagreement")]
@@ -27,7 +29,7 @@ def draw(study: Study) -> Figure:
         )
         left.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=1)
 
-        cone = style.projection(study, name)
+        cone = style.projection(study, tables, name)
         for x, y in zip(cone["x"], cone["y"], strict=True):
             right.plot([0, x], [0, y], color="0.85", linewidth=0.6, zorder=0)
         right.plot(cone["x"], cone["y"], color="0.5", linewidth=0.8, zorder=1)

@@ -1,14 +1,16 @@
 """Figure 2: our protocol, drawn over the training curves. It is not the paper's figure 2."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.study import Study
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """Loss and accuracy of the base runs; under them the iterations that each stage uses."""
-    training = style.summary(study, "training")
+    training = style.summary(study, tables, "training")
     figure, axes = style.grid(
         2 * len(study.models), 2, 1.35, sharex="row", height_ratios=(2, 1) * len(study.models)
     )

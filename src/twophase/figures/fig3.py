@@ -1,5 +1,7 @@
 """Figure 3: the chaos effect, over perturbation time t0 and comparison time t1."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from twophase.figures import style
@@ -12,9 +14,9 @@ MEASURES = {
 }
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """One row per model: dissimilarity, loss barrier and disagreement, a line for each t0."""
-    chaos = style.summary(study, "chaos").query("direction == 'perturbed'")
+    chaos = style.summary(study, tables, "chaos").query("direction == 'perturbed'")
     figure, axes = style.grid(len(study.models), 3, 2.2)
     for row, (name, plan) in zip(axes, study.models.items(), strict=True):
         colors = style.shades(plan.chaos.forks)

@@ -1,14 +1,16 @@
 """Figure 4: kernel distance between all pairs of checkpoints."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.study import Study
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """Above: the mean over seeds; below: how far the seeds lie apart. One column per model."""
-    distances = style.summary(study, "kernel_distance")
+    distances = style.summary(study, tables, "kernel_distance")
     figure, axes = style.grid(2, len(study.models), 2.7, sharex="col", sharey="col")
     distances = distances.assign(range=distances["high"] - distances["low"])
     rows = (("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)"))

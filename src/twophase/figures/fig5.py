@@ -1,14 +1,16 @@
 """Figure 5: the cone effect."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.study import Study
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
-    distances = style.summary(study, "kernel_distance")
+    distances = style.summary(study, tables, "kernel_distance")
     figure, axes = style.grid(len(study.models), 3, 2.5, width_ratios=(1, 1, 1.25))
     for row, (name, plan) in zip(axes, study.models.items(), strict=True):
         points = distances[distances["model"] == name]
@@ -31,7 +33,7 @@ def draw(study: Study) -> Figure:
 
         row[2].remove()
         box = figure.add_subplot(row[2].get_subplotspec(), projection="3d")
-        cone = style.projection(study, name)
+        cone = style.projection(study, tables, name)
         for _, kernel in cone.iterrows():
             ray = [[0, kernel[axis]] for axis in "xyz"]
             box.plot(*ray, color="0.6", linewidth=0.4)

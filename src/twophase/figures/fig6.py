@@ -1,14 +1,19 @@
 """Figure 6: train normally to a switch, then the linearised network to the end."""
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.study import Study
 
 
-def draw(study: Study) -> Figure:
+def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """Test accuracy and loss at the end over the switch, with normal training for comparison."""
-    ends, training = style.summary(study, "linearized"), style.summary(study, "training")
+    ends, training = (
+        style.summary(study, tables, "linearized"),
+        style.summary(study, tables, "training"),
+    )
     figure, axes = style.grid(2, len(study.models), 2.1, sharex="col")
     rows = {"test_accuracy": "test accuracy (share)", "test_loss": "test loss (nats)"}
     for row, (measure, label) in zip(axes, rows.items(), strict=True):

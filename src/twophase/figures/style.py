@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib as mpl
 
 mpl.use("agg")
@@ -12,7 +14,6 @@ import seaborn as sns  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from twophase import paths  # noqa: E402
 from twophase.artifacts import read_table  # noqa: E402
 from twophase.study import Study  # noqa: E402
 
@@ -36,17 +37,17 @@ MARKERS = "osD^vP*X"
 WIDTH = 7.2  # inches: the text width of a two-column page
 
 
-def summary(study: Study, table: str) -> pd.DataFrame:
+def summary(study: Study, tables: dict[str, Path], table: str) -> pd.DataFrame:
     """The summary of the table called `table`."""
     expect = {"kind": "summary", "study": study.name, "table": table}
-    return read_table(paths.summary(study, table), expect)
+    return read_table(tables[f"{table}_summary"], expect)
 
 
-def projection(study: Study, model: str) -> pd.DataFrame:
+def projection(study: Study, tables: dict[str, Path], model: str) -> pd.DataFrame:
     """The kernels of the first seed in three dimensions."""
     seed = study.seeds[0]
     expect = {"kind": "kernel_projection", "study": study.name, "model": model, "seed": seed}
-    return read_table(paths.kernel_projection(study, model, seed), expect)
+    return read_table(tables[f"{model}/seed{seed}/kernel_projection"], expect)
 
 
 def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Figure, list]:
