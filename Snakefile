@@ -15,7 +15,7 @@ include: "workflow/rules/common.smk"
 # First, so that it is what `snakemake` alone builds.
 rule all_studies:
     input:
-        [f"figures/{study}/all" for study in studies()],
+        lambda wildcards: [f"figures/{study}/all" for study in studies()],
     output:
         touch("figures/all"),
     localrule: True

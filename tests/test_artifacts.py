@@ -1,11 +1,15 @@
+import os
+import shutil
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
 
 from twophase.artifacts import (
+    FORMAT,
     read_table,
     read_tensors,
-    sha256,
     whole_file,
     write_table,
     write_tensors,
@@ -30,11 +34,14 @@ def test_channels_last_tensors_are_written(tmp_path):
 
 
 def test_the_same_content_has_the_same_bytes(tmp_path):
-    for name in ("1", "2"):
-        write_tensors(tmp_path / name, TENSORS, IDENTITY)
-        write_table(tmp_path / f"t{name}", pd.DataFrame({"x": [1.5, None]}), IDENTITY)
-    assert sha256(tmp_path / "1") == sha256(tmp_path / "2")
-    assert sha256(tmp_path / "t1") == sha256(tmp_path / "t2")
+    for name, write, content in (
+        ("x.safetensors", write_tensors, TENSORS),
+        ("x.parquet", write_table, pd.DataFrame({"x": [1.5, None]})),
+    ):
+        write(tmp_path / name, content, IDENTITY)
+        first = (tmp_path / name).read_bytes()
+        write(tmp_path / name, content, IDENTITY)
+        assert (tmp_path / name).read_bytes() == first
 
 
 def test_nothing_half_written_gets_the_name(tmp_path):
@@ -48,14 +55,20 @@ def test_nothing_half_written_gets_the_name(tmp_path):
     assert list((tmp_path / "folder").iterdir()) == []
 
 
-def test_every_flipped_byte_of_tensors_is_noticed(tmp_path):
-    path = tmp_path / "x.safetensors"
-    write_tensors(path, TENSORS, IDENTITY)
+@pytest.mark.parametrize("kind", ["tensors", "table"])
+def test_every_flipped_byte_is_noticed(kind, tmp_path):
+    path = tmp_path / "x"
+    if kind == "tensors":
+        write_tensors(path, TENSORS, IDENTITY)
+        read = read_tensors
+    else:
+        write_table(path, pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]}), IDENTITY)
+        read = read_table
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(ArtifactError) as caught:
-            read_tensors(path, IDENTITY)
+            read(path, IDENTITY)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
 
@@ -80,3 +93,24 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         assert "delete it" in str(caught.value)
     with pytest.raises(ArtifactError, match="is missing"):
         read_table(tmp_path / "nowhere", {})
+
+
+def test_a_result_in_the_place_of_another_is_refused(in_tmp):
+    here, there = Path("results/mine/base-1/step3"), Path("results/mine/base-2/step3")
+    write_tensors(here, TENSORS, IDENTITY)
+    there.parent.mkdir()
+    shutil.copy(here, there)
+    with pytest.raises(ArtifactError, match="path 'results/mine/base-1/step3' instead of"):
+        read_tensors(there, IDENTITY)
+    # The folder of all results may lie anywhere.
+    shutil.copytree("results", "elsewhere/results")
+    os.chdir("elsewhere")
+    assert set(read_tensors(here, IDENTITY)) == set(TENSORS)
+
+
+def test_a_newer_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("twophase.artifacts.FORMAT", FORMAT + 1)
+    write_tensors(tmp_path / "x", TENSORS, IDENTITY)
+    monkeypatch.undo()
+    with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}, this version reads {FORMAT}"):
+        read_tensors(tmp_path / "x", IDENTITY)

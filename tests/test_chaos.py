@@ -1,9 +1,11 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from twophase import paths
+from twophase import artifacts, paths
 from twophase.artifacts import read_tensors, write_tensors
 from twophase.base import train_base
 from twophase.chaos import compare_forks
@@ -23,6 +25,10 @@ def compared(smoke, in_tmp):
     train_forks(smoke, "resnet", 0, 0)
     compare_forks(smoke, "resnet", 0)
     return pd.read_parquet(paths.chaos(smoke, "resnet", 0))
+
+
+def _forget_comparisons(smoke):
+    shutil.rmtree(paths.comparison(smoke, "resnet", 0, 0, "1", 12).parents[1])
 
 
 def _weights(file):
@@ -67,7 +73,7 @@ def test_a_row_agrees_with_a_plain_second_implementation(smoke, compared):
     for alpha in (0.25, 0.5, 0.75):
         mixed = {
             n: (alpha * a.double() + (1 - alpha) * b.double()).to(a.dtype)
-            for (n, a), b in zip(ends[0].items(), ends[1].values(), strict=True)
+            for n, a, b in ((n, a, ends[1][n]) for n, a in ends[0].items())
         }
         gaps.append(loss(mixed) - (alpha * loss(ends[0]) + (1 - alpha) * loss(ends[1])))
     assert row["test_barrier"] == pytest.approx(max(gaps), abs=1e-6)
@@ -87,5 +93,26 @@ def test_a_control_that_leaves_its_base_run_is_a_loud_failure(smoke, compared):
     weight[0] = torch.nextafter(weight[0], torch.tensor(9.0))
     identity = {"kind": "state", "study": "smoke", "model": "resnet", "seed": 0}
     write_tensors(file, tensors, {**identity, "run": "fork 0 control", "step": 12})
+    _forget_comparisons(smoke)
     with pytest.raises(RunError, match="without perturbation is not the base run at 12"):
         compare_forks(smoke, "resnet", 0)
+
+
+def test_a_fork_made_on_another_machine_is_not_compared(smoke, compared, monkeypatch):
+    _forget_comparisons(smoke)
+    file = paths.checkpoint(paths.fork(smoke, "resnet", 0, 0, "1"), 12)
+    monkeypatch.setitem(artifacts.ORIGIN, "machine", "another")
+    identity = {"kind": "state", "study": "smoke", "model": "resnet", "seed": 0}
+    write_tensors(file, read_tensors(file, {}), {**identity, "run": "fork 0 1", "step": 12})
+    with pytest.raises(RunError, match="was made with machine 'another'"):
+        compare_forks(smoke, "resnet", 0)
+
+
+def test_comparisons_that_are_there_are_kept(smoke, compared):
+    chaos = paths.chaos(smoke, "resnet", 0)
+    first = chaos.read_bytes()
+    # Without the forks nothing can be compared anew.
+    shutil.rmtree(paths.fork(smoke, "resnet", 0, 0, "1").parent)
+    chaos.unlink()
+    compare_forks(smoke, "resnet", 0)
+    assert chaos.read_bytes() == first

@@ -41,6 +41,14 @@ def test_the_barrier_of_equal_losses_is_exactly_zero():
     assert metrics.barrier(ALPHAS, [0.1] * 11) == 0.0
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_loss_that_is_no_number_leaves_no_barrier(bad, place):
+    losses = [1.0, 1.0, 1.0]
+    losses[place] = bad
+    assert np.isnan(metrics.barrier([0, 0.5, 1], losses))
+
+
 def test_a_path_below_its_line_has_no_barrier():
     assert metrics.barrier([0.0, 0.5, 1.0], [1.0, 0.2, 1.0]) == 0.0
 
@@ -73,6 +81,14 @@ def test_the_ends_of_a_path_are_the_networks_themselves(examples):
     for alpha in ALPHAS:
         metrics.interpolate(between, one, one, alpha)
         assert metrics.identical(between, one)
+
+
+def test_recalibration_weighs_every_image_alike():
+    norm = nn.BatchNorm2d(1)
+    images = torch.zeros(metrics.CHUNK + 100, 1, 1, 1)
+    images[-100:] = 1
+    metrics.recalibrate_batch_norm(norm, images)
+    assert float(norm.running_mean) == pytest.approx(100 / len(images))
 
 
 def test_recalibration_gives_batch_norm_the_statistics_of_its_inputs(examples):

@@ -82,6 +82,11 @@ MISTAKES = {
         201,
         ["evaluation.test_examples = 201", "at most 200"],
     ),
+    "more inputs of a class than there are": (
+        ["kernel", "examples_per_class"],
+        155,
+        ["kernel.examples_per_class = 155", "at most 154"],
+    ),
     "the same seed twice": (["seeds"], [1, 1], ["seeds", "[1, 1]", "twice"]),
     "precision of another device": (
         ["compute", "precision"],

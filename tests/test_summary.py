@@ -34,3 +34,4 @@ def test_a_verdict_needs_all_runs_on_one_side():
     assert verdict(0.2, 0.3, 0.1) == "above"
     assert verdict(0.0, 0.05, 0.1) == "below"
     assert verdict(0.0, 0.3, 0.1) == "on both sides"
+    assert verdict(float("nan"), float("nan"), 0.1) == "diverged"

@@ -146,7 +146,9 @@ def run(arguments: argparse.Namespace) -> None:
             "study or the code changed since the workflow was planned; run the same command again"
         )
     function = getattr(importlib.import_module(f"twophase.{stage.module}"), stage.function)
-    artifacts.ORIGIN.update(provenance.origin(plan, stage.module))
+    figure = getattr(arguments, "figure", None)
+    module = f"figures.{figure}" if figure else stage.module
+    artifacts.ORIGIN.update(provenance.origin(plan, module))
     started = time.process_time()
     function(plan, *values)
     work = time.process_time() - started

@@ -1,10 +1,11 @@
 """Reading and writing results: whole or not at all, and only what was asked for.
 
-Every file carries its identity (what it is, of which study, model, seed, iteration), its origin
-(code, packages, kind of machine), the version of its format and a digest of its content. A reader
-says what it expects; anything else ends in `ArtifactError` with one line that names the file and
-what to do. Files are written under a temporary name and renamed, so that a file with its final
-name is complete. No file holds a time or a random order: the same result has the same bytes.
+Every file carries its path under results/, its identity (what it is, of which study, model, seed,
+iteration), its origin (code, packages, kind of machine), the version of its format, and a digest
+of all its bytes. A reader says what it expects; anything else ends in `ArtifactError` with one
+line that names the file and what to do. Files are written under a temporary name and renamed, so
+that a file with its final name is complete. No file holds a time or a random order: the same
+result has the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +28,15 @@ from twophase.errors import ArtifactError
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
 Identity = dict[str, str | int]
+Shapes = Mapping[str, Sequence[int]]
 
 # What makes the results of this process: see `provenance.origin`. The command line fills it in.
 ORIGIN: Identity = {}
+
+# The digest of a file stands in the file itself; it is that of the file with this in its place.
+SEAL = b"sha256-" + 64 * b"0"
 
 
 @contextmanager
@@ -53,71 +59,62 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], identity: Identi
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    header = _header(identity) | {"content": _digest(tensors)}
     # One metadata key: with several, safetensors writes them in a random order.
-    content = save(tensors, metadata={"twophase": json.dumps(header, sort_keys=True)})
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+    _write_sealed(path, save(tensors, metadata={"twophase": _header(path, identity)}))
 
 
-def read_tensors(path: Path, expect: Identity) -> dict[str, torch.Tensor]:
-    """Read what `write_tensors` wrote, on the CPU.
+def read_tensors(
+    path: Path, expect: Identity, shapes: Shapes | None = None
+) -> dict[str, torch.Tensor]:
+    """Read what `write_tensors` wrote, on the CPU; `shapes`, if known, are those of all tensors by
+    name, -1 where any size will do.
 
-    Raises `ArtifactError` if the file is missing or damaged or its identity lacks any item of
-    `expect`.
+    Raises `ArtifactError` if the file is missing or damaged, if it was written as another file
+    under results/, if its identity lacks any item of `expect`, or if tensors or shapes differ.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
-    _exists(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["twophase"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
-    _check(path, header, expect)
-    if header.get("content") != _digest(tensors):
-        raise _damaged(path, "its content is not what was written")
+    content = _read_sealed(path)
+    _check(path, _tensors_header(content), expect)
+    tensors = load(content)
+    if shapes is not None:
+        if tensors.keys() != shapes.keys():
+            odd = sorted(tensors.keys() ^ shapes.keys())[0]
+            raise _damaged(path, f"{odd} is missing, or should be")
+        for name, wanted in shapes.items():
+            found = tensors[name].shape
+            if len(found) != len(wanted) or any(
+                w not in (f, -1) for f, w in zip(found, wanted, strict=True)
+            ):
+                raise _damaged(path, f"{name} is {tuple(found)} instead of {tuple(wanted)}")
     return tensors
 
 
 def write_table(path: Path, table: pd.DataFrame, identity: Identity) -> None:
     """Write a tidy table as parquet."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    header = _header(identity)
-    arrow = arrow.replace_schema_metadata(
-        {**(arrow.schema.metadata or {}), "twophase": json.dumps(header, sort_keys=True)}
-    )
-    with whole_file(path) as temporary:
-        pq.write_table(arrow, temporary, write_page_checksum=True)
+    out = pa.BufferOutputStream()
+    with pq.ParquetWriter(out, arrow.schema) as writer:
+        writer.write_table(arrow)
+        # Not as metadata of the schema, of which Parquet keeps a second copy.
+        writer.add_key_value_metadata({"twophase": _header(path, identity)})
+    _write_sealed(path, out.getvalue().to_pybytes())
 
 
 def read_table(path: Path, expect: Identity) -> pd.DataFrame:
     """Read what `write_table` wrote; raises as `read_tensors` does."""
-    _exists(path)
-    try:
-        arrow = pq.read_table(path, page_checksum_verification=True)
-        header = json.loads(arrow.schema.metadata[b"twophase"])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
-    _check(path, header, expect)
-    return arrow.to_pandas()
+    file = pq.ParquetFile(pa.BufferReader(_read_sealed(path)))
+    _check(path, json.loads(file.metadata.metadata[b"twophase"]), expect)
+    return file.read().to_pandas()
 
 
 def read_header(path: Path) -> dict:
-    """Identity and origin of a table or of a file of tensors; raises as their readers do."""
-    from safetensors import SafetensorError, safe_open
-
-    _exists(path)
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-        else:
-            metadata = {k.decode(): v for k, v in (pq.read_schema(path).metadata or {}).items()}
-        header = json.loads(metadata["twophase"])
-    except (SafetensorError, pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    """Path, identity and origin of a table or of a file of tensors; raises as their readers do."""
+    content = _read_sealed(path)
+    if path.suffix == ".parquet":
+        header = json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[b"twophase"])
+    else:
+        header = _tensors_header(content)
     _check(path, header, {})
     return header
 
@@ -127,34 +124,55 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _header(identity: Identity) -> dict:
-    return {"format": FORMAT, "identity": identity, "origin": ORIGIN}
+def _header(path: Path, identity: Identity) -> str:
+    header = {
+        "format": FORMAT,
+        "path": path.as_posix(),
+        "identity": identity,
+        "origin": ORIGIN,
+        "seal": SEAL.decode(),
+    }
+    return json.dumps(header, sort_keys=True)
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+def _tensors_header(content: bytes) -> dict:
+    # A safetensors file: the length of its header in 8 bytes, the header as JSON, the tensors.
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["twophase"])
 
 
-def _exists(path: Path) -> None:
+def _write_sealed(path: Path, content: bytes) -> None:
+    digest = hashlib.sha256(content).hexdigest().encode()
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.replace(SEAL, SEAL[:7] + digest))
+
+
+def _read_sealed(path: Path) -> bytes:
     if not path.exists():
         raise ArtifactError(f"{path}: is missing; {_again(path)}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror) from None
+    seals = re.findall(rb"sha256-[0-9a-f]{64}", content)
+    if len(seals) != 1:
+        raise _damaged(path, "it is cut, or no result of this program")
+    if hashlib.sha256(content.replace(seals[0], SEAL)).hexdigest().encode() != seals[0][7:]:
+        raise _damaged(path, "its bytes are not those that were written")
+    return content
 
 
 def _check(path: Path, header: dict, expect: Identity) -> None:
-    identity = header.get("identity") if isinstance(header, dict) else None
-    if not isinstance(identity, dict):
-        raise _damaged(path, "it does not say what it is")
-    if header.get("format") != FORMAT:
-        raise _damaged(path, f"format {header.get('format')}, this version reads {FORMAT}")
+    if header["format"] != FORMAT:
+        raise _damaged(path, f"format {header['format']}, this version reads {FORMAT}")
+    # Results know their place; published copies of them, and those of tests, lie elsewhere.
+    found, wanted = header["identity"], dict(expect)
+    if path.parts[0] == "results":
+        found, wanted = {**found, "path": header["path"]}, {**wanted, "path": path.as_posix()}
     wrong = [
-        f"{key} {identity.get(key)!r} instead of {value!r}"
-        for key, value in expect.items()
-        if identity.get(key) != value
+        f"{key} {found.get(key)!r} instead of {value!r}"
+        for key, value in wanted.items()
+        if found.get(key) != value
     ]
     if wrong:
         raise ArtifactError(

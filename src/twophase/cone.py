@@ -72,10 +72,14 @@ def measure_cone(study: Study, model: str, seed: int) -> None:
     identity = {"study": study.name, "model": model, "seed": seed}
     folder = paths.kernel(study, model, seed)
 
+    shape = [-1, -1]  # of the first kernel, as soon as it is read
+
     def kernel(index: int) -> torch.Tensor:
         t = steps[index]
         expect = {"kind": "kernel", **identity, "step": t}
-        return read_tensors(paths.checkpoint(folder, t), expect)["kernel"].to(device)
+        tensors = read_tensors(paths.checkpoint(folder, t), expect, {"kernel": shape})
+        shape[:] = tensors["kernel"].shape
+        return tensors["kernel"].to(device)
 
     products = gram(kernel, len(steps))
     distances = kernel_distances(products).tolist()

@@ -44,8 +44,18 @@ class Data:
 
 def load_data(study: Study, device: torch.device) -> Data:
     """Read the canonical file (see `sources.py`) onto `device`."""
-    expect = {"kind": "data", "source": study.data.images.source}
-    tensors = read_tensors(paths.data(study), expect)
+    images = study.data.images
+    expect = {"kind": "data", "source": images.source}
+    shapes = {"mean": (images.channels,), "std": (images.channels,)}
+    for split, count in (("train", images.train_examples), ("test", images.test_examples)):
+        shapes[f"{split}_images"] = (
+            count,
+            images.channels,
+            images.image_size,
+            images.image_size,
+        )
+        shapes[f"{split}_labels"] = (count,)
+    tensors = read_tensors(paths.data(study), expect, shapes)
     classes = int(tensors["train_labels"].max()) + 1
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     train = Split(tensors["train_images"], tensors["train_labels"])

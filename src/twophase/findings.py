@@ -1,12 +1,13 @@
 """Stage `findings`: what the study shows, in numbers, as Markdown."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from twophase import paths
 from twophase.artifacts import read_table, whole_file
-from twophase.figures import SUMMARIES, note
+from twophase.figures import SUMMARIES, made_by, note
 from twophase.study import Model, Study
 
 
@@ -17,7 +18,7 @@ def write_findings(study: Study, folder: Path) -> None:
         expect = {"kind": "summary", "study": study.name, "table": table}
         summaries[table] = read_table(paths.summary(study, table), expect)
     lines = [
-        f"<!-- {note(study, 'findings')} -->",
+        f"<!-- {note(made_by(study, 'findings'))} -->",
         f"# {study.title}",
         "",
         f"Seeds {', '.join(map(str, study.seeds))}. Numbers are means, with the smallest and the "
@@ -34,6 +35,8 @@ def write_findings(study: Study, folder: Path) -> None:
 
 def verdict(low: float, high: float, threshold: float) -> str:
     """Where all runs lie: above the threshold, below it, or on both sides."""
+    if math.isnan(low) or math.isnan(high):
+        return "diverged"
     if low > threshold:
         return "above"
     return "below" if high < threshold else "on both sides"

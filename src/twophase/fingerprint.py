@@ -8,11 +8,14 @@ another path: it is never served by mistake, and it is still there when the opti
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from twophase.artifacts import FORMAT
 
 SOURCE = Path(__file__).parent
 
@@ -21,8 +24,10 @@ NEUTRAL = {"artifacts", "errors", "fingerprint", "paths", "progress", "study"}
 
 
 def fingerprint(module: str, *made_by: Any) -> str:
-    """Digest of `made_by` (JSON values) and of the code of `twophase.<module>`."""
-    text = json.dumps([made_by, code_digest(module)], sort_keys=True)
+    """Digest of `made_by` (JSON values), of the code of `twophase.<module>` and of the version of
+    the files' format.
+    """
+    text = json.dumps([made_by, code_digest(module), FORMAT], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -48,7 +53,7 @@ def _tree(module: str) -> ast.Module:
 
 @lru_cache
 def _normalised(module: str) -> str:
-    tree = ast.parse(_file(module).read_text())
+    tree = copy.deepcopy(_tree(module))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
@@ -70,8 +75,10 @@ def _closure(module: str) -> set[str]:
 
 
 def _imports(module: str) -> list[str]:
-    """The modules of this package that `module` imports, wherever in its text."""
-    found = []
+    """The modules of this package that `module` imports, wherever in its text, and the package
+    that it lies in, which Python runs first.
+    """
+    found = [module.rpartition(".")[0]]
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("twophase"):
             inner = node.module.removeprefix("twophase").removeprefix(".")

@@ -35,7 +35,7 @@ def compute_kernels(study: Study, model: str, seed: int) -> None:
                 load_state(origin, state, {**identity, "run": "base"}, t)
                 kernel = entk(state.model, inputs, kind=plan.kernel.kind)
                 write_tensors(file, {"kernel": kernel}, kernel_identity)
-            kernel = read_tensors(file, kernel_identity)["kernel"]
+            kernel = read_tensors(file, kernel_identity, {"kernel": (-1, -1)})["kernel"]
             rows.append({**identity, "t": t, "norm": float(kernel.double().norm())})
             bar.update()
     table = paths.kernel_norm(study, model, seed)

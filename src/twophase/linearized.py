@@ -16,7 +16,7 @@ from twophase.data import Data, batch, load_data
 from twophase.metrics import CHUNK, accuracy, evaluation_sets, mean_loss
 from twophase.progress import progress
 from twophase.study import Augmentation, Study, Training
-from twophase.train import State, initial_state, learning_rate, load_state
+from twophase.train import State, initial_state, load_state, sgd_step
 
 Tensors = dict[str, torch.Tensor]
 
@@ -50,7 +50,7 @@ def advance_linearized(
     """
     origin = dict(state.model.named_parameters())
     offset = {name: torch.zeros_like(p) for name, p in origin.items()}
-    momentum = {name: buffer.clone() for name, buffer in state.momentum.items()}
+    momentum = [buffer.clone() for buffer in state.momentum.values()]
     for step in range(state.step, stop):
         images, labels = batch(data, augmentation, seed, step, training.batch_size)
         primal, tangent = linear_logits(state, offset, images)
@@ -58,12 +58,12 @@ def advance_linearized(
         (pull,) = torch.autograd.grad(F.cross_entropy(out, labels), out)
         # The linear model's gradient is J(x)^T pull, whatever theta: a backward pass at theta_t.
         gradients = torch.autograd.grad(primal, list(origin.values()), pull)
-        lr = learning_rate(training, step)
-        with torch.no_grad():
-            for (name, parameter), gradient in zip(origin.items(), gradients, strict=True):
-                decay = training.weight_decay * (parameter + offset[name])
-                momentum[name].mul_(training.momentum).add_(gradient + decay)
-                offset[name].sub_(lr * momentum[name])
+        # The step decays the offset by itself; weight decay is of origin and offset.
+        gradients = [
+            gradient + training.weight_decay * parameter.detach()
+            for gradient, parameter in zip(gradients, origin.values(), strict=True)
+        ]
+        sgd_step(list(offset.values()), gradients, momentum, training, step)
         if bar is not None:
             bar.update()
     return offset

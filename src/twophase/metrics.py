@@ -6,6 +6,8 @@ compared in float64. Names and definitions are those of arXiv 2505.13900, sectio
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -119,14 +121,16 @@ def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: flo
 
 @torch.no_grad()
 def recalibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
-    """Set batch norm's running statistics to the means over chunks of `images`."""
+    """Set batch norm's running statistics to the means, over chunks of `images` of one size, of
+    the chunks' means and variances.
+    """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all chunks
     model.train()
-    for chunk in images.split(CHUNK):
+    for chunk in images.tensor_split(math.ceil(len(images) / CHUNK)):
         model(chunk)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -136,8 +140,11 @@ def barrier(alphas: list[float], losses: list[float]) -> float:
     """Loss barrier: the largest gap between the losses on a path and the line between its ends.
 
     `losses[i]` belongs to alpha * one + (1 - alpha) * other; alphas run from 0 to 1, so the
-    barrier is never negative. The maximum is of the gap, not of the loss.
+    barrier is never negative. The maximum is of the gap, not of the loss. Where a loss is not
+    finite the barrier is not a number.
     """
+    if not all(math.isfinite(loss) for loss in losses):
+        return math.nan
     first, last = losses[0], losses[-1]
     # Written so that equal losses give exactly zero. At both ends the gap is zero by definition.
     inner = zip(alphas[1:-1], losses[1:-1], strict=True)

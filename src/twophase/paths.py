@@ -11,6 +11,7 @@ new table, and the stage then adds what the folder lacks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from twophase.fingerprint import fingerprint
@@ -91,6 +92,17 @@ def _made_by_chaos(study: Study, model: Model) -> str:
     return fingerprint("chaos", _made_by_fork(study, model), chaos, model.evaluation.model_dump())
 
 
+def comparison(study: Study, model: str, seed: int, t0: int, direction: str, t1: int) -> Path:
+    """Table of one comparison, of a fork with its base run at t1."""
+    plan = study.models[model]
+    barrier = plan.chaos.model_dump(include={"barrier_points", "barrier_batch_norm"})
+    made_by = fingerprint(
+        "chaos", _made_by_fork(study, plan), barrier, plan.evaluation.model_dump()
+    )
+    folder = f"comparison{t0:06d}-{made_by}"
+    return _run(study, model, seed) / folder / f"direction-{direction}" / f"step{t1:06d}.parquet"
+
+
 def chaos(study: Study, model: str, seed: int) -> Path:
     """Table of the measures between forks and base run."""
     return _run(study, model, seed) / f"chaos-{_made_by_chaos(study, study.models[model])}.parquet"
@@ -167,3 +179,30 @@ def summary(study: Study, table: str) -> Path:
     """Mean and range, over seeds and directions, of the table called `table`."""
     made_by = fingerprint("summary", [str(path) for path in runs(study, table)])
     return RESULTS / study.name / f"{table}_summary-{made_by}.parquet"
+
+
+def every(study: Study) -> Iterator[Path]:
+    """Every result that the study asks for."""
+    yield data(study)
+    for table in RUN_TABLES:
+        yield summary(study, table)
+    for model, options in study.models.items():
+        for seed in study.seeds:
+            for step in options.checkpoints():
+                yield checkpoint(base(study, model, seed), step)
+            for step in options.kernel_steps():
+                yield checkpoint(kernel(study, model, seed), step)
+            for t0 in options.chaos.forks:
+                yield perturbation(study, model, seed, t0)
+                for direction in options.directions(t0):
+                    for t1 in options.compare_points(t0):
+                        yield checkpoint(fork(study, model, seed, t0, direction), t1)
+                        yield comparison(study, model, seed, t0, direction, t1)
+            yield from (switch(study, model, seed, t) for t in options.linearized.switches)
+            for table in (
+                *RUN_TABLES.values(),
+                barrier_path,
+                kernel_norm,
+                kernel_projection,
+            ):
+                yield table(study, model, seed)

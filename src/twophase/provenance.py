@@ -6,7 +6,6 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,14 +21,16 @@ PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
 def origin(plan: study.Study, module: str) -> Identity:
     """What makes the results of this process: code, packages, kind of machine, computing options.
 
-    No host and no time: the same on every machine of a kind.
+    No host and no time: the same on every machine of a kind. The canonical data file has no
+    computing options, because they do not change it.
     """
+    options = {} if module == "sources" else plan.compute.model_dump()
     return {
         "code": code_digest(module),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "machine": _machine(plan),
-        **plan.compute.model_dump(),
+        **options,
     }
 
 
@@ -41,8 +42,9 @@ def _machine(plan: study.Study) -> str:
     )
     if found:
         processor += f", {found[1]}"
-    if plan.compute.device == "cuda" and "torch" in sys.modules:
-        processor += f", {sys.modules['torch'].cuda.get_device_name()}"
+    cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
+    if plan.compute.device == "cuda" and cuda and cuda.is_available():
+        processor += f", {cuda.get_device_name()}"
     return f"{platform.system()} {processor}"
 
 
@@ -74,8 +76,8 @@ def read_note(file: Path) -> dict:
 
 def _current(file: Path) -> str:
     """Yes, or why not, by the study's file and the code as they are now."""
-    if file.is_relative_to(MEASUREMENTS):
-        return "published: provenance.json tells what made it"
+    if file.resolve().is_relative_to(MEASUREMENTS.parent.resolve()):
+        return f"published: provenance.json in {MEASUREMENTS}/<study> tells what it is made from"
     name = next((part for part in reversed(file.parts[:-1]) if _study_file(part).exists()), None)
     if name is None:
         return f"unknown: no folder of its path names a study in {_study_file('').parent}"
@@ -83,7 +85,7 @@ def _current(file: Path) -> str:
         plan = study.load(_study_file(name))
     except StudyError as error:
         return f"unknown: {error}"
-    if file.resolve() in {path.resolve() for path in results(plan)}:
+    if file.resolve() in {path.resolve() for path in paths.every(plan)}:
         return "yes"
     for product in figures.SUMMARIES:
         if file.name in figures.files(product):
@@ -98,29 +100,3 @@ def _current(file: Path) -> str:
 
 def _study_file(name: str) -> Path:
     return Path("workflow/config") / f"{name}.yaml"
-
-
-def results(plan: study.Study) -> Iterator[Path]:
-    """Every result that the study asks for."""
-    yield paths.data(plan)
-    for table in paths.RUN_TABLES:
-        yield paths.summary(plan, table)
-    for model, options in plan.models.items():
-        for seed in plan.seeds:
-            base = paths.base(plan, model, seed)
-            yield from (paths.checkpoint(base, step) for step in options.checkpoints())
-            kernels = paths.kernel(plan, model, seed)
-            yield from (paths.checkpoint(kernels, step) for step in options.kernel_steps())
-            for t0 in options.chaos.forks:
-                yield paths.perturbation(plan, model, seed, t0)
-                for direction in options.directions(t0):
-                    fork = paths.fork(plan, model, seed, t0, direction)
-                    yield from (paths.checkpoint(fork, t1) for t1 in options.compare_points(t0))
-            yield from (paths.switch(plan, model, seed, t) for t in options.linearized.switches)
-            for table in (
-                *paths.RUN_TABLES.values(),
-                paths.barrier_path,
-                paths.kernel_norm,
-                paths.kernel_projection,
-            ):
-                yield table(plan, model, seed)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
-
-import pandas as pd
 
 from twophase import paths
 from twophase.artifacts import read_header, sha256, whole_file
 from twophase.study import Study
 
 MEASUREMENTS = Path("paper/measurements")
+# The last line of a stage's log.
+SPENT = re.compile(r"^(\w+): processor time (\S+) s to start, (\S+) s at work$", re.M)
 PER_RUN = {**paths.RUN_TABLES, "barrier_path": paths.barrier_path}
 PER_RUN["kernel_projection"] = paths.kernel_projection
 
@@ -32,15 +33,14 @@ def publish(study: Study, file: Path) -> None:
                 tables[f"{model}/seed{seed}/{table}"] = path_of(study, model, seed)
     origins = {name: read_header(path).get("origin", {}) for name, path in tables.items()}
 
-    folder = MEASUREMENTS / study.name
-    if folder.exists():
-        shutil.rmtree(folder)
+    folder = MEASUREMENTS / f".{study.name}"  # gets its name when it is whole
+    shutil.rmtree(folder, ignore_errors=True)
     for name, path in tables.items():
         with whole_file(folder / f"{name}.parquet") as temporary:
             shutil.copyfile(path, temporary)
     shutil.copyfile(file, folder / f"{study.name}.yaml")
     provenance = {
-        "commit": _commit(),
+        "published_at_commit": _commit(),
         "study": sha256(file),
         "processor_seconds": _processor_seconds(study),
         "tables": {
@@ -50,6 +50,8 @@ def publish(study: Study, file: Path) -> None:
     }
     with whole_file(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(provenance, indent=2) + "\n")
+    shutil.rmtree(MEASUREMENTS / study.name, ignore_errors=True)
+    folder.rename(MEASUREMENTS / study.name)
 
 
 def _commit() -> str:
@@ -60,7 +62,7 @@ def _commit() -> str:
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", "."],
+            [*git, "status", "--porcelain", "."],
             capture_output=True,
             text=True,
             check=True,
@@ -71,13 +73,14 @@ def _commit() -> str:
 
 
 def _processor_seconds(study: Study) -> dict[str, float]:
-    """Processor time of the study's jobs by kind of job, from what Snakemake's benchmarks left.
+    """Processor time of the study's jobs by stage, from their logs.
 
-    A job that was stopped and went on counts from where it went on.
+    Of a job that was stopped and went on, only what it spent after that is known.
     """
     seconds: dict[str, float] = {}
-    for file in sorted((paths.RESULTS / study.name).rglob("benchmarks/*.tsv")):
-        job = file.stem.split("-")[0].rstrip("0123456789")
-        spent = pd.read_csv(file, sep="\t")["cpu_time"].iloc[-1]
-        seconds[job] = round(seconds.get(job, 0) + float(spent), 1)
+    for result in paths.every(study):
+        log = result.parent / "logs" / f"{result.stem}.log"
+        if log.exists():
+            for stage, start, work in SPENT.findall(log.read_text()):
+                seconds[stage] = round(seconds.get(stage, 0) + float(start) + float(work), 1)
     return seconds

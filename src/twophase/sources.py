@@ -65,8 +65,7 @@ def cifar10(images: study.CIFAR10) -> Tensors:
     archive = folder / CIFAR10.filename
     tensors = {}
     try:
-        if not CIFAR10(folder, download=False)._check_integrity():
-            raise RuntimeError
+        CIFAR10(folder)
     except RuntimeError:  # not there yet
         try:
             download(CIFAR10.url, archive)
@@ -98,7 +97,7 @@ def download(url: str, file: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             start = start if answer.status == 206 else 0
-            missing = int(answer.headers["Content-Length"])
+            missing = int(answer.headers["Content-Length"] or 0)
             bar = tqdm.wrapattr(answer, "read", total=missing, desc=file.name)
             with bar as reader, part.open("ab" if start else "wb") as out:
                 while chunk := reader.read(1 << 20):

@@ -54,6 +54,7 @@ class Digits(Record):
 
     source: Literal["digits"]
     test_examples: Annotated[int, Field(ge=10, le=1000)]
+    channels: ClassVar[int] = 1
     image_size: ClassVar[int] = 8
 
     @property
@@ -61,15 +62,22 @@ class Digits(Record):
         """All that are not test examples."""
         return 1797 - self.test_examples
 
+    @property
+    def smallest_class(self) -> int:
+        """Training examples of the rarest class, the digit 8, of which there are 174 in all."""
+        return 174 * self.train_examples // 1797
+
 
 class CIFAR10(Record):
     """CIFAR-10, downloaded to `folder` unless it is there."""
 
     source: Literal["cifar10"]
     folder: str
+    channels: ClassVar[int] = 3
     image_size: ClassVar[int] = 32
     train_examples: ClassVar[int] = 50_000
     test_examples: ClassVar[int] = 10_000
+    smallest_class: ClassVar[int] = 5_000
 
 
 class ImageFolder(Record):
@@ -82,10 +90,16 @@ class ImageFolder(Record):
     source: Literal["folder"]
     path: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    channels: ClassVar[int] = 3
     image_size: Count
     classes: Annotated[int, Field(ge=2)]
     train_examples: Count
     test_examples: Count
+
+    @property
+    def smallest_class(self) -> int:
+        """Training examples of the rarest class, at most."""
+        return self.train_examples // self.classes
 
 
 class Data(Record):
@@ -482,6 +496,11 @@ def _contradictions(study: Study, raw: dict) -> Iterator[str]:
             asked = getattr(model.evaluation, option)
             if asked > size:
                 yield f"{key('evaluation', option)} = {asked}: must be at most {size}, all of them"
+        if kernel.examples_per_class > images.smallest_class:
+            yield (
+                f"{key('kernel', 'examples_per_class')} = {kernel.examples_per_class}: must be at "
+                f"most {images.smallest_class}, the training examples of the rarest class"
+            )
         if model.training.batch_size > train:
             yield (
                 f"{key('training', 'batch_size')} = {model.training.batch_size}: "

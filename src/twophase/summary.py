@@ -23,7 +23,14 @@ def summarize(study: Study, table: str) -> None:
     `perturbed`, and the controls stay apart. A measure that is not a number in one run is not a
     number in the summary.
     """
-    parts = [read_table(path, {"kind": table}) for path in paths.runs(study, table)]
+    parts = [
+        read_table(
+            paths.RUN_TABLES[table](study, model, seed),
+            {"kind": table, "study": study.name, "model": model, "seed": seed},
+        )
+        for model in study.models
+        for seed in study.seeds
+    ]
     result = mean_and_range(pd.concat(parts, ignore_index=True), KEYS[table])
     identity = {"kind": "summary", "study": study.name, "table": table}
     write_table(paths.summary(study, table), result, identity)

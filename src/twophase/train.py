@@ -38,23 +38,28 @@ def initial_state(plan: Model, data: Data, seed: int) -> State:
     return State(model, momentum, 0)
 
 
+def _tensors(state: State) -> dict[str, torch.Tensor]:
+    tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
+    return tensors | {f"momentum.{name}": t for name, t in state.momentum.items()}
+
+
 def save_state(path: Path, state: State, identity: Identity) -> None:
     """Write a state as safetensors: `model.<name>` and `momentum.<name>`."""
-    tensors = {f"model.{name}": t for name, t in state.model.state_dict().items()}
-    tensors |= {f"momentum.{name}": t for name, t in state.momentum.items()}
-    write_tensors(path, tensors, {"kind": "state", **identity, "step": state.step})
+    write_tensors(path, _tensors(state), {"kind": "state", **identity, "step": state.step})
 
 
+@torch.no_grad()
 def load_state(path: Path, state: State, identity: Identity, step: int) -> None:
     """Read the state of iteration `step` from `path` into `state`.
 
     Raises `ArtifactError` if the file is missing, damaged or of another run.
     """
-    tensors = read_tensors(path, {"kind": "state", **identity, "step": step})
-    model = {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}
-    state.model.load_state_dict(model)
-    for name, buffer in state.momentum.items():
-        buffer.copy_(tensors[f"momentum.{name}"])
+    own = _tensors(state)
+    shapes = {name: tensor.shape for name, tensor in own.items()}
+    for name, tensor in read_tensors(
+        path, {"kind": "state", **identity, "step": step}, shapes
+    ).items():
+        own[name].copy_(tensor)
     state.step = step
 
 

@@ -23,13 +23,15 @@ rule fork:
         " --expect {output} > {log} 2>&1"
 
 
+# The paths of the barriers are written just before the comparison: one job, two tables.
 rule chaos:
     input:
         path_of(paths.data),
         path_of(paths.training, "model", "seed"),
         perturbations,
     output:
-        "results/{study}/{model}/seed{seed}/chaos-{fingerprint}.parquet",
+        chaos="results/{study}/{model}/seed{seed}/chaos-{fingerprint}.parquet",
+        barrier_path="results/{study}/{model}/seed{seed}/barrier_path-{fingerprint}.parquet",
     log:
         "results/{study}/{model}/seed{seed}/logs/chaos-{fingerprint}.log",
     benchmark:
@@ -46,4 +48,4 @@ rule chaos:
     shell:
         "python -m twophase chaos workflow/config/{wildcards.study}.yaml"
         " --model {wildcards.model} --seed {wildcards.seed}"
-        " --expect {output} > {log} 2>&1"
+        " --expect {output.chaos} > {log} 2>&1"

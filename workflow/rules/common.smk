@@ -74,8 +74,7 @@ def gpus_of(wildcards):
 def published(wildcards):
     """The study file and the tables that stand in paper/measurements/<study>."""
     folder = MEASUREMENTS / wildcards.study
-    found = sorted(folder.rglob("*.parquet"))
-    if not found:
+    if not (folder / "provenance.json").exists():
         names = [path.parent.name for path in sorted(MEASUREMENTS.glob("*/provenance.json"))]
         sys.exit(f"{folder}: holds no measurements; published are: {', '.join(names) or 'none'}")
-    return [folder / f"{wildcards.study}.yaml", *found]
+    return [folder / f"{wildcards.study}.yaml", *sorted(folder.rglob("*.parquet"))]

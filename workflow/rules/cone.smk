@@ -31,9 +31,9 @@ rule cone:
         distance="results/{study}/{model}/seed{seed}/kernel_distance-{fingerprint}.parquet",
         projection="results/{study}/{model}/seed{seed}/kernel_projection-{fingerprint}.parquet",
     log:
-        "results/{study}/{model}/seed{seed}/logs/cone-{fingerprint}.log",
+        "results/{study}/{model}/seed{seed}/logs/kernel_distance-{fingerprint}.log",
     benchmark:
-        "results/{study}/{model}/seed{seed}/benchmarks/cone-{fingerprint}.tsv"
+        "results/{study}/{model}/seed{seed}/benchmarks/kernel_distance-{fingerprint}.tsv"
     conda:
         "../../envs/conda.yaml"
     threads: threads_of

@@ -30,7 +30,6 @@ for figure in FIGURES:
             figure
         input:
             lambda wildcards, figure=figure: tables(load(wildcards.study), figure).values(),
-            code=[f"src/twophase/figures/{figure}.py", "src/twophase/figures/style.py"],
         output:
             pdf=f"figures/{{study}}/{figure}.pdf",
             png=report(
@@ -62,7 +61,6 @@ for figure in FIGURES:
 rule findings:
     input:
         lambda wildcards: tables(load(wildcards.study), "findings").values(),
-        code="src/twophase/findings.py",
     output:
         report(
             "figures/{study}/findings.md",
@@ -93,6 +91,7 @@ rule study_figures:
     input:
         expand("figures/{{study}}/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png"]),
         "figures/{study}/findings.md",
+        "workflow/config/{study}.yaml",
     output:
         manifest="figures/{study}/manifest.json",
         done=touch("figures/{study}/all"),

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from twophase import paths
-from twophase.artifacts import ORIGIN, whole_file
+from twophase.artifacts import ORIGIN, sha256, whole_file
 from twophase.fingerprint import fingerprint
 from twophase.study import Study
 
@@ -61,9 +61,9 @@ def made_by(study: Study, product: str) -> str:
     return f"made by {fingerprint(module, study.model_dump(), found)}"
 
 
-def note(study: Study, product: str) -> str:
+def note(maker: str) -> str:
     """What stands in each file of a product: what made it, and on what (see `provenance.py`)."""
-    return f"{made_by(study, product)} on {json.dumps(ORIGIN)}"
+    return f"{maker} on {json.dumps(ORIGIN)}"
 
 
 def age_stale(study: Study, folder: Path) -> None:
@@ -76,30 +76,33 @@ def age_stale(study: Study, folder: Path) -> None:
         expected = made_by(study, product).encode()
         for file in (folder / name for name in files(product)):
             # What is not there, or cannot be written, cannot be dated.
-            with contextlib.suppress(OSError):
-                found = re.search(rb"made by [0-9a-f]{8}", file.read_bytes())
+            # By its descriptor: a file that a job puts in its place meanwhile is not touched.
+            with contextlib.suppress(OSError), file.open("rb") as opened:
+                found = re.search(rb"made by [0-9a-f]{8}", opened.read())
                 stale = found is None or found.group() != expected
-                date = file.stat().st_mtime_ns
+                date = os.fstat(opened.fileno()).st_mtime_ns
                 if stale != (date < YEAR_2000):
                     date += -FORTY_YEARS if stale else FORTY_YEARS
-                    os.utime(file, ns=(date, date))
+                    os.utime(opened.fileno(), ns=(date, date))
 
 
 def draw(study: Study, figure: str, folder: Path) -> None:
     """Draw `figure` into `folder`, as PDF and PNG; the same tables give the same bytes."""
-    _draw(study, figure, folder, tables(study, figure))
+    _draw(study, figure, folder, tables(study, figure), made_by(study, figure))
 
 
 def redraw(study: Study, file: Path, figure: str, folder: Path) -> None:
     """Draw `figure` into `folder` from the measurements published beside the study's `file`."""
     published = {name: file.parent / f"{name}.parquet" for name in tables(study, figure)}
-    _draw(study, figure, folder, published)
+    digests = [sha256(path) for path in (file, *published.values())]
+    maker = f"made by {fingerprint(f'figures.{figure}', digests)}"
+    _draw(study, figure, folder, published, maker)
 
 
-def _draw(study: Study, figure: str, folder: Path, drawn_from: dict[str, Path]) -> None:
+def _draw(study: Study, figure: str, folder: Path, drawn_from: dict[str, Path], maker: str) -> None:
     module = importlib.import_module(f"twophase.figures.{figure}")
     drawing = module.draw(study, drawn_from)
-    what = note(study, figure)
+    what = note(maker)
     pdf, png = (folder / name for name in files(figure))
     with whole_file(pdf) as temporary:
         metadata = {"CreationDate": None, "Keywords": what}

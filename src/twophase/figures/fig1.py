@@ -42,11 +42,10 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
             aspect="equal",
         )
         figure.colorbar(dots, ax=right, label="iteration $t$")
-    first = next(iter(study.models))
     seed = study.seeds[0]
     style.note(
         figure,
-        f"Left, {style.runs_note(study, first)}.\n"
+        f"Left, {style.runs_note(study, forks=True)}.\n"
         f"Right: kernels of seed {seed}, scaled to norm 1; + is 0, the apex; %: share of squares.",
     )
     return figure

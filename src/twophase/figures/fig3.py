@@ -46,6 +46,5 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
         for ax in row[1:]:
             ax.set_ylim(0, None)
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
-    first = next(iter(study.models))
-    style.note(figure, style.runs_note(study, first).capitalize() + ".")
+    style.note(figure, style.runs_note(study, forks=True).capitalize() + ".")
     return figure

@@ -28,7 +28,6 @@ mpl.rcParams |= {
     "legend.frameon": False,
     "lines.markersize": 3.5,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "twophase",
 }
 
 # Sequential, and readable in grey and by colour-blind people.
@@ -74,13 +73,14 @@ def line(ax: Axes, points: pd.DataFrame, x: str, **looks: object) -> None:
     )
 
 
-def runs_note(study: Study, model: str | None = None) -> str:
-    """How many runs a line and its band stand for."""
+def runs_note(study: Study, forks: bool = False) -> str:
+    """How many runs a line and its band stand for; of forks, seeds times directions."""
     seeds = len(study.seeds)
     text = f"{seeds} seed{'s' * (seeds > 1)}"
-    if model:
-        directions = study.models[model].chaos.directions
-        text += f" × {directions} perturbation direction{'s' * (directions > 1)}"
+    if forks:
+        directions = sorted({plan.chaos.directions for plan in study.models.values()})
+        many = " or ".join(map(str, directions))
+        text += f" × {many} perturbation direction{'s' * (directions != [1])}"
     return f"lines: mean over {text}; bands: smallest to largest"
 
 
