@@ -1,12 +1,9 @@
-import shutil
-from pathlib import Path
-
 import pytest
 import yaml
+from trials.kill import ROOT, checkout
 
 from twophase import study
 
-ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "workflow" / "config"
 
 
@@ -41,15 +38,5 @@ def in_tmp(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def copy_checkout():
-    """Copy what a fresh clone holds, without results, to `target`."""
-
-    def copy(target):
-        for name in ("Snakefile", "workflow", "src", "envs"):
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, target / name)
-        return target
-
-    return copy
+    """Copy what a fresh clone holds, without results, to a folder."""
+    return checkout

@@ -1,11 +1,12 @@
 """The smoke study through Snakemake, as a user runs it."""
 
 import json
-import os
+import random
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,11 @@ import torch
 import yaml
 from conftest import ROOT
 from PIL import Image
+from trials import kill
+from trials.kill import ENVIRONMENT
 
 from twophase.artifacts import sha256
 from twophase.figures import FIGURES
-
-# `python` in the rules must be this one, whether or not its environment is activated.
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-}
 
 
 def snakemake(folder, *arguments):
@@ -274,6 +272,57 @@ def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
     damaged = files[0]
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert "cannot be used" in next(iter(told(damaged.relative_to(checkout)).values()))
+
+
+def test_a_study_that_is_killed_loses_nothing(finished, tmp_path, copy_checkout):
+    folder = copy_checkout(tmp_path)
+    kill.killed_until_done(folder, 3, random.Random(1))
+    assert kill.differences(folder, finished) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path, copy_checkout):
+    """A checkout whose results lie on a disk of their own, and a function that changes the disk."""
+    folder = copy_checkout(tmp_path)
+    results = folder / "results"
+    results.mkdir()
+
+    def mount(*options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(results)]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    if not mount("size=400k"):
+        pytest.skip("mounting a small disk needs the rights of an administrator")
+    yield folder, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", "-l", str(results)], check=True)
+
+
+def test_a_full_or_read_only_disk_and_a_second_run_spoil_nothing(finished, small_disk):
+    folder, remount = small_disk
+    assert remount("ro")
+    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    assert run.returncode == 1
+    assert "Read-only file system: 'results/smoke'" in run.stderr
+
+    assert remount("rw", "size=400k")
+    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    assert run.returncode == 1
+    logs = "".join(log.read_text() for log in folder.glob("results/smoke/*/seed0/logs/*.log"))
+    assert re.search(
+        r"^results/smoke/\w+/seed0/\S+: cannot be written: No space left on device$", logs, re.M
+    )
+
+    assert remount("rw", "size=100m")
+    first = kill.snakemake(folder, "--cores", "2", "figures/smoke/all")
+    while not list((folder / ".snakemake/locks").glob("*.lock")):
+        assert first.poll() is None
+        time.sleep(0.1)
+    second = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    assert second.returncode == 1
+    assert "cannot be locked" in second.stderr
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert kill.differences(folder, finished) == []
 
 
 def test_conda_pins_are_the_locks():

@@ -1,0 +1,143 @@
+"""Kill the smoke study again and again, and compare what it ends in with an undisturbed run.
+
+    python tests/trials/kill.py --kills 25
+
+At random moments every process of the run gets SIGKILL; then the same command is given again, as
+README says. Afterwards all tables, kernels and checkpoints must have the bytes of a run that
+nobody disturbed. `make test` runs the same with three kills.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TARGET = "figures/smoke/all"
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+}
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.Popen:
+    """Start Snakemake in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session: those of Snakemake and of all its jobs."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # pid (name) state parent group session ...; a name may hold spaces and brackets.
+            state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def kill(run: subprocess.Popen) -> None:
+    """SIGKILL to all processes of the run, until none is left."""
+    while alive := members(run.pid):
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+    run.communicate()
+
+
+def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
+    """Run the study in `folder`, killing it `kills` times; returns how often it was killed.
+
+    Raises `RuntimeError` if a run ends badly by itself.
+    """
+    killed = 0
+    while True:
+        run = snakemake(folder, "--cores", "2", "--rerun-incomplete", TARGET)
+        try:
+            # The study takes a minute: spread over it, or the last stages would never be hit.
+            patience = rng.uniform(2, 15) if killed < kills else None
+            _, errors = run.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            kill(run)
+            killed += 1
+            _, errors = snakemake(folder, "--unlock").communicate()
+            continue
+        if run.returncode:
+            raise RuntimeError(f"after {killed} kills the study failed:\n{errors}")
+        if killed == kills:
+            return killed
+        # Done before all kills are spent: something must be left to kill.
+        for table in rng.sample(sorted((folder / "results").rglob("*.parquet")), 8):
+            table.unlink()
+
+
+def differences(folder: Path, undisturbed: Path) -> list[str]:
+    """Results that only one of two folders has, or that differ between them."""
+
+    def contents(root: Path) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in (root / "results").rglob("*")
+            if path.suffix in (".parquet", ".safetensors")
+        }
+
+    ours, theirs = contents(folder), contents(undisturbed)
+    return sorted(
+        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+    )
+
+
+def checkout(folder: Path) -> Path:
+    """Copy what a clone holds, without results, to `folder`."""
+    for name in ("Snakefile", "workflow", "src", "envs"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def main() -> int:
+    """Run the trial; status 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        undisturbed, disturbed = (checkout(Path(scratch) / name) for name in ("a", "b"))
+        run = snakemake(undisturbed, "--cores", "2", TARGET)
+        _, errors = run.communicate()
+        if run.returncode:
+            sys.exit(errors)
+        killed = killed_until_done(disturbed, arguments.kills, random.Random(arguments.seed))
+        different = differences(disturbed, undisturbed)
+        total = len(list((undisturbed / "results").rglob("*.parquet")))
+        total += len(list((undisturbed / "results").rglob("*.safetensors")))
+    print(f"{killed} kills; {total} results, {len(different)} of them different or lost")
+    print("\n".join(different), end="")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
