@@ -1,9 +1,12 @@
 import pytest
 import yaml
+from hypothesis import settings
 from trials.kill import ROOT, checkout
 
 from twophase import study
 
+# For trials by hand; `make test` runs the short form.
+settings.register_profile("long")
 CONFIG = ROOT / "workflow" / "config"
 
 

@@ -331,7 +331,8 @@ def _key(raw: dict, location: tuple) -> str:
                 keys = keys[2:] if shared else keys
                 break
             own = own[part]
-    return ".".join(keys)
+    # A key of odd characters is quoted, so that a message stays one line.
+    return ".".join(key if re.fullmatch(r"[\w-]+", key, re.ASCII) else repr(key) for key in keys)
 
 
 def _explain(path: Path, raw: dict, detail: dict) -> str:
