@@ -3,16 +3,18 @@
     python benchmarks/training.py [--steps 20] [--threads 1]
 
 Three loops train the same network on random images of CIFAR-10's size, batch 128, on the CPU, in
-turns:
+turns, each in a process of its own:
 
 - bare: forward, backward and update on one batch that lies ready in memory;
 - ours: `twophase.train.advance`, batches made from (seed, step);
-- plain: torchvision's transforms, a DataLoader with two worker processes, `torch.optim.SGD`.
+- plain: torchvision's transforms, a DataLoader with two worker processes, `torch.optim.SGD`, and
+  PyTorch as it comes.
 
-Printed are the medians of seconds an iteration, and ours against both.
+Printed are the medians of seconds an iteration, and of the ratios of ours to both.
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 
@@ -21,9 +23,10 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 
+from twophase.compute import prepare
 from twophase.data import Data, Split
 from twophase.models import resnet20, vgg16
-from twophase.study import Augmentation, Training
+from twophase.study import Augmentation, Compute, Training
 from twophase.train import State, advance
 
 BATCH = 128
@@ -121,37 +124,58 @@ def plain(builder, data):
     return steps
 
 
+LOOPS = {"bare": bare, "ours": ours, "plain": plain}
+NETWORKS = {"ResNet-20": resnet20, "VGG-16": vgg16}
+
+
+def serve(loop: str, network: str, threads: int, pipe) -> None:
+    """Run the loop for as many iterations as `pipe` asks, and answer with the seconds of one."""
+    if loop == "plain":
+        torch.set_num_threads(threads)
+    else:
+        prepare(Compute(device="cpu", threads=threads, precision="float32"))
+    steps = LOOPS[loop](NETWORKS[network], random_data())
+    while count := pipe.recv():
+        started = time.perf_counter()
+        steps(count)
+        pipe.send((time.perf_counter() - started) / count)
+
+
+def turns(network: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds an iteration of each loop, in each turn but the first, which warms up."""
+    context = multiprocessing.get_context("spawn")
+    pipes = {}
+    for loop in LOOPS:
+        pipes[loop], theirs = context.Pipe()
+        context.Process(target=serve, args=(loop, network, arguments.threads, theirs)).start()
+    times = {loop: [] for loop in LOOPS}
+    for turn in range(arguments.turns + 1):
+        for loop, pipe in pipes.items():
+            pipe.send(arguments.steps)
+            seconds = pipe.recv()
+            if turn:
+                times[loop].append(seconds)
+    for pipe in pipes.values():
+        pipe.send(0)
+    return times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=20, help="iterations of each turn")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="iterations of each turn")
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    data = random_data()
     print("| network | bare s | ours s | plain s | bare / ours | plain / ours |")
     print("|---|---|---|---|---|---|")
-    for name, builder in (("ResNet-20", resnet20), ("VGG-16", vgg16)):
-        loops = {loop.__name__: loop(builder, data) for loop in (bare, ours, plain)}
-        times = {loop: [] for loop in loops}
-        for turn in range(arguments.turns + 1):
-            for loop, steps in loops.items():
-                started = time.perf_counter()
-                steps(arguments.steps)
-                if turn:  # the first turn warms up
-                    times[loop].append((time.perf_counter() - started) / arguments.steps)
-        median = {loop: statistics.median(seconds) for loop, seconds in times.items()}
-        against_bare = statistics.median(
-            b / o for b, o in zip(times["bare"], times["ours"], strict=True)
-        )
-        against_plain = statistics.median(
-            p / o for p, o in zip(times["plain"], times["ours"], strict=True)
-        )
-        print(
-            f"| {name} | {median['bare']:.3f} | {median['ours']:.3f} | {median['plain']:.3f} "
-            f"| {against_bare:.2f} | {against_plain:.2f} |",
-            flush=True,
-        )
+    for network in NETWORKS:
+        times = turns(network, arguments)
+        seconds = [f"{statistics.median(times[loop]):.3f}" for loop in LOOPS]
+        ratios = [
+            statistics.median(a / b for a, b in zip(times[loop], times["ours"], strict=True))
+            for loop in ("bare", "plain")
+        ]
+        print(f"| {network} | {' | '.join(seconds)} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
 
 
 if __name__ == "__main__":
