@@ -9,11 +9,16 @@ from twophase.study import Study
 
 
 def draw(study: Study, tables: dict[str, Path]) -> Figure:
-    """Above: the mean over seeds; below: how far the seeds lie apart. One column per model."""
+    """Above: the mean over seeds; below: how far they lie apart, if there are several. One column
+    per model.
+    """
     distances = style.summary(study, tables, "kernel_distance")
-    figure, axes = style.grid(2, len(study.models), 2.7, sharex="col", sharey="col")
     distances = distances.assign(range=distances["high"] - distances["low"])
-    rows = (("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)"))
+    rows = [("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)")]
+    if len(study.seeds) == 1:
+        rows = [("mean", f"seed {study.seeds[0]}")]
+    figure, axes = style.grid(len(rows), len(study.models), 2.7, sharex="col", sharey="col")
+    figure.set_figwidth(min(style.WIDTH, 3.8 * len(study.models)))  # the panels are square
     for row, (value, label) in zip(axes, rows, strict=True):
         top = distances[value].max()
         for ax, name in zip(row, study.models, strict=True):

@@ -76,6 +76,8 @@ def line(ax: Axes, points: pd.DataFrame, x: str, **looks: object) -> None:
 def runs_note(study: Study, forks: bool = False) -> str:
     """How many runs a line and its band stand for; of forks, seeds times directions."""
     seeds = len(study.seeds)
+    if seeds == 1 and not (forks and any(m.chaos.directions > 1 for m in study.models.values())):
+        return f"lines: one run, seed {study.seeds[0]}"
     text = f"{seeds} seed{'s' * (seeds > 1)}"
     if forks:
         directions = sorted({plan.chaos.directions for plan in study.models.values()})
