@@ -1,0 +1,184 @@
+"""A SLURM cluster of one node, this machine: started and stopped for a test.
+
+    python tests/trials/cluster.py start FOLDER
+    export SLURM_CONF=FOLDER/slurm.conf PATH=FOLDER/bin:$PATH
+    python tests/trials/cluster.py stop FOLDER
+
+Needs the Debian packages slurm-wlm and munge, but none of their services: the daemons run with
+keys, ports and state of their own, all in FOLDER, and leave the system's as they are.
+"""
+
+import getpass
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+# Where Debian keeps daemons; not on every user's path.
+PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
+
+# One node that claims more memory and processors than a laptop may have, for jobs ask for what
+# they need at most. The GPU is /dev/null, enough to be asked for. Memory is measured every second
+# and the job that takes more than it asked for is killed, as on a cluster; no control groups are
+# needed. slurmctld remembers a job for five minutes; there is no accounting.
+CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+SlurmctldPort={ctld_port}
+SlurmdPort={slurmd_port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
+SlurmdParameters=config_overrides
+ReturnToService=2
+SlurmdTimeout=15
+KillWait=2
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 Gres=gpu:1 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES State=UP
+PartitionName=gpu Nodes={host} State=UP
+"""
+
+
+# Snakemake's plugin takes SLURM_CONF out of the environment in which a job calls srun.
+SRUN = """\
+#!/bin/sh
+SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
+"""
+
+
+def missing() -> list[str]:
+    """The programs that are not installed here."""
+    return [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Environment in which SLURM's commands speak to this cluster."""
+    return os.environ | {
+        "SLURM_CONF": str(folder / "slurm.conf"),
+        "PATH": f"{folder / 'bin'}{os.pathsep}{PATH}",
+    }
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _daemon(folder: Path, name: str, *arguments: str) -> None:
+    """Start a daemon; it goes to the background by itself once it is up."""
+    command = [shutil.which(name, path=PATH), *arguments]
+    run = subprocess.run(command, env=environment(folder), capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"{name} does not start: {run.stderr}{run.stdout}")
+
+
+def start_slurmd(folder: Path) -> None:
+    """Start the daemon that runs the node's jobs."""
+    _daemon(folder, "slurmd", "-f", str(folder / "slurm.conf"), "-N", socket.gethostname())
+
+
+def start_slurmctld(folder: Path) -> None:
+    """Start the daemon that queues jobs and keeps what is known of them."""
+    _daemon(folder, "slurmctld", "-f", str(folder / "slurm.conf"))
+
+
+def start(folder: Path) -> None:
+    """Start all daemons and wait until the node takes jobs; `RuntimeError` if it does not."""
+    folder = folder.absolute()
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    ctld_port, slurmd_port = _free_ports(2)
+    conf = CONF.format(
+        folder=folder,
+        host=socket.gethostname(),
+        user=getpass.getuser(),
+        ctld_port=ctld_port,
+        slurmd_port=slurmd_port,
+        cpus=max(4, os.cpu_count() or 1),
+    )
+    (folder / "slurm.conf").write_text(conf)
+    (folder / "bin").mkdir()
+    srun = folder / "bin" / "srun"
+    srun.write_text(SRUN.format(folder=folder, srun=shutil.which("srun", path=PATH)))
+    srun.chmod(0o755)
+    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o400)
+    # --force: else it refuses folders that others may write above, such as /tmp.
+    files = {
+        "key-file": key,
+        "socket": folder / "munge.socket",
+        "pid-file": folder / "munged.pid",
+        "log-file": folder / "munged.log",
+        "seed-file": folder / "munge.seed",
+    }
+    _daemon(folder, "munged", "--force", *(f"--{k}={file}" for k, file in files.items()))
+    start_slurmctld(folder)
+    start_slurmd(folder)
+    state = ""
+    for _ in range(60):
+        command = ["sinfo", "--noheader", "--partition=main", "--format=%T"]
+        run = subprocess.run(command, env=environment(folder), capture_output=True, text=True)
+        state = run.stdout.strip() or run.stderr.strip()
+        if state == "idle":
+            return
+        time.sleep(0.5)
+    logs = "".join((folder / f"{n}.log").read_text()[-2000:] for n in ("slurmctld", "slurmd"))
+    stop(folder)
+    raise RuntimeError(f"the node takes no jobs; it is: {state}\n{logs}")
+
+
+def end(folder: Path, name: str, how: int = signal.SIGTERM) -> None:
+    """End a daemon of the cluster and wait until it is gone."""
+    try:
+        pid = int((folder / f"{name}.pid").read_text())
+        while True:
+            os.kill(pid, how)
+            time.sleep(0.1)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return
+
+
+def stop(folder: Path) -> None:
+    """Cancel all jobs and end all daemons."""
+    cancel = ["scancel", f"--user={getpass.getuser()}"]
+    subprocess.run(cancel, env=environment(folder), capture_output=True)
+    for name in ("slurmd", "slurmctld", "munged"):
+        end(folder, name)
+
+
+if __name__ == "__main__":
+    what, where = sys.argv[1:]
+    {"start": start, "stop": stop}[what](Path(where))

@@ -1,0 +1,182 @@
+"""Disturb the smoke study on a SLURM cluster of one node, and say what comes of it.
+
+    python tests/trials/slurm.py
+
+A job takes more memory than it asked for, is cancelled, takes longer than it asked for; the node's
+daemon is restarted while jobs run, and the node fails. Each time: what Snakemake says, and whether
+the same command, given again, ends in the bytes of an undisturbed run without SLURM. Takes some
+ten minutes; `make test` runs all but the time limit.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from trials import cluster, kill
+
+PROFILE = "workflow/profiles/slurm-cpu"
+# A test has no hundreds of jobs to spare SLURM from questions about.
+IMPATIENT = [
+    "--slurm-init-seconds-before-status-checks=2",
+    "--max-status-checks-per-second=1",
+]
+
+
+class Trial:
+    """A checkout whose studies run on a cluster."""
+
+    def __init__(self, folder: Path, where: Path) -> None:
+        self.folder, self.where = folder, where
+        self.environment = cluster.environment(where)
+        python = str(Path(sys.executable).parent)
+        self.environment["PATH"] = f"{where / 'bin'}:{python}:{self.environment['PATH']}"
+
+    def start(self, *options: str, profile: str = PROFILE) -> subprocess.Popen:
+        """Give the command that the README gives."""
+        command = [sys.executable, "-m", "snakemake", "--profile", profile, *IMPATIENT]
+        return subprocess.Popen(
+            [*command, *options, kill.TARGET],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *options: str) -> tuple[int, str]:
+        """Run it to its end: status and output."""
+        return ended(self.start(*options))
+
+    def slurm(self, *command: str) -> str:
+        """Output of one of SLURM's commands."""
+        run = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        return run.stdout.strip()
+
+    def running(self, comment: str) -> str:
+        """Wait for a job whose comment, which names its rule, matches; its id."""
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            queue = self.slurm("squeue", "--noheader", "--states=RUNNING", "--format=%i %k")
+            for line in queue.splitlines():
+                job, _, its_comment = line.partition(" ")
+                if re.match(comment, its_comment):
+                    return job
+            time.sleep(0.2)
+        raise RuntimeError(f"no job {comment} runs; the queue holds: {self.slurm('squeue')}")
+
+    def stage(self, name: str) -> int:
+        """Wait until a stage computes; its process id."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for folder in Path("/proc").glob("[0-9]*"):
+                try:
+                    command = (folder / "cmdline").read_bytes().split(b"\0")
+                    here = (folder / "cwd").resolve() == self.folder.resolve()
+                except OSError:
+                    continue
+                if here and [b"-m", b"twophase", name.encode()] == command[1:4]:
+                    return int(folder.name)
+            time.sleep(0.1)
+        raise RuntimeError(f"no stage {name} runs")
+
+
+def ended(run: subprocess.Popen) -> tuple[int, str]:
+    """Wait for the end of a run, ten minutes at most: status and output."""
+    try:
+        output, _ = run.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        output, _ = run.communicate()
+        raise RuntimeError(f"Snakemake does not end:\n{output}") from None
+    return run.returncode, output
+
+
+def complaints(output: str) -> list[dict[str, str]]:
+    """What Snakemake says of each failed job: rule, message, log."""
+    return [
+        {
+            "rule": block.split(":")[0],
+            **dict(re.findall(r"^    (message|log): (.*)$", block, re.M)),
+        }
+        for block in re.split(r"^Error in (?:group job |rule |group )", output, flags=re.M)[1:]
+    ]
+
+
+def too_much_memory(trial: Trial) -> tuple[int, str]:
+    """The data set's job asks for 20 MB and takes ten times that."""
+    return trial.run("--set-resources", "data:mem_mb=20")
+
+
+def cancelled(trial: Trial) -> tuple[int, str]:
+    """Somebody cancels the base run of the VGG while it trains."""
+    run = trial.start()
+    job = trial.running("rule_base_wildcards_smoke_vgg")
+    trial.stage("base")
+    trial.slurm("scancel", job)
+    return ended(run)
+
+
+def too_long(trial: Trial) -> tuple[int, str]:
+    """The comparison of the VGG hangs, and its minute is soon over."""
+    run = trial.start("--set-resources", "chaos:runtime=1")
+    trial.running("rule_chaos")
+
+
+    os.kill(trial.stage("chaos"), signal.SIGSTOP)
+    return ended(run)
+
+
+def daemon_restarted(trial: Trial) -> tuple[int, str]:
+    """The node's daemon ends and starts while a job runs: the job does not notice."""
+    run = trial.start()
+    trial.running("rule_")
+    cluster.end(trial.where, "slurmd")
+    time.sleep(3)
+    cluster.start_slurmd(trial.where)
+    return ended(run)
+
+
+def node_failed(trial: Trial) -> tuple[int, str]:
+    """The node goes down under a running job and comes back: SLURM queues the job again."""
+    run = trial.start()
+    job = trial.running("rule_")
+    node = trial.slurm("squeue", "--noheader", "--jobs", job, "--format=%N")
+    trial.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=trial")
+    time.sleep(3)
+    trial.slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    return ended(run)
+
+
+def main() -> int:
+    """Run the trial; status 1 if a result differs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        undisturbed, folder = (kill.checkout(Path(scratch) / name) for name in ("a", "b"))
+        _, errors = (run := kill.snakemake(undisturbed, "--cores", "2", kill.TARGET)).communicate()
+        if run.returncode:
+            sys.exit(errors)
+        where = Path(scratch) / "cluster"
+        cluster.start(where)
+        try:
+            trial = Trial(folder, where)
+            for disturb in (too_much_memory, cancelled, node_failed, too_long, daemon_restarted):
+                status, output = disturb(trial)
+                print(f"\n{disturb.__doc__}\n  Snakemake ends with status {status}")
+                for complaint in complaints(output):
+                    print("".join(f"    {key}: {value}\n" for key, value in complaint.items()))
+            status, output = trial.run()
+            print(f"\nThe same command once more: status {status}")
+        finally:
+            cluster.stop(where)
+        different = kill.differences(folder, undisturbed)
+    print(f"{len(different)} results different or lost", *different, sep="\n")
+    return 1 if status or different else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.exit(main())
