@@ -1,13 +1,26 @@
+import subprocess
+import sys
+
 import pytest
 import yaml
 from hypothesis import settings
-from trials.kill import ROOT, checkout
+from trials.kill import ENVIRONMENT, ROOT, checkout
 
 from twophase import study
 
 # For trials by hand; `make test` runs the short form.
 settings.register_profile("long")
 CONFIG = ROOT / "workflow" / "config"
+
+
+def snakemake(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture
@@ -43,3 +56,12 @@ def in_tmp(tmp_path, monkeypatch):
 def copy_checkout():
     """Copy what a fresh clone holds, without results, to a folder."""
     return checkout
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, copy_checkout):
+    """A checkout in which the smoke study has run with two cores. Tests leave it as it is."""
+    folder = copy_checkout(tmp_path_factory.mktemp("finished"))
+    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    assert run.returncode == 0, run.stderr
+    return folder

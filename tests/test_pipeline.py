@@ -14,23 +14,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, snakemake
 from PIL import Image
 from trials import kill
 from trials.kill import ENVIRONMENT
 
 from twophase.artifacts import sha256
 from twophase.figures import FIGURES
-
-
-def snakemake(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
 
 
 def planned(folder, target, *arguments):
@@ -42,15 +32,6 @@ def planned(folder, target, *arguments):
         return {}
     table = text.split("Job stats:")[1].split("total")[0]
     return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)\s*$", table, re.M)}
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory, copy_checkout):
-    """A checkout in which the smoke study has run with two cores. Tests leave it as it is."""
-    folder = copy_checkout(tmp_path_factory.mktemp("finished"))
-    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
-    assert run.returncode == 0, run.stderr
-    return folder
 
 
 @pytest.fixture

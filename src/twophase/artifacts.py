@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Disturb the smoke study on a SLURM cluster of one node, and say what comes of it.
 
-    python tests/trials/slurm.py
+    PYTHONPATH=tests python -m trials.slurm
 
 A job takes more memory than it asked for, is cancelled, takes longer than it asked for; the node's
 daemon is restarted while jobs run, and the node fails. Each time: what Snakemake says, and whether
@@ -24,6 +24,7 @@ PROFILE = "workflow/profiles/slurm-cpu"
 IMPATIENT = [
     "--slurm-init-seconds-before-status-checks=2",
     "--max-status-checks-per-second=1",
+    "--latency-wait=5",
 ]
 
 
@@ -40,7 +41,7 @@ class Trial:
         """Give the command that the README gives."""
         command = [sys.executable, "-m", "snakemake", "--profile", profile, *IMPATIENT]
         return subprocess.Popen(
-            [*command, *options, kill.TARGET],
+            [*command, *options, "--", kill.TARGET],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -97,14 +98,14 @@ def ended(run: subprocess.Popen) -> tuple[int, str]:
 
 
 def complaints(output: str) -> list[dict[str, str]]:
-    """What Snakemake says of each failed job: rule, message, log."""
-    return [
-        {
-            "rule": block.split(":")[0],
-            **dict(re.findall(r"^    (message|log): (.*)$", block, re.M)),
-        }
-        for block in re.split(r"^Error in (?:group job |rule |group )", output, flags=re.M)[1:]
-    ]
+    """What Snakemake says of each failed job, and what SLURM says in the log that it names."""
+    found = []
+    for block in re.split(r"^Error in (?:group job |rule |group )", output, flags=re.M)[1:]:
+        said = dict(re.findall(r"^    (message|log): (.*)$", block, re.M))
+        log = Path(re.search(r"(/\S*/logs/slurm/\S*\.log)", said["log"]).group())
+        why = [line for line in log.read_text().splitlines() if line.startswith("slurmstepd")]
+        found.append({"rule": block.split(":")[0], **said, "in it": " | ".join(why)})
+    return found
 
 
 def too_much_memory(trial: Trial) -> tuple[int, str]:
@@ -125,7 +126,6 @@ def too_long(trial: Trial) -> tuple[int, str]:
     """The comparison of the VGG hangs, and its minute is soon over."""
     run = trial.start("--set-resources", "chaos:runtime=1")
     trial.running("rule_chaos")
-
 
     os.kill(trial.stage("chaos"), signal.SIGSTOP)
     return ended(run)
@@ -178,5 +178,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     sys.exit(main())
