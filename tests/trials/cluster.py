@@ -24,7 +24,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 # One node that claims more memory and processors than a laptop may have, for jobs ask for what
-# they need at most. The GPUs are numbers, enough to be asked for. Memory is measured every second
+# they need at most. The GPU is /dev/null, enough to be asked for. Memory is measured every second
 # and the job that takes more than it asked for is killed, as on a cluster; no control groups are
 # needed. slurmctld remembers a job for five minutes; there is no accounting.
 CONF = """\
@@ -58,7 +58,7 @@ ReturnToService=2
 SlurmdTimeout=15
 KillWait=2
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 Gres=gpu:4 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES State=UP
 PartitionName=gpu Nodes={host} State=UP
 """
@@ -132,7 +132,7 @@ def start(folder: Path) -> None:
     srun = folder / "bin" / "srun"
     srun.write_text(SRUN.format(folder=folder, srun=shutil.which("srun", path=PATH)))
     srun.chmod(0o755)
-    (folder / "gres.conf").write_text("Name=gpu Count=4\n")
+    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
