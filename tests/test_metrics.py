@@ -110,6 +110,20 @@ def test_dissimilarity_is_one_minus_the_cosine():
     assert metrics.dissimilarity(one, one) == 0
 
 
+def test_the_state_holds_buffers_and_the_parameters_do_not():
+    one, other = _network(1), _network(1)
+    with torch.no_grad():
+        other.norm.running_var += 3
+        other.norm.num_batches_tracked += 1000
+    pairs = [
+        [vector(n) for n in (one, other)]
+        for vector in (metrics.parameter_vector, metrics.state_vector)
+    ]
+    assert metrics.dissimilarity(*pairs[0]) == 0
+    assert metrics.dissimilarity(*pairs[1]) > 0.5
+    assert len(pairs[1][0]) == sum(t.numel() for t in one.state_dict().values())
+
+
 def test_a_tiny_dissimilarity_keeps_its_digits():
     # 1 - cos in float64 would round 5e-21 to zero.
     one = torch.tensor([1.0, 0.0]).double()

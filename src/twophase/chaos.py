@@ -22,8 +22,9 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
 
     `chaos`: study, model, seed, direction, t0, t1, perturbation_l2, dissimilarity, l2,
     train_barrier, test_barrier, disagreement (test), identical (all bits of the two networks),
-    then loss and accuracy of both ends. `barrier_path`: study, model, seed, direction, t0, t1,
-    split, alpha (1 is the base run), loss. Comparisons that are there already are kept.
+    state_dissimilarity (with batch norm's buffers among the parameters), then loss and accuracy of
+    both ends. `barrier_path`: study, model, seed, direction, t0, t1, split, alpha (1 is the base
+    run), loss. Comparisons that are there already are kept.
 
     Raises `RunError` if a fork with perturbation zero is not the base run, bit for bit, or if
     fork and base run were made by other packages or on another kind of machine.
@@ -56,6 +57,7 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                 if base.step != t1:
                     load_state(base_file, base, {**identity, "run": "base"}, t1)
                     base_vector = metrics.parameter_vector(base.model)
+                    base_state = metrics.state_vector(base.model)
                     base_ends = _ends(base.model, sets)
                 file = paths.checkpoint(paths.fork(study, model, seed, t0, direction), t1)
                 load_state(file, fork, {**identity, "run": f"fork {t0} {direction}"}, t1)
@@ -81,6 +83,9 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                     "test_barrier": metrics.barrier(alphas, losses["test"]),
                     "disagreement": metrics.disagreement(base_ends["test"], fork_ends["test"]),
                     "identical": identical,
+                    "state_dissimilarity": metrics.dissimilarity(
+                        base_state, metrics.state_vector(fork.model)
+                    ),
                 }
                 for run, ends in (("base", base_ends), ("fork", fork_ends)):
                     for split, (_, labels) in sets.items():

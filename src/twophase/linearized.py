@@ -22,7 +22,8 @@ Tensors = dict[str, torch.Tensor]
 
 
 def linear_logits(state: State, offset: Tensors, images: torch.Tensor) -> tuple:
-    """f(x; theta_t) with its graph, and J(x) offset, each (n, classes): their sum is the model.
+    """f(x; theta_t), with its graph where gradients are enabled, and J(x) offset, each
+    (n, classes): their sum is the model.
 
     Batch norm is at its running statistics. One pass in forward mode gives both.
     """
@@ -99,8 +100,9 @@ def train_linearized(study: Study, model: str, seed: int) -> None:
                 )
                 row = {**identity, "switch": switch, "diverged": False}
                 for name, (images, labels) in sets.items():
-                    chunks = [linear_logits(state, offset, x) for x in images.split(CHUNK)]
-                    out = torch.cat([primal.detach() + tangent for primal, tangent in chunks])
+                    with torch.no_grad():  # without the graph, which is larger than all else
+                        chunks = [linear_logits(state, offset, x) for x in images.split(CHUNK)]
+                    out = torch.cat([primal + tangent for primal, tangent in chunks])
                     row["diverged"] |= not bool(out.isfinite().all())
                     row[f"{name}_loss"] = mean_loss(out, labels)
                     row[f"{name}_accuracy"] = accuracy(out, labels)

@@ -61,6 +61,14 @@ def parameter_vector(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().double().flatten() for p in model.parameters()])
 
 
+def state_vector(model: nn.Module) -> torch.Tensor:
+    """All parameters and buffers, also batch norm's counters of batches, as one float64 vector.
+
+    Not what arXiv 2505.13900 defines, but what reproduces the dissimilarity that it reports.
+    """
+    return torch.cat([t.double().flatten() for t in model.state_dict().values()])
+
+
 def dissimilarity(one: torch.Tensor, other: torch.Tensor) -> float:
     """Parameter dissimilarity C = 1 - cos of two parameter vectors.
 
