@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from twophase import paths, study
+from twophase import artifacts, paths, provenance, study
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES
 
@@ -128,6 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
             "study or the code changed since the workflow was planned; run the same command again"
         )
     function = getattr(importlib.import_module(f"twophase.{stage.module}"), stage.function)
+    artifacts.ORIGIN.update(provenance.origin(plan, stage.module))
     started = time.process_time()
     function(plan, *values)
     work = time.process_time() - started

@@ -1,10 +1,10 @@
 """Reading and writing results: whole or not at all, and only what was asked for.
 
-Every file carries its identity (what it is, of which study, model, seed, iteration), the version
-of its format and a digest of its content. A reader says what it expects; anything else ends in
-`ArtifactError` with one line that names the file and what to do. Files are written under a
-temporary name and renamed, so that a file with its final name is complete. No file holds a time,
-a machine or a random order: the same result has the same bytes.
+Every file carries its identity (what it is, of which study, model, seed, iteration), its origin
+(code, packages, kind of machine), the version of its format and a digest of its content. A reader
+says what it expects; anything else ends in `ArtifactError` with one line that names the file and
+what to do. Files are written under a temporary name and renamed, so that a file with its final
+name is complete. No file holds a time or a random order: the same result has the same bytes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 Identity = dict[str, str | int]
 
+# What makes the results of this process: see `provenance.origin`. The command line fills it in.
+ORIGIN: Identity = {}
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -50,7 +53,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], identity: Identi
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    header = {"format": FORMAT, "identity": identity, "content": _digest(tensors)}
+    header = _header(identity) | {"content": _digest(tensors)}
     # One metadata key: with several, safetensors writes them in a random order.
     content = save(tensors, metadata={"twophase": json.dumps(header, sort_keys=True)})
     with whole_file(path) as temporary:
@@ -81,7 +84,7 @@ def read_tensors(path: Path, expect: Identity) -> dict[str, torch.Tensor]:
 def write_table(path: Path, table: pd.DataFrame, identity: Identity) -> None:
     """Write a tidy table as parquet."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
-    header = {"format": FORMAT, "identity": identity}
+    header = _header(identity)
     arrow = arrow.replace_schema_metadata(
         {**(arrow.schema.metadata or {}), "twophase": json.dumps(header, sort_keys=True)}
     )
@@ -101,9 +104,31 @@ def read_table(path: Path, expect: Identity) -> pd.DataFrame:
     return arrow.to_pandas()
 
 
+def read_header(path: Path) -> dict:
+    """Identity and origin of a table or of a file of tensors; raises as their readers do."""
+    from safetensors import SafetensorError, safe_open
+
+    _exists(path)
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+        else:
+            metadata = {k.decode(): v for k, v in (pq.read_schema(path).metadata or {}).items()}
+        header = json.loads(metadata["twophase"])
+    except (SafetensorError, pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+    _check(path, header, {})
+    return header
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _header(identity: Identity) -> dict:
+    return {"format": FORMAT, "identity": identity, "origin": ORIGIN}
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:

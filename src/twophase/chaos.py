@@ -56,6 +56,7 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                 file = paths.checkpoint(paths.base(study, model, seed), t1)
                 load_state(file, base, {**identity, "run": "base"}, t1)
                 base_vector = metrics.parameter_vector(base.model)
+                base_state = _state_vector(base.model)
                 base_ends = _ends(base.model, sets)
             file = paths.checkpoint(paths.fork(study, model, seed, t0, direction), t1)
             load_state(file, fork, {**identity, "run": f"fork {t0} {direction}"}, t1)
@@ -74,6 +75,9 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                 "test_barrier": metrics.barrier(alphas, losses["test"]),
                 "disagreement": metrics.disagreement(base_ends["test"], fork_ends["test"]),
                 "identical": metrics.identical(base.model, fork.model),
+                "state_dissimilarity": metrics.dissimilarity(
+                    base_state, _state_vector(fork.model)
+                ),
             }
             if direction == "control" and not row["identical"]:
                 raise RunError(
@@ -96,6 +100,11 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
     write_table(table, pd.DataFrame(path_rows), {"kind": "barrier_path", **identity})
     table = paths.chaos(study, model, seed)
     write_table(table, pd.DataFrame(rows), {"kind": "chaos", **identity})
+
+
+def _state_vector(model: torch.nn.Module) -> torch.Tensor:
+    """All parameters and buffers, also batch norm's counters of batches, as one float64 vector."""
+    return torch.cat([t.double().flatten() for t in model.state_dict().values()])
 
 
 def _ends(model: torch.nn.Module, sets: dict[str, metrics.Examples]) -> dict[str, torch.Tensor]:
