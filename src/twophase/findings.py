@@ -43,7 +43,8 @@ def verdict(low: float, high: float, threshold: float) -> str:
 
 
 def _spread(row: pd.Series) -> str:
-    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+    spread = f" [{row['low']:.3g}, {row['high']:.3g}]" if row["runs"] > 1 else ""
+    return f"{row['mean']:.3g}{spread}"
 
 
 def _chaos(chaos: pd.DataFrame, plan: Model) -> list[str]:
@@ -51,7 +52,7 @@ def _chaos(chaos: pd.DataFrame, plan: Model) -> list[str]:
     threshold = plan.chaos.barrier_threshold
     lines = [
         f"Chaos: forks compared with the base run at iteration {last} "
-        f"({chaos['runs'].max()} runs each).",
+        f"(runs each: {chaos['runs'].max()}).",
         "",
         f"| t0 | test loss barrier (nats) | runs against {threshold:g} | disagreement "
         "| dissimilarity |",
