@@ -5,7 +5,7 @@
 A job takes more memory than it asked for, is cancelled, takes longer than it asked for; the node's
 daemon is restarted while jobs run, and the node fails. Each time: what Snakemake says, and whether
 the same command, given again, ends in the bytes of an undisturbed run without SLURM. Takes some
-ten minutes; `make test` runs all but the time limit.
+ten minutes; `make test` runs it without the time limit and the failure of the node.
 """
 
 import os
