@@ -31,8 +31,10 @@ def _number(value: object) -> object:
 
 Number = Annotated[float, BeforeValidator(_number)]
 Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Iteration = Annotated[int, Field(ge=0)]
+# Bounded, so that a slip of the keyboard cannot ask for more files than there is memory to name.
+MOST = 10_000_000
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Iteration = Annotated[int, Field(ge=0, le=MOST)]
 Iterations = Annotated[list[Iteration], Field(min_length=1)]
 
 
@@ -167,7 +169,7 @@ class Chaos(Record):
 
     forks: Iterations
     compare: Iterations
-    directions: Count
+    directions: Annotated[int, Field(ge=1, le=1000)]
     control: list[Iteration]
     perturbation: Perturbation
     barrier_points: Annotated[int, Field(ge=3)]
@@ -242,7 +244,7 @@ class Study(Record):
     title: str
     data: Data
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    seeds: Annotated[list[Iteration], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
     compute: Compute
 
 
@@ -464,7 +466,9 @@ def _contradictions(study: Study, raw: dict) -> Iterator[str]:
                 f"{key('kernel', 'until')} = {kernel.until}: leaves fewer than three kernels; "
                 f"must be at least twice kernel.every = {kernel.every}"
             )
-        for tau in sorted(set(kernel.references) - set(model.kernel_steps())):
+        for tau in kernel.references:
+            if tau % kernel.every == 0 and tau <= kernel.until:
+                continue
             yield (
                 f"{key('kernel', 'references')} = {tau}: is not a kernel checkpoint; "
                 f"must be a multiple of kernel.every = {kernel.every}, "
