@@ -46,17 +46,29 @@ def test_logits_have_a_column_for_each_class(build, shape):
     assert build()(torch.randn(4, *shape)).shape == (4, 10)
 
 
-def test_initialisation_depends_on_the_seed_alone():
+def test_initialisation_depends_on_the_seed_alone_and_leaves_the_global_generator():
     def weights(seed):
         torch.randn(seed + 3)  # the global generator does not count
         return initialised({"architecture": "resnet8"}, 1, 10, seed).state_dict()
 
+    before = torch.random.get_rng_state()
+    initialised({"architecture": "resnet8"}, 1, 10, 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
     one, again, other = weights(1), weights(1), weights(2)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["conv.weight"], other["conv.weight"])
 
 
-def test_weights_have_kaimings_deviation():
-    weight = initialised({"architecture": "vgg16"}, 3, 10, 0).layers[-6].weight
-    assert weight.shape == (512, 512, 3, 3)
-    assert float(weight.detach().std()) == pytest.approx((2 / (512 * 9)) ** 0.5, rel=1e-2)
+@pytest.mark.parametrize(
+    ("network", "weight", "shape", "deviation"),
+    [
+        ("vgg16", "layers.7.weight", (128, 64, 3, 3), (2 / (128 * 9)) ** 0.5),  # fan-out
+        ("vgg16", "layers.45.weight", (10, 512), 0.01),
+        ("resnet20", "blocks.3.conv1.weight", (32, 16, 3, 3), (2 / (16 * 9)) ** 0.5),  # fan-in
+        ("resnet20", "linear.weight", (10, 64), (2 / 64) ** 0.5),
+    ],
+)
+def test_weights_have_the_deviation_of_the_authors_code(network, weight, shape, deviation):
+    drawn = initialised({"architecture": network}, 3, 10, 0).state_dict()[weight]
+    assert drawn.shape == shape
+    assert float(drawn.std()) == pytest.approx(deviation, rel=0.05)

@@ -30,7 +30,11 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A convolution, `depth` blocks for each width, the mean over pixels, a linear layer."""
+    """A convolution, `depth` blocks for each width, the mean over pixels, a linear layer.
+
+    Initialised as in the authors' earlier code (github.com/zzp1012/LLFC): weights of convolutions
+    and of the linear layer Kaiming normal, fan-in (He et al. 2015); the rest as PyTorch does.
+    """
 
     def __init__(self, widths: tuple[int, ...], depth: int, channels: int, classes: int) -> None:
         super().__init__()
@@ -44,6 +48,9 @@ class ResNet(nn.Module):
                 before = width
         self.blocks = nn.Sequential(*blocks)
         self.linear = nn.Linear(before, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of images (n, channels, height, width)."""

@@ -11,6 +11,8 @@ class VGG(nn.Module):
     """Blocks of 3 x 3 convolutions, each block followed by 2 x 2 max pooling, then linear layers.
 
     Maps (n, channels, size, size) to logits (n, classes), with size 2 ** (number of blocks).
+    Initialised as in the authors' earlier code (github.com/zzp1012/LLFC) and torchvision:
+    convolutions Kaiming normal, fan-out; linear layers normal with deviation 0.01; biases zero.
     """
 
     def __init__(
@@ -37,6 +39,13 @@ class VGG(nn.Module):
             channels = width
         layers.append(nn.Linear(channels, classes))
         self.layers = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes) of images (n, channels, height, width)."""
