@@ -190,6 +190,10 @@ def test_stages_work_without_snakemake(finished, tmp_path):
     assert "perturbation000000" in early.stderr
     assert "is missing" in early.stderr
     assert "Traceback" not in early.stderr
+    early = stage("publish", study)
+    assert early.returncode == 1
+    assert "run `snakemake --cores all figures/smoke/all` first" in early.stderr
+    assert "Traceback" not in early.stderr
 
 
 def test_published_tables_draw_the_same_figures(checkout):

@@ -137,7 +137,7 @@ def test_a_cut_or_changed_archive_is_refused_by_name(images, options, tmp_path, 
 def test_what_is_not_as_the_study_says_is_refused(images, options, tmp_path):
     path = _write_folder(tmp_path / "images", images)
     for changed, expected in (
-        ({"classes": 3}, "holds 2 classes; data.images.classes = 3"),
+        ({"classes": 3}, r"holds 2 classes \(ant, cat\); data.images.classes = 3"),
         ({"train_examples": 7}, "holds 6 images in train/"),
         ({"image_size": 5}, "has 4 x 4 pixels; data.images.image_size = 5"),
         ({"sha256": 64 * "0"}, f"its images have the digest {_digest(images)}"),

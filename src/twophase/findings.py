@@ -26,7 +26,8 @@ def write_findings(study: Study, folder: Path) -> None:
     ]
     for name, plan in study.models.items():
         own = {table: s[s["model"] == name] for table, s in summaries.items()}
-        lines += ["", f"## {name}", ""] + _chaos(own["chaos"], plan)
+        lines += ["", f"## {name}", ""] + _training(own["training"], plan)
+        lines += [""] + _chaos(own["chaos"], plan)
         lines += [""] + _cone(own["kernel_distance"], plan)
         lines += [""] + _linearized(own["linearized"], own["training"], plan)
     with whole_file(folder / "findings.md") as temporary:
@@ -45,6 +46,14 @@ def verdict(low: float, high: float, threshold: float) -> str:
 def _spread(row: pd.Series) -> str:
     spread = f" [{row['low']:.3g}, {row['high']:.3g}]" if row["runs"] > 1 else ""
     return f"{row['mean']:.3g}{spread}"
+
+
+def _training(training: pd.DataFrame, plan: Model) -> list[str]:
+    last = training[training["t"] == plan.training.iterations].set_index("measure")
+    return [
+        f"Base runs end, at iteration {plan.training.iterations}, with test accuracy "
+        f"{_spread(last.loc['test_accuracy'])} and test loss {_spread(last.loc['test_loss'])}."
+    ]
 
 
 def _chaos(chaos: pd.DataFrame, plan: Model) -> list[str]:
@@ -80,13 +89,15 @@ def _chaos(chaos: pd.DataFrame, plan: Model) -> list[str]:
 def _cone(distances: pd.DataFrame, plan: Model) -> list[str]:
     dt = plan.kernel.intervals[0]
     near = distances[distances["u"] - distances["t"] == dt].sort_values("t")
-    chosen = near.iloc[[0, len(near) // 4, len(near) // 2, 3 * len(near) // 4, -1]]
+    some = near.iloc[[0, len(near) // 4, len(near) // 2, 3 * len(near) // 4, -1]]
+    chosen = some.drop_duplicates("t")
     return [
-        f"Cone: distance of kernels {dt} iterations apart.",
+        f"Cone: distance of kernels {dt} iterations apart, at {len(chosen)} "
+        f"of {len(near)} iterations t.",
         "",
         f"| t | S(t, t + {dt}) |",
         "|---|---|",
-        *(f"| {row['t']} | {_spread(row)} |" for _, row in chosen.drop_duplicates("t").iterrows()),
+        *(f"| {row['t']} | {_spread(row)} |" for _, row in chosen.iterrows()),
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twophase import paths
 from twophase.artifacts import read_header, sha256, whole_file
+from twophase.errors import RunError
 from twophase.study import Study
 
 MEASUREMENTS = Path("paper/measurements")
@@ -24,13 +25,18 @@ def publish(study: Study, file: Path) -> None:
     `provenance.json`: the digest of each table and what made it, the commit, and the processor
     time of each stage in seconds.
 
-    Raises `ArtifactError` if a table is missing or damaged.
+    Raises `RunError` if the study is not finished, `ArtifactError` if a table is damaged.
     """
     tables = {f"{table}_summary": paths.summary(study, table) for table in paths.RUN_TABLES}
     for model in study.models:
         for seed in study.seeds:
             for table, path_of in PER_RUN.items():
                 tables[f"{model}/seed{seed}/{table}"] = path_of(study, model, seed)
+    if missing := [path for path in tables.values() if not path.exists()]:
+        raise RunError(
+            f"{missing[0]}: is missing: the study is not finished with the options and the code as "
+            f"they are now; run `snakemake --cores all figures/{study.name}/all` first"
+        )
     origins = {name: read_header(path).get("origin", {}) for name, path in tables.items()}
 
     folder = MEASUREMENTS / f".{study.name}"  # gets its name when it is whole

@@ -133,14 +133,15 @@ def folder(images: study.ImageFolder) -> Tensors:
     classes = sorted({name.split("/")[1] for name in pixels})
     if len(classes) != images.classes:
         raise RunError(
-            f"{path}: holds {len(classes)} classes; data.images.classes = {images.classes}"
+            f"{path}: holds {len(classes)} classes ({', '.join(classes[:20])}); "
+            f"data.images.classes = {images.classes}"
         )
     for split, expected in (("train", images.train_examples), ("test", images.test_examples)):
         names = sorted(name for name in pixels if name.startswith(f"{split}/"))
         if len(names) != expected:
             raise RunError(
-                f"{path}: holds {len(names):,} images in {split}/ that can be read: incomplete, "
-                f"or another data set; data.images.{split}_examples = {expected}"
+                f"{path}: holds {len(names):,} images in {split}/ that can be read; "
+                f"data.images.{split}_examples = {expected}: damaged, or another data set"
             )
         order = np.random.default_rng((ARRANGEMENT, expected)).permutation(expected)
         names = [names[index] for index in order]

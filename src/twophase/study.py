@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -252,7 +252,10 @@ SHARED = ("training", "evaluation", "chaos", "kernel", "linearized")
 # Height and width of the images that a VGG takes, one pixel for its last layer.
 IMAGE_SIZE = {"vgg16": 32, "vgg_small": 8}
 # Sections of which there are several kinds, told apart by one key.
-TAGGED = {"images": (Digits, CIFAR10, ImageFolder), "network": (VGG16, SmallVGG, ResNet)}
+TAGGED = {
+    "images": get_args(Data.model_fields["images"].annotation),
+    "network": get_args(Model.model_fields["network"].annotation),
+}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

@@ -4,8 +4,9 @@
     export SLURM_CONF=FOLDER/slurm.conf PATH=FOLDER/bin:$PATH
     python tests/trials/cluster.py stop FOLDER
 
-Needs the Debian packages slurm-wlm and munge, but none of their services: the daemons run with
-keys, ports and state of their own, all in FOLDER, and leave the system's as they are.
+Needs the Debian packages slurm-wlm and munge (with accounting: also slurmdbd and mariadb-server),
+but none of their services: the daemons run with keys, ports and state of their own, all in FOLDER,
+and leave the system's as they are.
 """
 
 import getpass
@@ -26,7 +27,7 @@ PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 # One node that claims more memory and processors than a laptop may have, for jobs ask for what
 # they need at most. The GPU is /dev/null, enough to be asked for. Memory is measured every second
 # and the job that takes more than it asked for is killed, as on a cluster; no control groups are
-# needed. slurmctld remembers a job for five minutes; there is no accounting.
+# needed. slurmctld remembers a job for five minutes, and lists in a file those that ended.
 CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -57,12 +58,35 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmdTimeout=15
 KillWait=2
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/jobs
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES State=UP
 PartitionName=gpu Nodes={host} State=UP
 """
 
+# For clusters with accounting: `sacct` asks slurmdbd, which keeps jobs in a database.
+ACCOUNTED = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={dbd_port}
+AccountingStoragePass={folder}/munge.socket
+"""
+DBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+SlurmUser={user}
+DbdHost=localhost
+DbdPort={dbd_port}
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database_port}
+StorageUser=slurm
+StorageLoc=slurm
+"""
 
 # Snakemake's plugin takes SLURM_CONF out of the environment in which a job calls srun.
 SRUN = """\
@@ -113,21 +137,57 @@ def start_slurmctld(folder: Path) -> None:
     _daemon(folder, "slurmctld", "-f", str(folder / "slurm.conf"))
 
 
-def start(folder: Path) -> None:
+def _start_accounting(folder: Path, dbd_port: int) -> None:
+    """Start a database of our own, and slurmdbd, which keeps what `sacct` answers from."""
+    user, (port,) = getpass.getuser(), _free_ports(1)
+    options = ["--no-defaults", f"--datadir={folder / 'database'}", f"--user={user}"]
+    make = [shutil.which("mariadb-install-db", path=PATH), *options, "--skip-test-db"]
+    subprocess.run(make, capture_output=True, check=True)
+    # Without tables of rights, whoever may reach the port of this machine may write to it.
+    serve = ["--skip-grant-tables", "--bind-address=127.0.0.1", f"--port={port}"]
+    files = [f"--socket={folder / 'database.socket'}", f"--pid-file={folder / 'mariadbd.pid'}"]
+    with (folder / "mariadbd.log").open("wb") as log:
+        command = [shutil.which("mariadbd", path=PATH), *options, *serve, *files]
+        subprocess.run(["setsid", "--fork", *command], stdout=log, stderr=log, check=True)
+    conf = folder / "slurmdbd.conf"
+    conf.touch(mode=0o600)
+    conf.write_text(
+        DBD_CONF.format(folder=folder, user=user, dbd_port=dbd_port, database_port=port)
+    )
+    _wait_for_port(port)
+    _daemon(folder, "slurmdbd")
+    _wait_for_port(dbd_port)
+    add = ["sacctmgr", "--immediate", "add", "cluster", "test"]
+    subprocess.run(add, env=environment(folder), capture_output=True, check=True)
+
+
+def _wait_for_port(port: int) -> None:
+    for _ in range(120):
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise RuntimeError(f"nobody listens at port {port}")
+
+
+def start(folder: Path, *, accounting: bool = False) -> None:
     """Start all daemons and wait until the node takes jobs; `RuntimeError` if it does not."""
     folder = folder.absolute()
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
-    ctld_port, slurmd_port = _free_ports(2)
-    conf = CONF.format(
-        folder=folder,
-        host=socket.gethostname(),
-        user=getpass.getuser(),
-        ctld_port=ctld_port,
-        slurmd_port=slurmd_port,
-        cpus=max(4, os.cpu_count() or 1),
+    ctld_port, slurmd_port, dbd_port = _free_ports(3)
+    conf = CONF + ACCOUNTED if accounting else CONF
+    (folder / "slurm.conf").write_text(
+        conf.format(
+            folder=folder,
+            host=socket.gethostname(),
+            user=getpass.getuser(),
+            ctld_port=ctld_port,
+            slurmd_port=slurmd_port,
+            dbd_port=dbd_port,
+            cpus=max(4, os.cpu_count() or 1),
+        )
     )
-    (folder / "slurm.conf").write_text(conf)
     (folder / "bin").mkdir()
     srun = folder / "bin" / "srun"
     srun.write_text(SRUN.format(folder=folder, srun=shutil.which("srun", path=PATH)))
@@ -145,6 +205,8 @@ def start(folder: Path) -> None:
         "seed-file": folder / "munge.seed",
     }
     _daemon(folder, "munged", "--force", *(f"--{k}={file}" for k, file in files.items()))
+    if accounting:
+        _start_accounting(folder, dbd_port)
     start_slurmctld(folder)
     start_slurmd(folder)
     state = ""
@@ -175,7 +237,7 @@ def stop(folder: Path) -> None:
     """Cancel all jobs and end all daemons."""
     cancel = ["scancel", f"--user={getpass.getuser()}"]
     subprocess.run(cancel, env=environment(folder), capture_output=True)
-    for name in ("slurmd", "slurmctld", "munged"):
+    for name in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
         end(folder, name)
 
 
