@@ -45,7 +45,8 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
     seed = study.seeds[0]
     style.note(
         figure,
-        f"Left, {style.runs_note(study, forks=True)}.\n"
+        study,
+        f"Left: {style.perturbation_note(study)}; {style.runs_note(study, forks=True)}.\n"
         f"Right: kernels of seed {seed}, scaled to norm 1; + is 0, the apex; %: share of squares.",
     )
     return figure

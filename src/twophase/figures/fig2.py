@@ -24,7 +24,7 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
                 style.line(ax, points, "t", color=color, linestyle=dashes, label=split)
             ax.set(title=f"{name}: {measure}", ylabel=f"{measure} ({unit})")
             ax.legend()
-        curves[0].set(yscale="log")
+        style.logarithmic(curves[0])
         rows = {
             "forks $t_0$": (plan.chaos.forks, "C3", "v"),
             "compared $t_1$": (plan.chaos.compare, "C0", "|"),
@@ -38,5 +38,7 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
             ax.set_yticks([-height for height in range(len(rows))], list(rows))
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
-    style.note(figure, f"Protocol of this replication. {style.runs_note(study).capitalize()}.")
+    style.note(
+        figure, study, f"Protocol of this replication. {style.runs_note(study).capitalize()}."
+    )
     return figure

@@ -29,22 +29,21 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
                     "t1",
                     color=colors[t0],
                     marker=marker,
+                    clip_on=False,
                     label=str(t0),
                 )
             ax.set(xlabel="compared at iteration $t_1$", ylabel=label, xlim=(0, None))
-        row[0].set(title=name, yscale="log")
-        threshold = plan.chaos.barrier_threshold
-        row[1].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-        label = f"threshold {threshold:g}"
-        row[1].annotate(
-            label,
-            (0.01, threshold),
-            xycoords=("axes fraction", "data"),
-            va="bottom",
-            fontsize="x-small",
-        )
+        row[0].set_title(name)
+        style.logarithmic(row[0])
+        row[1].axhline(plan.chaos.barrier_threshold, color="0.4", linestyle="--", linewidth=0.8)
         for ax in row[1:]:
             ax.set_ylim(0, None)
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
-    style.note(figure, style.runs_note(study, forks=True).capitalize() + ".")
+    thresholds = dict.fromkeys(plan.chaos.barrier_threshold for plan in study.models.values())
+    style.note(
+        figure,
+        study,
+        f"{style.perturbation_note(study).capitalize()}; {style.runs_note(study, forks=True)}.\n"
+        f"Dashed: barrier of {' or '.join(f'{each:g}' for each in thresholds)} nats.",
+    )
     return figure

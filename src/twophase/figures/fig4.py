@@ -41,5 +41,7 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
     for ax in axes[-1]:
         ax.set_xlabel("iteration $u$")
     seeds = ", ".join(map(str, study.seeds))
-    style.note(figure, f"Kernel distance S of the kernels at iterations t and u. Seeds: {seeds}.")
+    style.note(
+        figure, study, f"Seeds: {seeds}.\nS: one minus the cosine of the kernels at t and u."
+    )
     return figure

@@ -7,6 +7,14 @@ from matplotlib.figure import Figure
 from twophase.figures import style
 from twophase.study import Study
 
+LEGEND = {
+    "ncols": 3,
+    "fontsize": "x-small",
+    "loc": "upper center",
+    "handlelength": 1,
+    "columnspacing": 1,
+}
+
 
 def draw(study: Study, tables: dict[str, Path]) -> Figure:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
@@ -19,14 +27,14 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
             later = points[points["u"] == tau]
             style.line(row[0], later, "t", color=colors[tau], label=str(tau))
         row[0].set(title=name, xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
-        row[0].legend(title=r"$\tau$", ncols=3, fontsize="x-small", loc="upper center")
+        row[0].legend(title=r"$\tau$", **LEGEND)
 
         colors = style.shades(plan.kernel.intervals)
         for dt in plan.kernel.intervals:
             ahead = points[points["u"] - points["t"] == dt]
             style.line(row[1], ahead, "t", color=colors[dt], label=str(dt))
         row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")
-        row[1].legend(title="$dt$", ncols=3, fontsize="x-small", loc="upper center")
+        row[1].legend(title="$dt$", **LEGEND)
         for ax in row[:2]:
             ax.margins(y=0.35)  # room for the legend
             ax.set_ylim(0, None)
@@ -58,6 +66,8 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
     seed = study.seeds[0]
     style.note(
         figure,
+        study,
+        "S: one minus the cosine of two kernels H.\n"
         f"{style.runs_note(study).capitalize()}. 3-D: seed {seed}; rays start at the origin.",
     )
     return figure

@@ -29,10 +29,11 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
             ax.axhline(full["mean"], color="C1", linestyle="--", label="normal training")
             ax.axhspan(full["low"], full["high"], color="C1", alpha=0.18, linewidth=0)
             if measure == "test_loss":
-                ax.set(yscale="log", xlabel="switch $t$ (iteration)")
+                style.logarithmic(ax)
+                ax.set_xlabel("switch $t$ (iteration)")
             else:
                 ax.set(title=f"{name}: end of training, {last} iterations")
         row[0].set_ylabel(label)
     axes[0, 0].legend(loc="lower right")
-    style.note(figure, style.runs_note(study).capitalize() + ".")
+    style.note(figure, study, style.runs_note(study).capitalize() + ".")
     return figure

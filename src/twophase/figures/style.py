@@ -9,6 +9,7 @@ import matplotlib as mpl
 mpl.use("agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import seaborn as sns  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
@@ -86,6 +87,21 @@ def runs_note(study: Study, forks: bool = False) -> str:
     return f"lines: mean over {text}; bands: smallest to largest"
 
 
-def note(figure: Figure, text: str) -> None:
-    """A line of small print under the figure."""
+def perturbation_note(study: Study) -> str:
+    """Which perturbations the forks got, such as "perturbation: std 1e-07"."""
+    asked = dict.fromkeys(plan.chaos.perturbation for plan in study.models.values())
+    return "perturbation: " + " or ".join(f"{each.kind} {each.size:g}" for each in asked)
+
+
+def logarithmic(ax: Axes) -> None:
+    """A logarithmic y axis, if what was drawn spans a factor of ten: else its ticks say nothing."""
+    drawn = np.concatenate([line.get_ydata() for line in ax.lines])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    if len(drawn) and drawn.max() > 10 * drawn.min():
+        ax.set_yscale("log")
+
+
+def note(figure: Figure, study: Study, text: str) -> None:
+    """Small print under the figure: the study's title, and `text`."""
+    text = f"{study.title}. {text}"
     figure.supxlabel(text, fontsize="small", color="0.35", x=0.01, ha="left")
