@@ -103,5 +103,5 @@ def logarithmic(ax: Axes) -> None:
 
 def note(figure: Figure, study: Study, text: str) -> None:
     """Small print under the figure: the study's title, and `text`."""
-    text = f"{study.title}. {text}"
+    text = f"{study.title}.\n{text}"
     figure.supxlabel(text, fontsize="small", color="0.35", x=0.01, ha="left")
