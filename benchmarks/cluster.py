@@ -1,4 +1,4 @@
-"""What does SLURM cost? The smoke study on a cluster of one node, ungrouped and as the profile is.
+"""What does SLURM cost? The smoke study on a cluster of one node, ungrouped and grouped.
 
     PYTHONPATH=tests python benchmarks/cluster.py
 

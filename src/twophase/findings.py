@@ -48,8 +48,13 @@ def _spread(row: pd.Series) -> str:
     return f"{row['mean']:.3g}{spread}"
 
 
+def _end(training: pd.DataFrame, plan: Model) -> pd.DataFrame:
+    """The base runs' measures at the end of training."""
+    return training[training["t"] == plan.training.iterations].set_index("measure")
+
+
 def _training(training: pd.DataFrame, plan: Model) -> list[str]:
-    last = training[training["t"] == plan.training.iterations].set_index("measure")
+    last = _end(training, plan)
     return [
         f"Base runs end, at iteration {plan.training.iterations}, with test accuracy "
         f"{_spread(last.loc['test_accuracy'])} and test loss {_spread(last.loc['test_loss'])}."
@@ -103,7 +108,7 @@ def _cone(distances: pd.DataFrame, plan: Model) -> list[str]:
 
 def _linearized(ends: pd.DataFrame, training: pd.DataFrame, plan: Model) -> list[str]:
     ends = ends[ends["measure"] == "test_accuracy"].sort_values("switch")
-    last = training[training["t"] == plan.training.iterations].set_index("measure")
+    last = _end(training, plan)
     return [
         f"Linearised: test accuracy at iteration {plan.training.iterations}.",
         "",

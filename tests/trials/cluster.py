@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+ACCOUNTANTS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 # Where Debian keeps daemons; not on every user's path.
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
@@ -95,9 +96,10 @@ SLURM_CONF={folder}/slurm.conf exec {srun} "$@"
 """
 
 
-def missing() -> list[str]:
+def missing(*, accounting: bool = False) -> list[str]:
     """The programs that are not installed here."""
-    return [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
+    needed = PROGRAMS + ACCOUNTANTS if accounting else PROGRAMS
+    return [name for name in needed if not shutil.which(name, path=PATH)]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -119,46 +121,38 @@ def _free_ports(number: int) -> list[int]:
             one.close()
 
 
-def _daemon(folder: Path, name: str, *arguments: str) -> None:
-    """Start a daemon; it goes to the background by itself once it is up."""
+def _run(folder: Path, name: str, *arguments: str) -> None:
+    """Run a program of the cluster; a daemon goes to the background by itself once it is up."""
     command = [shutil.which(name, path=PATH), *arguments]
     run = subprocess.run(command, env=environment(folder), capture_output=True, text=True)
     if run.returncode:
-        raise RuntimeError(f"{name} does not start: {run.stderr}{run.stdout}")
+        raise RuntimeError(f"{name} fails: {run.stderr}{run.stdout}")
 
 
 def start_slurmd(folder: Path) -> None:
     """Start the daemon that runs the node's jobs."""
-    _daemon(folder, "slurmd", "-f", str(folder / "slurm.conf"), "-N", socket.gethostname())
+    _run(folder, "slurmd", "-f", str(folder / "slurm.conf"), "-N", socket.gethostname())
 
 
 def start_slurmctld(folder: Path) -> None:
     """Start the daemon that queues jobs and keeps what is known of them."""
-    _daemon(folder, "slurmctld", "-f", str(folder / "slurm.conf"))
+    _run(folder, "slurmctld", "-f", str(folder / "slurm.conf"))
 
 
-def _start_accounting(folder: Path, dbd_port: int) -> None:
+def _start_accounting(folder: Path, dbd_port: int, port: int) -> None:
     """Start a database of our own, and slurmdbd, which keeps what `sacct` answers from."""
-    user, (port,) = getpass.getuser(), _free_ports(1)
-    options = ["--no-defaults", f"--datadir={folder / 'database'}", f"--user={user}"]
-    make = [shutil.which("mariadb-install-db", path=PATH), *options, "--skip-test-db"]
-    subprocess.run(make, capture_output=True, check=True)
+    options = ["--no-defaults", f"--datadir={folder / 'database'}", f"--user={getpass.getuser()}"]
+    _run(folder, "mariadb-install-db", *options, "--skip-test-db")
     # Without tables of rights, whoever may reach the port of this machine may write to it.
     serve = ["--skip-grant-tables", "--bind-address=127.0.0.1", f"--port={port}"]
     files = [f"--socket={folder / 'database.socket'}", f"--pid-file={folder / 'mariadbd.pid'}"]
     with (folder / "mariadbd.log").open("wb") as log:
         command = [shutil.which("mariadbd", path=PATH), *options, *serve, *files]
         subprocess.run(["setsid", "--fork", *command], stdout=log, stderr=log, check=True)
-    conf = folder / "slurmdbd.conf"
-    conf.touch(mode=0o600)
-    conf.write_text(
-        DBD_CONF.format(folder=folder, user=user, dbd_port=dbd_port, database_port=port)
-    )
     _wait_for_port(port)
-    _daemon(folder, "slurmdbd")
+    _run(folder, "slurmdbd")
     _wait_for_port(dbd_port)
-    add = ["sacctmgr", "--immediate", "add", "cluster", "test"]
-    subprocess.run(add, env=environment(folder), capture_output=True, check=True)
+    _run(folder, "sacctmgr", "--immediate", "add", "cluster", "test")
 
 
 def _wait_for_port(port: int) -> None:
@@ -173,26 +167,42 @@ def _wait_for_port(port: int) -> None:
 def start(folder: Path, *, accounting: bool = False) -> None:
     """Start all daemons and wait until the node takes jobs; `RuntimeError` if it does not."""
     folder = folder.absolute()
+    ctld, slurmd, *accountants = _free_ports(4)
+    _configure(folder, accounting, ctld, slurmd, *accountants)
+    try:
+        _start(folder, accountants if accounting else [])
+    except BaseException:
+        stop(folder)
+        raise
+
+
+def _configure(
+    folder: Path, accounting: bool, ctld: int, slurmd: int, dbd: int, database: int
+) -> None:
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
-    ctld_port, slurmd_port, dbd_port = _free_ports(3)
+    values = {
+        "folder": folder,
+        "host": socket.gethostname(),
+        "user": getpass.getuser(),
+        "ctld_port": ctld,
+        "slurmd_port": slurmd,
+        "dbd_port": dbd,
+        "database_port": database,
+        "cpus": max(4, os.cpu_count() or 1),
+    }
     conf = CONF + ACCOUNTED if accounting else CONF
-    (folder / "slurm.conf").write_text(
-        conf.format(
-            folder=folder,
-            host=socket.gethostname(),
-            user=getpass.getuser(),
-            ctld_port=ctld_port,
-            slurmd_port=slurmd_port,
-            dbd_port=dbd_port,
-            cpus=max(4, os.cpu_count() or 1),
-        )
-    )
+    (folder / "slurm.conf").write_text(conf.format(**values))
+    (folder / "slurmdbd.conf").touch(mode=0o600)  # or slurmdbd refuses it
+    (folder / "slurmdbd.conf").write_text(DBD_CONF.format(**values))
     (folder / "bin").mkdir()
     srun = folder / "bin" / "srun"
     srun.write_text(SRUN.format(folder=folder, srun=shutil.which("srun", path=PATH)))
     srun.chmod(0o755)
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")
+
+
+def _start(folder: Path, accountants: list[int]) -> None:
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
@@ -204,9 +214,9 @@ def start(folder: Path, *, accounting: bool = False) -> None:
         "log-file": folder / "munged.log",
         "seed-file": folder / "munge.seed",
     }
-    _daemon(folder, "munged", "--force", *(f"--{k}={file}" for k, file in files.items()))
-    if accounting:
-        _start_accounting(folder, dbd_port)
+    _run(folder, "munged", "--force", *(f"--{k}={file}" for k, file in files.items()))
+    if accountants:
+        _start_accounting(folder, *accountants)
     start_slurmctld(folder)
     start_slurmd(folder)
     state = ""
@@ -218,15 +228,15 @@ def start(folder: Path, *, accounting: bool = False) -> None:
             return
         time.sleep(0.5)
     logs = "".join((folder / f"{n}.log").read_text()[-2000:] for n in ("slurmctld", "slurmd"))
-    stop(folder)
     raise RuntimeError(f"the node takes no jobs; it is: {state}\n{logs}")
 
 
 def end(folder: Path, name: str, how: int = signal.SIGTERM) -> None:
-    """End a daemon of the cluster and wait until it is gone."""
+    """End a daemon of the cluster and wait until it is gone, a minute at most."""
+    deadline = time.monotonic() + 60
     try:
         pid = int((folder / f"{name}.pid").read_text())
-        while True:
+        while time.monotonic() < deadline:
             os.kill(pid, how)
             time.sleep(0.1)
     except (FileNotFoundError, ProcessLookupError, ValueError):

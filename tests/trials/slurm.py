@@ -92,9 +92,9 @@ class Trial:
 
 
 def ended(run: subprocess.Popen) -> tuple[int, str]:
-    """Wait for the end of a run, ten minutes at most: status and output."""
+    """Wait for the end of a run, half an hour at most: status and output."""
     try:
-        output, _ = run.communicate(timeout=600)
+        output, _ = run.communicate(timeout=1800)
     except subprocess.TimeoutExpired:
         run.kill()
         output, _ = run.communicate()
@@ -161,6 +161,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--accounting", action="store_true")
     accounting = parser.parse_args().accounting
+    if missing := cluster.missing(accounting=accounting):
+        sys.exit(f"not installed: {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as scratch:
         undisturbed, folder = (kill.checkout(Path(scratch) / name) for name in ("a", "b"))
         _, errors = (run := kill.snakemake(undisturbed, "--cores", "2", kill.TARGET)).communicate()
@@ -174,7 +176,8 @@ def main() -> int:
                 if disturb == cancelled and accounting:
                     continue
                 if disturb == daemon_restarted:  # all is done by now
-                    shutil.rmtree(folder / "results/smoke/resnet")
+                    shutil.rmtree(folder / "results")
+                    shutil.rmtree(folder / "figures")
                 status, output = disturb(trial)
                 print(f"\n{disturb.__doc__}\n  Snakemake ends with status {status}")
                 for complaint in complaints(output):

@@ -94,11 +94,11 @@ def perturbation_note(study: Study) -> str:
 
 
 def logarithmic(ax: Axes) -> None:
-    """A logarithmic y axis, if what was drawn spans a factor of ten: else its ticks say nothing."""
+    """A logarithmic y axis, if the lines drawn span a factor of ten; zeros are left out of it."""
     drawn = np.concatenate([line.get_ydata() for line in ax.lines])
     drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
     if len(drawn) and drawn.max() > 10 * drawn.min():
-        ax.set_yscale("log")
+        ax.set_yscale("log", nonpositive="mask")
 
 
 def note(figure: Figure, study: Study, text: str) -> None:

@@ -19,5 +19,5 @@ def initialised(network: dict, channels: int, classes: int, seed: int) -> nn.Mod
     """
     options = {key: value for key, value in network.items() if key != "architecture"}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return ARCHITECTURES[network["architecture"]](channels, classes, **options)
