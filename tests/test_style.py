@@ -1,0 +1,31 @@
+import matplotlib.pyplot as plt
+import pytest
+from conftest import CONFIG
+
+from twophase import study
+from twophase.figures import style
+
+
+@pytest.mark.parametrize(
+    ("drawn", "scale"), [([1.0, 9.0], "linear"), ([0.0, 1e-5, 1e-3], "log"), ([0.0, 0.0], "linear")]
+)
+def test_an_axis_is_logarithmic_only_where_lines_span_a_factor_of_ten(drawn, scale):
+    figure, ax = plt.subplots()
+    ax.plot(drawn, clip_on=False)
+    style.logarithmic(ax)
+    assert ax.get_yscale() == scale
+    figure.canvas.draw()
+    # A zero does not reach down to where a logarithm of almost nothing would lie.
+    box = figure.get_tightbbox()
+    assert box.height < 2 * figure.get_figheight()
+    plt.close(figure)
+
+
+def test_the_small_print_of_the_default_study_fits_on_the_page():
+    digits = study.load(CONFIG / "digits.yaml")
+    figure, _ = style.grid(1, 3, 2.2)
+    runs = style.runs_note(digits, forks=True)
+    style.note(figure, digits, f"Left: {style.perturbation_note(digits)}; {runs}.")
+    figure.canvas.draw()
+    assert figure._supxlabel.get_window_extent().x1 < figure.bbox.x1
+    plt.close(figure)
