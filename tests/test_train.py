@@ -11,7 +11,7 @@ from twophase.errors import ArtifactError, RunError
 from twophase.fork import train_forks
 from twophase.sources import prepare_data
 from twophase.study import load
-from twophase.train import advance, initial_state, learning_rate, load_state
+from twophase.train import advance, initial_state, learning_rate, load_state, sgd_step
 
 
 @pytest.fixture
@@ -40,6 +40,17 @@ def test_training_is_torchs_sgd_with_a_stepwise_rate(smoke, smoke_data):
         schedule.step()
     for a, b in zip(ours.model.state_dict().values(), theirs.state_dict().values(), strict=True):
         assert torch.allclose(a.float(), b.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_of_another_layout_changes_the_right_parameters(smoke):
+    training = smoke.models["vgg"].training
+    start, gradient = torch.randn(3, 5), torch.randn(5, 3).t()
+    ours, momentum = start.clone(), torch.zeros(3, 5)
+    theirs = torch.nn.Parameter(start.clone())
+    theirs.grad = gradient.contiguous()
+    torch.optim.SGD([theirs], training.lr, weight_decay=training.weight_decay).step()
+    sgd_step([ours], [gradient], [momentum], training, 0)
+    assert torch.allclose(ours, theirs.detach())
 
 
 def test_the_learning_rate_falls_by_ten_at_each_drop(smoke):

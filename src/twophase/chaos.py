@@ -69,7 +69,8 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                     raise RunError(
                         f"{file}: the fork of {model}, seed {seed}, from {t0} without "
                         f"perturbation is not the base run at {t1}; a kernel of this machine is "
-                        "not deterministic, or threads, device or packages changed in between"
+                        "not deterministic, the network draws random numbers (dropout), or "
+                        "threads, device or packages changed in between"
                     )
                 losses = metrics.path_losses(
                     between.model, base.model, fork.model, alphas, sets, recalibrate

@@ -83,7 +83,7 @@ def sgd_step(
     """
     sgd(
         parameters,
-        list(gradients),
+        [_in_layout_of(p, g) for p, g in zip(parameters, gradients, strict=True)],
         momentum,
         fused=True,
         lr=learning_rate(training, step),
@@ -93,6 +93,15 @@ def sgd_step(
         nesterov=False,
         maximize=False,
     )
+
+
+def _in_layout_of(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """`gradient` with the strides of `parameter`: the fused step pairs what lies at the same
+    place in memory, whatever its index.
+    """
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def advance(
