@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from twophase import metrics, paths
-from twophase.artifacts import sha256
+from twophase.artifacts import ORIGIN, sha256
 from twophase.base import train_base
 from twophase.compute import prepare
 from twophase.data import batch, load_data
@@ -125,6 +125,16 @@ def test_a_checkpoint_of_another_run_is_refused(smoke, in_tmp):
     paths.checkpoint(folder, 8).replace(paths.checkpoint(folder, 4))
     with pytest.raises(ArtifactError, match="step 8 instead of 4"):
         train_forks(smoke, "vgg", 0, 4)
+
+
+def test_a_run_does_not_go_on_on_another_machine(smoke, in_tmp, monkeypatch):
+    prepare_data(smoke)
+    train_base(smoke, "vgg", 0)
+    paths.training(smoke, "vgg", 0).unlink()
+    monkeypatch.setitem(ORIGIN, "machine", "another")
+    for go_on in (train_base, lambda *run: train_forks(*run, 4)):
+        with pytest.raises(RunError, match="was made with machine None, this .* with 'another'"):
+            go_on(smoke, "vgg", 0)
 
 
 def test_a_run_that_diverges_says_so(raw, write_study, in_tmp):

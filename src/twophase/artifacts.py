@@ -36,6 +36,9 @@ Shapes = Mapping[str, Sequence[int]]
 # What makes the results of this process: see `provenance.origin`. The command line fills it in.
 ORIGIN: Identity = {}
 
+# What of it does not change the bits of training: the code has a fingerprint of its own.
+WITHOUT_EFFECT = {"code", "matplotlib", "pandas"}
+
 # The digest of a file stands in the file itself; it is that of the file with this in its place.
 SEAL = b"sha256-" + 64 * b"0"
 
@@ -125,6 +128,21 @@ def read_header(path: Path) -> dict:
         header = _tensors_header(content)
     _check(path, header, {})
     return header
+
+
+def check_origin(path: Path, origin: Identity, whose: str) -> None:
+    """Refuse a state that other packages or another kind of machine made than `origin`.
+
+    Raises `RunError`, which calls the owner of `origin` `whose`.
+    """
+    made = read_header(path)["origin"]
+    for key in sorted((made.keys() | origin.keys()) - WITHOUT_EFFECT):
+        if made.get(key) != origin.get(key):
+            raise RunError(
+                f"{path}: was made with {key} {made.get(key)!r}, {whose} with "
+                f"{origin.get(key)!r}: what differs may not come from the perturbation; use one "
+                f"{key} for both, after deleting the folder and the table made with another"
+            )
 
 
 def sha256(path: Path) -> str:

@@ -1,12 +1,16 @@
 """Stage `chaos`: compare every fork with its base run."""
 
-from pathlib import Path
-
 import pandas as pd
 import torch
 
 from twophase import metrics, paths
-from twophase.artifacts import Identity, read_header, read_table, write_table
+from twophase.artifacts import (
+    Identity,
+    check_origin,
+    read_header,
+    read_table,
+    write_table,
+)
 from twophase.compute import prepare
 from twophase.data import load_data
 from twophase.errors import RunError
@@ -61,7 +65,7 @@ def compare_forks(study: Study, model: str, seed: int) -> None:
                     base_ends = _ends(base.model, sets)
                 file = paths.checkpoint(paths.fork(study, model, seed, t0, direction), t1)
                 load_state(file, fork, {**identity, "run": f"fork {t0} {direction}"}, t1)
-                _check_origins(base_file, file)
+                check_origin(file, read_header(base_file)["origin"], str(base_file))
                 fork_vector = metrics.parameter_vector(fork.model)
                 fork_ends = _ends(fork.model, sets)
                 identical = metrics.identical(base.model, fork.model)
@@ -124,15 +128,3 @@ def _perturbations(study: Study, model: str, seed: int) -> dict[tuple[int, str],
 
 def _ends(model: torch.nn.Module, sets: dict[str, metrics.Examples]) -> dict[str, torch.Tensor]:
     return {split: metrics.logits(model, images) for split, (images, _) in sets.items()}
-
-
-def _check_origins(base: Path, fork: Path) -> None:
-    """Refuse a pair whose difference other packages or another machine may have made."""
-    ours, theirs = (read_header(file)["origin"] for file in (base, fork))
-    for key in (ours.keys() | theirs.keys()) - {"code"}:
-        if ours.get(key) != theirs.get(key):
-            raise RunError(
-                f"{fork}: was made with {key} {theirs.get(key)!r}, {base} with "
-                f"{ours.get(key)!r}: what differs may not come from the perturbation; delete the "
-                "folder of one of them with its table and run the same command again"
-            )

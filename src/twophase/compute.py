@@ -7,8 +7,9 @@ import os
 from twophase.errors import RunError
 from twophase.study import Compute
 
-# cuBLAS reads this once, when CUDA starts; without it its sums may change order.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# cuBLAS reads this once, when CUDA starts; without it its sums may change order, and with another
+# value it may choose other algorithms.
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 import torch  # noqa: E402
 
@@ -18,7 +19,7 @@ def prepare(compute: Compute) -> torch.device:
 
     The number of threads is the study's, never the machine's: sums over another number of
     threads round differently, and training amplifies that. Raises `RunError` if the study
-    asks for CUDA and there is none.
+    asks for CUDA and it does not work.
     """
     torch.set_num_threads(compute.threads)
     _keep_freed_memory()
@@ -30,8 +31,12 @@ def prepare(compute: Compute) -> torch.device:
     tf32 = compute.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise RunError("compute.device = 'cuda': PyTorch sees no CUDA device; choose 'cpu'")
+    if compute.device == "cuda":
+        try:
+            torch.ones(1, device="cuda") + 1
+        except (RuntimeError, AssertionError) as error:  # no device, driver, or code for it
+            reason = str(error).partition("\n")[0]
+            raise RunError(f"compute.device = 'cuda': {reason} (or choose 'cpu')") from None
     return torch.device(compute.device)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from twophase import paths
-from twophase.artifacts import write_table
+from twophase.artifacts import ORIGIN, check_origin, write_table
 from twophase.compute import prepare
 from twophase.data import load_data
 from twophase.progress import progress
@@ -57,6 +57,8 @@ def train_forks(study: Study, model: str, seed: int, t0: int) -> None:
 
     Table: study, model, seed, direction, t0, perturbation_l2 (realised), unchanged (share of
     parameters that rounding left as they were).
+
+    Raises `RunError` if the base run was made by other packages or on another kind of machine.
     """
     plan = study.models[model]
     data = load_data(study, prepare(study.compute))
@@ -69,6 +71,7 @@ def train_forks(study: Study, model: str, seed: int, t0: int) -> None:
     with progress(f"forks of {model}, seed {seed}, from {t0}", total) as bar:
         for direction in directions:
             load_state(origin, state, {**identity, "run": "base"}, t0)
+            check_origin(origin, ORIGIN, "this fork")
             l2, unchanged = perturb(state.model, plan.chaos.perturbation, seed, direction)
             row = {**identity, "direction": direction, "t0": t0}
             rows.append({**row, "perturbation_l2": l2, "unchanged": unchanged})

@@ -42,9 +42,10 @@ def _machine(plan: study.Study) -> str:
     )
     if found:
         processor += f", {found[1]}"
-    cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
-    if plan.compute.device == "cuda" and cuda and cuda.is_available():
-        processor += f", {cuda.get_device_name()}"
+    torch = sys.modules.get("torch")
+    if plan.compute.device == "cuda" and torch and torch.cuda.is_available():
+        cudnn = torch.backends.cudnn.version()
+        processor += f", {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
     return f"{platform.system()} {processor}"
 
 

@@ -13,7 +13,7 @@ from torch.optim.sgd import sgd
 from tqdm import tqdm
 
 from twophase import paths
-from twophase.artifacts import Identity, read_tensors, write_tensors
+from twophase.artifacts import ORIGIN, Identity, check_origin, read_tensors, write_tensors
 from twophase.data import Data, batch
 from twophase.models import initialised
 from twophase.study import Augmentation, Model, Study, Training
@@ -141,13 +141,15 @@ def trajectory(
     """Carry `state` through `steps`, keeping each in `folder`; yield it at each.
 
     What the folder already holds is read and not trained again, so a run that was stopped goes
-    on from its last kept state, and a run with more `steps` trains only what is new.
+    on from its last kept state, and a run with more `steps` trains only what is new. Raises
+    `RunError` if what is there was made by other packages or on another kind of machine.
     """
     for step in steps:
         file = paths.checkpoint(folder, step)
         if file.exists():
             bar.update(step - state.step)
             load_state(file, state, identity, step)
+            check_origin(file, ORIGIN, "this run")
         else:
             advance(state, data, study.data.augmentation, plan.training, seed, step, bar)
             save_state(file, state, identity)
