@@ -4,13 +4,7 @@ import pandas as pd
 import torch
 
 from twophase import metrics, paths
-from twophase.artifacts import (
-    Identity,
-    check_origin,
-    read_header,
-    read_table,
-    write_table,
-)
+from twophase.artifacts import Identity, check_origin, read_header, read_table, write_table
 from twophase.compute import prepare
 from twophase.data import load_data
 from twophase.errors import RunError
