@@ -15,16 +15,13 @@ include: "workflow/rules/common.smk"
 # First, so that it is what `snakemake` alone builds.
 rule all_studies:
     input:
-        lambda wildcards: [f"figures/{study}/all" for study in studies()],
+        lambda wildcards: [ancient(f"figures/{study}/all") for study in studies()],
     output:
         touch("figures/all"),
     localrule: True
 
 
 include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/chaos.smk"
-include: "workflow/rules/cone.smk"
-include: "workflow/rules/linearize.smk"
+include: "workflow/rules/runs.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"

@@ -1,106 +1,80 @@
-"""Command line: `python -m twophase <stage> <study file> ...`, one command for each stage."""
+"""Command line: `python -m twophase <command> <study file> ...`, one command for each stage."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from twophase import artifacts, paths, provenance, study
+from twophase import stages, studyfile
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES
+from twophase.study import Run, Study
 
-
-class Stage(NamedTuple):
-    """A command: `function` of `module` is called with the study and the values of `arguments`."""
-
-    help: str
-    module: str
-    function: str
-    arguments: tuple[str, ...] = ()
-    # The file written last, as a function of the same values; none where --folder names it.
-    output: Callable[..., Path] | None = None
-
-
-RUN = ("model", "seed")
-STAGES = {
-    "data": Stage(
-        "Bring the data set into its canonical file.", "sources", "prepare_data", (), paths.data
-    ),
-    "base": Stage("Train one model from one seed.", "base", "train_base", RUN, paths.training),
-    "fork": Stage(
-        "Perturb a base run at t0 and train on.",
-        "fork",
-        "train_forks",
-        (*RUN, "t0"),
-        paths.perturbation,
-    ),
-    "chaos": Stage(
-        "Compare forks with their base run.", "chaos", "compare_forks", RUN, paths.chaos
-    ),
-    "kernel": Stage(
-        "Compute the tangent kernels along a base run.",
-        "kernel",
-        "compute_kernels",
-        RUN,
-        paths.kernel_norm,
-    ),
-    "cone": Stage(
-        "Measure the distances between a run's kernels.",
-        "cone",
-        "measure_cone",
-        RUN,
-        paths.kernel_distance,
-    ),
-    "linearized": Stage(
-        "Train the linearised network from each switch.",
-        "linearized",
-        "train_linearized",
-        RUN,
-        paths.linearized,
-    ),
-    "summary": Stage(
+# Commands beside the stages: what they do, their arguments, and the function that does it.
+COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "summary": (
         "Mean and range of a table over seeds and directions.",
-        "summary",
-        "summarize",
-        ("table",),
-        paths.summary,
+        ("table", "fingerprint"),
+        "stages.summary:summary",
     ),
-    "figure": Stage("Draw a figure of the study.", "figures", "draw", ("figure", "folder")),
-    "redraw": Stage(
+    "figure": (
+        "Draw a figure of the study.",
+        ("figure", "folder"),
+        "figures.drawing:draw",
+    ),
+    "redraw": (
         "Draw a figure from the measurements published beside a study file.",
-        "figures",
-        "redraw",
         ("file", "figure", "folder"),
+        "figures.drawing:redraw",
     ),
-    "findings": Stage(
-        "Say in numbers what the study shows.", "findings", "write_findings", ("folder",)
-    ),
-    "manifest": Stage(
+    "manifest": (
         "List the figures with the digests of what they are made from.",
-        "manifest",
-        "write_manifest",
         ("file", "folder"),
+        "commands.manifest:manifest",
     ),
-    "publish": Stage(
+    "publish": (
         "Copy a finished study's tables, with where they come from, to paper/measurements.",
-        "publish",
-        "publish",
         ("file",),
+        "commands.publish:publish",
+    ),
+    "adopt": (
+        "Take over results of older code, after a sample of the work has given the same bits.",
+        ("sample",),
+        "commands.adopt:adopt",
     ),
 }
 PROVENANCE = "Say where a result or figure comes from, and whether it is current."
 ARGUMENTS: dict[str, dict] = {
-    "model": {"help": "name of the model in the study"},
-    "seed": {"type": int, "help": "seed of the base run"},
-    "t0": {"type": int, "help": "iteration of the perturbation"},
-    "table": {"choices": list(paths.RUN_TABLES)},
-    "figure": {"choices": FIGURES},
-    "folder": {"type": Path, "help": "where to write, for example figures/digits"},
+    "model": {"required": True, "help": "name of the model in the study"},
+    "seed": {"required": True, "type": int, "help": "seed of the base run"},
+    "part": {"type": int, "default": 1, "help": "which part of the forks to do (default: 1)"},
+    "parts": {"type": int, "default": 1, "help": "number of parts of the forks (default: 1)"},
+    "keep-minutes": {
+        "type": float,
+        "default": 5.0,
+        "help": "minutes of work between two states that are kept by time (default: 5)",
+    },
+    "table": {"required": True, "choices": list(stages.SUMMARISED)},
+    "figure": {"required": True, "choices": list(FIGURES)},
+    "folder": {
+        "required": True,
+        "type": Path,
+        "help": "where to write, for example figures/digits",
+    },
+    "sample": {
+        "type": float,
+        "default": 0.02,
+        "help": "share of each stage's work that is done again (default: 0.02)",
+    },
+    "fingerprint": {
+        "help": "fail unless this stands in the name of what is to be written: the study or the "
+        "code may have changed since the workflow was planned",
+    },
 }
 
 
@@ -108,73 +82,112 @@ def parser() -> argparse.ArgumentParser:
     """The commands, their arguments and help."""
     top = argparse.ArgumentParser(
         prog="python -m twophase",
-        description="The stages of a study. Each reads what earlier stages wrote under results/ "
-        "of the working directory and writes its own; Snakemake runs them in order.",
+        description="Run one stage of a study. Snakemake does this for you, in the right order.",
     )
-    commands = top.add_subparsers(dest="stage", required=True, metavar="stage")
-    for name, stage in STAGES.items():
-        command = commands.add_parser(name, help=stage.help, description=stage.help)
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+
+    def add(name: str, text: str, arguments: tuple[str, ...]) -> None:
+        command = commands.add_parser(name, help=text, description=text)
         command.add_argument("file", type=Path, help="study file: workflow/config/<study>.yaml")
-        for argument in stage.arguments:
+        for argument in arguments:
             if argument != "file":
-                command.add_argument(f"--{argument}", required=True, **ARGUMENTS[argument])
-        if stage.output:
-            command.add_argument(
-                "--expect",
-                type=Path,
-                help="fail unless this is the file to be written: the study or the code may have "
-                "changed since the workflow was planned",
-            )
+                command.add_argument(f"--{argument}", **ARGUMENTS[argument])
+
+    for name, stage in stages.STAGES.items():
+        arguments = ("model", "seed") if stage.scope == "run" else ()
+        arguments += ("part", "parts") if stage.shared else ()
+        arguments += ("keep-minutes",) if stage.keeps_time else ()
+        add(name, stage.help, (*arguments, "fingerprint"))
+    for name, (text, arguments, _) in COMMANDS.items():
+        add(name, text, arguments)
     command = commands.add_parser("provenance", help=PROVENANCE, description=PROVENANCE)
     command.add_argument("file", type=Path, help="a table, checkpoint, kernel or figure")
     return top
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run one stage; its modules are imported only now, so that light stages start fast."""
-    if arguments.stage == "provenance":
-        print(provenance.describe(arguments.file))
+    """Run one command; its modules are imported only now, so that light ones start fast."""
+    if arguments.command == "provenance":
+        from twophase.commands.provenance import describe
+
+        print(describe(arguments.file))
         return
-    plan = study.load(arguments.file)
-    _check(plan, arguments)
-    stage = STAGES[arguments.stage]
-    values = [getattr(arguments, name) for name in stage.arguments]
-    written = stage.output(plan, *values) if stage.output else None
-    if written and arguments.expect and arguments.expect != written:
-        raise StudyError(
-            f"{arguments.expect}: is not what {arguments.file} asks for now ({written}): the "
-            "study or the code changed since the workflow was planned; run the same command again"
-        )
-    function = getattr(importlib.import_module(f"twophase.{stage.module}"), stage.function)
-    figure = getattr(arguments, "figure", None)
-    module = f"figures.{figure}" if figure else stage.module
-    artifacts.ORIGIN.update(provenance.origin(plan, module))
+    study = studyfile.load(arguments.file)
+    if arguments.command in stages.STAGES:
+        work = _stage(study, arguments)
+    else:
+        _, names, place = COMMANDS[arguments.command]
+        if arguments.command == "summary":
+            _expect(arguments, stages.summary_table(study, arguments.table).maker.fingerprint)
+        values = [getattr(arguments, name) for name in names if name != "fingerprint"]
+        function = _function(place)
+        work = lambda: function(study, *values)  # noqa: E731
+    from twophase.store.origin import ORIGIN, origin
+
+    ORIGIN.update(origin(None if arguments.command == "data" else study.compute))
     started = time.process_time()
-    function(plan, *values)
-    work = time.process_time() - started
+    work()
     print(
-        f"{arguments.stage}: processor time {started:.2f} s to start, {work:.2f} s at work",
+        f"{arguments.command}: processor time {started:.2f} s to start, "
+        f"{time.process_time() - started:.2f} s at work",
         file=sys.stderr,
     )
 
 
-def _check(plan: study.Study, arguments: argparse.Namespace) -> None:
-    """Refuse a model, seed or t0 that the study does not have."""
-    allowed: dict[str, list] = {"model": list(plan.models), "seed": plan.seeds}
-    model = plan.models.get(getattr(arguments, "model", ""))
-    if model:
-        allowed["t0"] = model.chaos.forks
-    for name, values in allowed.items():
-        value = getattr(arguments, name, None)
-        if value is not None and value not in values:
-            listed = ", ".join(map(str, values))
-            raise StudyError(f"{arguments.file}: --{name} {value}: must be one of {listed}")
+def _function(place: str) -> Callable:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"twophase.{module}"), name)
+
+
+def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
+    """The work of a stage, after its arguments have been checked against the study."""
+    name, stage = arguments.command, stages.STAGES[arguments.command]
+    first = stages.runs_of(study, name)
+    if not first:
+        raise StudyError(f"{arguments.file}: no model has the section {stage.section}")
+    if stage.scope == "study":
+        _expect(arguments, stages.job_fingerprint(name, first[0]))
+        return lambda: _function(f"stages.{name}:{name}")(study)
+    for option, allowed in {
+        "model": list(dict.fromkeys(each.name for each in first)),
+        "seed": study.seeds,
+    }.items():
+        value = getattr(arguments, option)
+        if value not in allowed:
+            listed = ", ".join(map(str, allowed))
+            raise StudyError(f"{arguments.file}: --{option} {value}: must be one of {listed}")
+    each = Run(study, arguments.model, arguments.seed)
+    _expect(arguments, stages.job_fingerprint(name, each))
+    options = {}
+    if stage.shared:
+        if not 1 <= arguments.part <= arguments.parts:
+            raise StudyError(
+                f"--part {arguments.part}: must be from 1 to --parts {arguments.parts}"
+            )
+        options |= {"part": arguments.part, "parts": arguments.parts}
+    if stage.keeps_time:
+        options["keep_minutes"] = arguments.keep_minutes
+    return lambda: _function(f"stages.{name}:{name}")(each, **options)
+
+
+def _expect(arguments: argparse.Namespace, fingerprint: str) -> None:
+    if arguments.fingerprint not in (None, fingerprint):
+        raise StudyError(
+            f"{arguments.file}: asks for {arguments.command}-{fingerprint} now, not for "
+            f"{arguments.command}-{arguments.fingerprint}: the study or the code changed since the "
+            "workflow was planned; run the same command again"
+        )
 
 
 def main() -> int:
     """Run the command line; a mistake of the user's ends in one line on stderr and status 1."""
+    # SIGTERM, as SLURM and `kill` send it, ends like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(parser().parse_args())
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the last kept state", file=sys.stderr)
+        return 130
     except (Problem, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,23 +1,29 @@
-# Helpers of all rules: the study that a path names, and the paths of its results.
+# What all rules share: the study that a path names, what its jobs read, and whether what lies there
+# is current. Dates decide nothing: a result's name says what made it, a figure says so itself.
 import sys
 from functools import cache
 from pathlib import Path
 
-# Rules run the code of this checkout, whatever else is installed.
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
-shell.prefix(f"export PYTHONPATH='{workflow.basedir}/src'; ")
 
-from twophase import paths, study
+from twophase import figures, stages, studyfile
+from twophase.commands import manifest, run_this_checkout
+from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import StudyError
-from twophase.figures import FIGURES, age_stale, made_by, tables
-from twophase.publish import MEASUREMENTS
+from twophase.figures import drawing
+from twophase.study import Run
+
+run_this_checkout(Path(workflow.basedir))
+STUDY = "workflow/config/{study}.yaml"
+RUN = "results/{study}/{model}/seed{seed}"
 
 
 wildcard_constraints:
     study="[a-z][a-z0-9_-]*",
     model="[a-z][a-z0-9_-]*",
     seed=r"\d+",
-    t0=r"\d+",
+    part=r"\d+",
+    parts=r"\d+",
     fingerprint="[0-9a-f]{8}",
 
 
@@ -34,47 +40,155 @@ def studies():
 @cache
 def load(name):
     """The study called `name`; a mistake in its file ends the run with one line about it."""
+    # Snakemake's own triggers compare with what it remembers of earlier runs: no business of ours.
+    workflow.dag_settings.rerun_triggers = frozenset()
     try:
-        plan = study.load(Path("workflow/config") / f"{name}.yaml")
+        return studyfile.load(STUDY.format(study=name))
     except StudyError as error:
         sys.exit(str(error))
-    age_stale(plan, Path("figures") / name)
-    return plan
 
 
-def path_of(function, *names):
-    """Input function: `function` of paths.py for the wildcards called `names`."""
-
-    def paths_of(wildcards):
-        values = [getattr(wildcards, name) for name in names]
-        numbers = {"seed", "t0"}
-        values = [int(v) if n in numbers else v for n, v in zip(names, values)]
-        return function(load(wildcards.study), *values)
-
-    return paths_of
+def run_of(wildcards):
+    """The base run that a path names."""
+    return Run(load(wildcards.study), wildcards.model, int(wildcards.seed))
 
 
-def perturbations(wildcards):
-    """The tables of all forks of a base run."""
-    plan, seed = load(wildcards.study), int(wildcards.seed)
-    forks = plan.models[wildcards.model].chaos.forks
-    return [paths.perturbation(plan, wildcards.model, seed, t0) for t0 in forks]
+def make_again(files):
+    """Have files made although they are there: they are not what they should be."""
+    if workflow.is_main_process:
+        workflow.dag.forcefiles.update(map(str, files))
+
+
+def inputs_of(stage):
+    """Input function: the files that show that what a run's stage reads is there."""
+
+    def inputs(wildcards):
+        run = run_of(wildcards)
+        found = [stages.data_file(run.study).path]
+        for before in stages.STAGES[stage].reads:
+            if before != "data":
+                ended = all(
+                    stages.run_table(run, table).path.exists()
+                    for table in stages.STAGES[stage].tables
+                )
+                found += files_of(before, run, ended and not stages.STAGES[stage].shared)
+        return found
+
+    return inputs
+
+
+def files_of(stage, run, ended):
+    """The files of a run's jobs of `stage`. If what needs it has `ended`, its parts may be gone."""
+    row = stages.STAGES[stage]
+    missing = not ended and [part for part in row.parts(run) if not part.path.exists()]
+    if row.shared:
+        files = shares_of(stage, run, missing) if missing else []
+    else:
+        files = [stages.run_table(run, table).path for table in row.tables]
+    if missing:
+        make_again(files)
+    return files
+
+
+def shares_of(stage, run, missing):
+    """One file for each job that shares the run's missing parts with others."""
+    jobs = min(jobs_per_run(run, stage), len(run.model.forks()))
+    missing = {(part.identity["t0"], part.identity["direction"]) for part in missing}
+    fingerprint = stages.job_fingerprint(stage, run)
+    folder = Path(RUN.format(study=run.study.name, model=run.name, seed=run.seed))
+    return [
+        folder / f"{stage}-{fingerprint}" / f"{part}of{jobs}.done"
+        for part, share in enumerate(stages.fork_shares(run, jobs), 1)
+        if missing & set(share)
+    ]
+
+
+def jobs_per_run(run, stage):
+    """How many jobs share a run's forks: as `forks_per_job` says, or enough to keep all cores busy,
+    and no more, because each job takes seconds to start.
+    """
+    forks = config.get("forks_per_job", "auto")
+    if forks == "auto":
+        runs = len(stages.runs_of(run.study, stage))
+        return -(-2 * (workflow.cores or 1) // runs)
+    if not isinstance(forks, int) or forks < 1:
+        sys.exit(f"forks_per_job = {forks!r}: must be a number of forks, or auto")
+    return -(-len(run.model.forks()) // forks)
+
+
+def figure_inputs(figure):
+    """Input function: the tables of a figure. A figure of other options or code is drawn again."""
+
+    def inputs(wildcards):
+        study, folder = load(wildcards.study), Path("figures") / wildcards.study
+        if figure not in figures.asked(study):
+            sys.exit(f"{STUDY.format(study=study.name)}: has no section that {figure} shows")
+        if not figures.current(folder, figure, figures.made_by(study, figure)):
+            make_again(folder / name for name in figures.files(figure))
+        return [table.path for table in figures.tables(study, figure).values()]
+
+    return inputs
+
+
+def study_figures(wildcards):
+    """The files of all figures of a study. A manifest of other figures is written again."""
+    study, folder = load(wildcards.study), Path("figures") / wildcards.study
+    if not manifest.current(study, Path(STUDY.format(study=study.name)), folder):
+        make_again([folder / "manifest.json", folder / "all"])
+    return [folder / name for figure in figures.asked(study) for name in figures.files(figure)]
+
+
+def published(name):
+    """The study published under this name, with its file."""
+    file = MEASUREMENTS / name / f"{name}.yaml"
+    if not (MEASUREMENTS / name / "provenance.json").exists():
+        names = [path.parent.name for path in sorted(MEASUREMENTS.glob("*/provenance.json"))]
+        sys.exit(
+            f"{file.parent}: holds no measurements; published are: {', '.join(names) or 'none'}"
+        )
+    workflow.dag_settings.rerun_triggers = frozenset()
+    try:
+        return studyfile.load(file), file
+    except StudyError as error:
+        sys.exit(str(error))
+
+
+def published_inputs(wildcards):
+    """The published tables of a figure. A figure of other tables or code is drawn again."""
+    study, file = published(wildcards.study)
+    tables = drawing.published_tables(study, file, wildcards.figure)
+    folder = Path("paper/figures") / study.name
+    maker = drawing.redrawn_by(study, file, wildcards.figure)
+    if not figures.current(folder, wildcards.figure, maker):
+        make_again(folder / name for name in figures.files(wildcards.figure))
+    return [file, *(table.path for table in tables.values())]
+
+
+def resources_of(stage):
+    """What a job of a stage asks for. A job of several forks asks for the minutes of each."""
+    row = stages.STAGES[stage]
+
+    def minutes(wildcards):
+        shared = run_of(wildcards).model.forks() if row.shared else [None]
+        return row.minutes * -(-len(shared) // int(getattr(wildcards, "parts", 1)))
+
+    return {"mem_mb": row.memory_mb, "runtime": minutes, **gpu_resources()}
+
+
+def gpu_resources():
+    """What a job of a study on CUDA asks for beside, as config.yaml says; other jobs nothing."""
+
+    def of(value, otherwise):
+        def chosen(wildcards):
+            return value if load(wildcards.study).compute.device == "cuda" else otherwise
+
+        return chosen
+
+    asked = {"gpu": 1} | (config.get("gpu_resources") or {})
+    none = {"gpu": 0}
+    return {name: of(value, none.get(name, "")) for name, value in asked.items()}
 
 
 def threads_of(wildcards):
     """PyTorch's threads, from the study; Snakemake only plans with this number."""
     return load(wildcards.study).compute.threads
-
-
-def gpus_of(wildcards):
-    """GPUs that a job of the study takes."""
-    return 1 if load(wildcards.study).compute.device == "cuda" else 0
-
-
-def published(wildcards):
-    """The study file and the tables that stand in paper/measurements/<study>."""
-    folder = MEASUREMENTS / wildcards.study
-    if not (folder / "provenance.json").exists():
-        names = [path.parent.name for path in sorted(MEASUREMENTS.glob("*/provenance.json"))]
-        sys.exit(f"{folder}: holds no measurements; published are: {', '.join(names) or 'none'}")
-    return [folder / f"{wildcards.study}.yaml", *sorted(folder.rglob("*.parquet"))]

@@ -9,10 +9,10 @@ rule data:
         "../../envs/conda.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=stages.STAGES["data"].memory_mb,
+        runtime=stages.STAGES["data"].minutes,
     message:
         "data set of {wildcards.study}"
     shell:
         "python -m twophase data workflow/config/{wildcards.study}.yaml"
-        " --expect {output} > {log} 2>&1"
+        " --fingerprint {wildcards.fingerprint} > {log} 2>&1"

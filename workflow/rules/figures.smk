@@ -1,6 +1,11 @@
 rule summary:
     input:
-        lambda wildcards: paths.runs(load(wildcards.study), wildcards.table),
+        ancient(
+            lambda wildcards: [
+                stages.run_table(run, wildcards.table).path
+                for run in stages.runs_of(load(wildcards.study), stages.STAGE_OF[wildcards.table])
+            ]
+        ),
     output:
         "results/{study}/{table}_summary-{fingerprint}.parquet",
     log:
@@ -8,7 +13,7 @@ rule summary:
     benchmark:
         "results/{study}/benchmarks/{table}_summary-{fingerprint}.tsv"
     wildcard_constraints:
-        table="|".join(paths.RUN_TABLES),
+        table="|".join(stages.SUMMARISED),
     conda:
         "../../envs/conda.yaml"
     threads: 1
@@ -19,22 +24,22 @@ rule summary:
         "summary of the table {wildcards.table} ({wildcards.study})"
     shell:
         "python -m twophase summary workflow/config/{wildcards.study}.yaml"
-        " --table {wildcards.table} --expect {output} > {log} 2>&1"
+        " --table {wildcards.table} --fingerprint {wildcards.fingerprint} > {log} 2>&1"
 
 
 # One rule for each figure, so that each has its caption in the report.
-for figure in FIGURES:
+for figure, row in figures.FIGURES.items():
 
     rule:
         name:
             figure
         input:
-            lambda wildcards, figure=figure: tables(load(wildcards.study), figure).values(),
+            ancient(figure_inputs(figure)),
         output:
-            pdf=f"figures/{{study}}/{figure}.pdf",
-            png=report(
-                f"figures/{{study}}/{figure}.png",
-                caption=f"../report/{figure}.rst",
+            [f"figures/{{study}}/{name}" for name in figures.files(figure)[:-1]],
+            report(
+                f"figures/{{study}}/{figures.files(figure)[-1]}",
+                caption="../report/caption.rst",
                 category="{study}",
                 labels={"figure": figure},
             ),
@@ -50,7 +55,7 @@ for figure in FIGURES:
             runtime=30,
         params:
             figure=figure,
-            made_by=lambda wildcards, figure=figure: made_by(load(wildcards.study), figure),
+            caption=row.caption,
         message:
             "{params.figure} of {wildcards.study}"
         shell:
@@ -58,40 +63,9 @@ for figure in FIGURES:
             " --figure {params.figure} --folder figures/{wildcards.study} > {log} 2>&1"
 
 
-rule findings:
-    input:
-        lambda wildcards: tables(load(wildcards.study), "findings").values(),
-    output:
-        report(
-            "figures/{study}/findings.md",
-            caption="../report/findings.rst",
-            category="{study}",
-            labels={"figure": "findings"},
-        ),
-    log:
-        "results/{study}/logs/findings.log",
-    benchmark:
-        "results/{study}/benchmarks/findings.tsv"
-    conda:
-        "../../envs/conda.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        made_by=lambda wildcards: made_by(load(wildcards.study), "findings"),
-    message:
-        "findings of {wildcards.study}"
-    shell:
-        "python -m twophase findings workflow/config/{wildcards.study}.yaml"
-        " --folder figures/{wildcards.study} > {log} 2>&1"
-
-
 rule study_figures:
     input:
-        expand("figures/{{study}}/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png"]),
-        "figures/{study}/findings.md",
-        "workflow/config/{study}.yaml",
+        ancient(study_figures),
     output:
         manifest="figures/{study}/manifest.json",
         done=touch("figures/{study}/all"),

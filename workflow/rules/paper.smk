@@ -1,8 +1,7 @@
 # Figures from published measurements: seconds, and no results/ needed.
 rule published_figure:
     input:
-        published,
-        code=["src/twophase/figures/{figure}.py", "src/twophase/figures/style.py"],
+        ancient(published_inputs),
     output:
         "paper/figures/{study}/{figure}.pdf",
         "paper/figures/{study}/{figure}.png",
@@ -11,7 +10,7 @@ rule published_figure:
     benchmark:
         "paper/figures/{study}/benchmarks/{figure}.tsv"
     wildcard_constraints:
-        figure="|".join(FIGURES),
+        figure="|".join(name for name in figures.FIGURES if name != "findings"),
     conda:
         "../../envs/conda.yaml"
     threads: 1
@@ -27,7 +26,14 @@ rule published_figure:
 
 rule published_figures:
     input:
-        expand("paper/figures/{{study}}/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png"]),
+        lambda wildcards: ancient(
+            [
+                f"paper/figures/{wildcards.study}/{name}"
+                for figure in figures.asked(published(wildcards.study)[0])
+                for name in figures.files(figure)
+                if figure != "findings"
+            ]
+        ),
     output:
         touch("paper/figures/{study}/all"),
     localrule: True

@@ -1,113 +1,165 @@
-"""The figures. Each module draws one, from tables alone: `draw(study, tables)` returns it."""
+"""The figures: one table that says of each what it shows and which tables it is drawn from.
+
+A figure is a module of this folder; `draw(study, tables)` returns it, from tables alone. `findings`
+is one too, in words. A new one is its module and its row here.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
-import os
-import re
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
-from twophase import paths
-from twophase.artifacts import ORIGIN, sha256, whole_file
-from twophase.fingerprint import fingerprint
-from twophase.study import Study
+from twophase import stages
+from twophase.store.fingerprint import code_digest
+from twophase.store.paths import Result, digest
+from twophase.study import Run, Study
 
-# By how much a stale file is dated back, and before what date a file is one dated back.
-FORTY_YEARS = 40 * 365 * 86_400 * 10**9  # ns
-YEAR_2000 = 30 * 365 * 86_400 * 10**9  # ns
+BANDS = "Lines are means over all seeds{}; bands reach from the smallest to the largest."
 
-FIGURES = ("fig1", "fig2", "fig3", "fig4", "fig5", "fig6")
 
-# The summaries over all runs that each product is made from; some also show the first seed's
-# kernels in three dimensions.
-SUMMARIES = {
-    "fig1": ["chaos"],
-    "fig2": ["training"],
-    "fig3": ["chaos"],
-    "fig4": ["kernel_distance"],
-    "fig5": ["kernel_distance"],
-    "fig6": ["linearized", "training"],
-    "findings": ["training", "chaos", "kernel_distance", "linearized"],
+class Figure(NamedTuple):
+    """A row of the table."""
+
+    caption: str
+    summaries: tuple[str, ...] = ()  # the tables whose summary over all runs it shows
+    first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
+    options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
+    files: tuple[str, ...] = (".pdf", ".png")
+
+
+FIGURES = {
+    "fig1": Figure(
+        "The chaos and the cone effect at a glance. Left: test disagreement between base run and "
+        "forks, for the earliest and the latest fork of the study; the dotted line marks the "
+        "perturbation. Right: tangent kernels of the first seed, scaled to norm 1, on their two "
+        "leading principal directions; 0 is the apex of the cone. "
+        + BANDS.format(" and perturbation directions"),
+        summaries=("chaos",),
+        first_seed=("kernel_projection",),
+        options=("chaos",),
+    ),
+    "fig2": Figure(
+        "The protocol of this replication (the paper's figure 2 is not known to us): training "
+        "curves of the base runs, and the iterations at which runs are forked, compared, their "
+        "kernels computed and their linearised training started. " + BANDS.format(""),
+        summaries=("training",),
+        options=("chaos", "kernel", "linearized"),
+    ),
+    "fig3": Figure(
+        "Chaos effect. Forks differ from the base run by a tiny perturbation at iteration t0 and "
+        "share all SGD noise with it. Parameter dissimilarity C = 1 - cos, test loss barrier on "
+        "the straight path, and share of test examples on which the two predict differently, at "
+        "iteration t1. " + BANDS.format(" and perturbation directions"),
+        summaries=("chaos",),
+        options=("chaos",),
+    ),
+    "fig4": Figure(
+        "Kernel distance S (one minus the cosine) between the tangent kernels of all pairs of "
+        "checkpoints of a run: mean (above) and range (below) over seeds.",
+        summaries=("kernel_distance",),
+    ),
+    "fig5": Figure(
+        "Cone effect. Left: kernel distance from reference iterations. Middle: distance of "
+        "kernels dt iterations apart. Right: kernels of the first seed, scaled to norm 1, on "
+        "their three leading uncentred principal directions; rays start at the origin. "
+        + BANDS.format(""),
+        summaries=("kernel_distance",),
+        first_seed=("kernel_projection",),
+        options=("kernel",),
+    ),
+    "fig6": Figure(
+        "Training is normal up to the switch and linearised (first-order Taylor model in the "
+        "parameters, batch norm frozen) from there to the end. Test accuracy and loss at the end, "
+        "with normal training for comparison. " + BANDS.format(""),
+        summaries=("linearized", "training"),
+        options=("training",),
+    ),
+    "findings": Figure(
+        "What the study shows, in numbers: means over all runs, with the smallest and the largest "
+        "in brackets.",
+        summaries=tuple(stages.SUMMARISED),
+        options=("training", "chaos", "kernel"),
+        files=(".md",),
+    ),
 }
-PROJECTED = ("fig1", "fig5")
 
 
-def tables(study: Study, product: str) -> dict[str, Path]:
-    """The tables that a figure, or `findings`, is made from, by the names they are published under.
+def asked(study: Study) -> list[str]:
+    """The figures that the study has the tables for; `findings` says what there is."""
+    there = set(stages.tables_of(study))
 
-    Summaries are called after their table, projections of the first seed after their model.
+    def possible(figure: Figure) -> bool:
+        needed = {*figure.summaries, *(t for t in figure.first_seed)}
+        sections = {stages.STAGES[stages.STAGE_OF[table]].section for table in needed}
+        return any(
+            all(section is None or getattr(model, section) for section in sections)
+            for model in study.models.values()
+        )
+
+    return [
+        name
+        for name, figure in FIGURES.items()
+        if name == "findings" or (there.issuperset(figure.summaries) and possible(figure))
+    ]
+
+
+def tables(study: Study, figure: str) -> dict[str, Result]:
+    """The tables that a figure is drawn from, by the names they are published under: summaries
+    after their table, tables of a run after model and seed.
     """
-    found = {f"{table}_summary": paths.summary(study, table) for table in SUMMARIES[product]}
-    if product in PROJECTED:
-        seed = study.seeds[0]
-        found |= {
-            f"{model}/seed{seed}/kernel_projection": paths.kernel_projection(study, model, seed)
-            for model in study.models
-        }
+    row = FIGURES[figure]
+    there = stages.tables_of(study)
+    found = {f"{t}_summary": stages.summary_table(study, t) for t in row.summaries if t in there}
+    for table in row.first_seed:
+        for run in stages.runs_of(study, stages.STAGE_OF[table]):
+            if run.seed == study.seeds[0]:
+                found[published_name(run, table)] = stages.run_table(run, table)
     return found
 
 
-def files(product: str) -> list[str]:
-    """The names of the files of a figure, or of `findings`."""
-    return ["findings.md"] if product == "findings" else [f"{product}.pdf", f"{product}.png"]
+def published_name(run: Run, table: str) -> str:
+    """The name under which a run's table is published."""
+    return f"{run.name}/seed{run.seed}/{table}"
 
 
-def made_by(study: Study, product: str) -> str:
-    """What a product is made by: options, tables and code. It stands in each of its files."""
-    module = "findings" if product == "findings" else f"figures.{product}"
-    found = [str(path) for path in tables(study, product).values()]
-    return f"made by {fingerprint(module, study.model_dump(), found)}"
+def load(figure: str) -> ModuleType:
+    """The module that draws a figure."""
+    return importlib.import_module(f"twophase.figures.{figure}")
 
 
-def note(maker: str) -> str:
-    """What stands in each file of a product: what made it, and on what (see `provenance.py`)."""
-    return f"{maker} on {json.dumps(ORIGIN)}"
+def files(figure: str) -> list[str]:
+    """The names of a figure's files."""
+    return [figure + suffix for suffix in FIGURES[figure].files]
 
 
-def age_stale(study: Study, folder: Path) -> None:
-    """Date back by forty years the files in `folder` that this study and code did not make.
+def made_by(study: Study, figure: str) -> str:
+    """What a figure is made by; it stands in each of the figure's files."""
+    return made_from(study, figure, [str(t.path) for t in tables(study, figure).values()])
 
-    Their names carry no fingerprint, and Snakemake by itself sees a change only if it remembers
-    the run that made them. A file that is current again gets its date back.
+
+def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
+    """The same, where names or digests tell which tables the figure is drawn from."""
+    options = {
+        name: {section: _dump(getattr(model, section)) for section in FIGURES[figure].options}
+        for name, model in study.models.items()
+    }
+    shown = [study.name, study.title, study.seeds, options]
+    code = code_digest(f"figures.{figure}", "figures.drawing")
+    return f"made by {digest([shown, drawn_from, code])[:8]}"
+
+
+def _dump(section: object) -> dict | None:
+    return section.options() if section else None
+
+
+def current(folder: Path, figure: str, maker: str) -> bool:
+    """Whether a figure's files in `folder` are there and were made by `maker`.
+
+    What they say decides, never their dates.
     """
-    for product in SUMMARIES:
-        expected = made_by(study, product).encode()
-        for file in (folder / name for name in files(product)):
-            # What is not there, or cannot be written, cannot be dated.
-            # By its descriptor: a file that a job puts in its place meanwhile is not touched.
-            with contextlib.suppress(OSError), file.open("rb") as opened:
-                found = re.search(rb"made by [0-9a-f]{8}", opened.read())
-                stale = found is None or found.group() != expected
-                date = os.fstat(opened.fileno()).st_mtime_ns
-                if stale != (date < YEAR_2000):
-                    date += -FORTY_YEARS if stale else FORTY_YEARS
-                    os.utime(opened.fileno(), ns=(date, date))
-
-
-def draw(study: Study, figure: str, folder: Path) -> None:
-    """Draw `figure` into `folder`, as PDF and PNG; the same tables give the same bytes."""
-    _draw(study, figure, folder, tables(study, figure), made_by(study, figure))
-
-
-def redraw(study: Study, file: Path, figure: str, folder: Path) -> None:
-    """Draw `figure` into `folder` from the measurements published beside the study's `file`."""
-    published = {name: file.parent / f"{name}.parquet" for name in tables(study, figure)}
-    digests = [sha256(path) for path in (file, *published.values())]
-    maker = f"made by {fingerprint(f'figures.{figure}', digests)}"
-    _draw(study, figure, folder, published, maker)
-
-
-def _draw(study: Study, figure: str, folder: Path, drawn_from: dict[str, Path], maker: str) -> None:
-    module = importlib.import_module(f"twophase.figures.{figure}")
-    drawing = module.draw(study, drawn_from)
-    what = note(maker)
-    pdf, png = (folder / name for name in files(figure))
-    with whole_file(pdf) as temporary:
-        metadata = {"CreationDate": None, "Keywords": what}
-        drawing.savefig(temporary, format="pdf", dpi=200, metadata=metadata)
-    with whole_file(png) as temporary:
-        drawing.savefig(
-            temporary, format="png", dpi=200, metadata={"Software": None, "Comment": what}
-        )
+    try:
+        return all(maker.encode() in (folder / name).read_bytes() for name in files(figure))
+    except OSError:
+        return False

@@ -1,20 +1,20 @@
 """Figure 1: both effects at a glance, for each model."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from twophase.figures import style
+from twophase.store.paths import Result
 from twophase.study import Study
 
 
-def draw(study: Study, tables: dict[str, Path]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
-    chaos = style.summary(study, tables, "chaos").query("direction == 'perturbed'")
-    figure, axes = style.grid(len(study.models), 2, 2.4, width_ratios=(1.25, 1))
-    for (left, right), (name, plan) in zip(axes, study.models.items(), strict=True):
+    chaos = style.summary(tables, "chaos").query("direction == 'perturbed'")
+    models = style.models(study, "chaos", "kernel")
+    figure, axes = style.grid(len(models), 2, 2.4, width_ratios=(1.25, 1))
+    for (left, right), (name, model) in zip(axes, models.items(), strict=True):
         points = chaos[(chaos["model"] == name) & (chaos["measure"] == "disagreement")]
-        forks = dict.fromkeys((plan.chaos.forks[0], plan.chaos.forks[-1]))
+        forks = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
         for t0, color, marker in zip(forks, ("C0", "C1"), "os", strict=False):
             label = f"perturbed at iteration {t0}"
             style.line(

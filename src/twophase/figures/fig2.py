@@ -1,20 +1,19 @@
 """Figure 2: our protocol, drawn over the training curves. It is not the paper's figure 2."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from twophase.figures import style
+from twophase.store.paths import Result
 from twophase.study import Study
 
 
-def draw(study: Study, tables: dict[str, Path]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Loss and accuracy of the base runs; under them the iterations that each stage uses."""
-    training = style.summary(study, tables, "training")
+    training = style.summary(tables, "training")
     figure, axes = style.grid(
         2 * len(study.models), 2, 1.35, sharex="row", height_ratios=(2, 1) * len(study.models)
     )
-    for index, (name, plan) in enumerate(study.models.items()):
+    for index, (name, model) in enumerate(study.models.items()):
         curves, marks = axes[2 * index], axes[2 * index + 1]
         for ax, measure, unit in zip(curves, ("loss", "accuracy"), ("nats", "share"), strict=True):
             for split, color, dashes in (("train", "C0", "--"), ("test", "C1", "-")):
@@ -25,12 +24,14 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
             ax.set(title=f"{name}: {measure}", ylabel=f"{measure} ({unit})")
             ax.legend()
         style.logarithmic(curves[0])
-        rows = {
-            "forks $t_0$": (plan.chaos.forks, "C3", "v"),
-            "compared $t_1$": (plan.chaos.compare, "C0", "|"),
-            "kernels $t$": (plan.kernel_steps(), "C2", "|"),
-            "linearised from": (plan.linearized.switches, "C4", "D"),
-        }
+        rows: dict[str, tuple] = {}
+        if model.chaos:
+            rows["forks $t_0$"] = (model.chaos.forks, "C3", "v")
+            rows["compared $t_1$"] = (model.chaos.compare, "C0", "|")
+        if model.kernel:
+            rows["kernels $t$"] = (model.kernel_steps(), "C2", "|")
+        if model.linearized:
+            rows["linearised from"] = (model.linearized.switches, "C4", "D")
         for ax in marks:
             for height, (iterations, color, marker) in enumerate(rows.values()):
                 ax.plot(iterations, [-height] * len(iterations), marker, color=color, clip_on=False)

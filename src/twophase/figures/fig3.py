@@ -1,10 +1,9 @@
 """Figure 3: the chaos effect, over perturbation time t0 and comparison time t1."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from twophase.figures import style
+from twophase.store.paths import Result
 from twophase.study import Study
 
 MEASURES = {
@@ -14,15 +13,16 @@ MEASURES = {
 }
 
 
-def draw(study: Study, tables: dict[str, Path]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: dissimilarity, loss barrier and disagreement, a line for each t0."""
-    chaos = style.summary(study, tables, "chaos").query("direction == 'perturbed'")
-    figure, axes = style.grid(len(study.models), 3, 2.2)
-    for row, (name, plan) in zip(axes, study.models.items(), strict=True):
-        colors = style.shades(plan.chaos.forks)
+    chaos = style.summary(tables, "chaos").query("direction == 'perturbed'")
+    models = style.models(study, "chaos")
+    figure, axes = style.grid(len(models), 3, 2.2)
+    for row, (name, model) in zip(axes, models.items(), strict=True):
+        colors = style.shades(model.chaos.forks)
         for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
             points = chaos[(chaos["model"] == name) & (chaos["measure"] == measure)]
-            for marker, t0 in zip(style.MARKERS * len(colors), plan.chaos.forks, strict=False):
+            for marker, t0 in zip(style.MARKERS * len(colors), model.chaos.forks, strict=False):
                 style.line(
                     ax,
                     points[points["t0"] == t0],
@@ -35,11 +35,11 @@ def draw(study: Study, tables: dict[str, Path]) -> Figure:
             ax.set(xlabel="compared at iteration $t_1$", ylabel=label, xlim=(0, None))
         row[0].set_title(name)
         style.logarithmic(row[0])
-        row[1].axhline(plan.chaos.barrier_threshold, color="0.4", linestyle="--", linewidth=0.8)
+        row[1].axhline(model.chaos.barrier_threshold, color="0.4", linestyle="--", linewidth=0.8)
         for ax in row[1:]:
             ax.set_ylim(0, None)
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
-    thresholds = dict.fromkeys(plan.chaos.barrier_threshold for plan in study.models.values())
+    thresholds = dict.fromkeys(model.chaos.barrier_threshold for model in models.values())
     style.note(
         figure,
         study,

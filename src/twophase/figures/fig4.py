@@ -1,27 +1,27 @@
 """Figure 4: kernel distance between all pairs of checkpoints."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from twophase.figures import style
+from twophase.store.paths import Result
 from twophase.study import Study
 
 
-def draw(study: Study, tables: dict[str, Path]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Above: the mean over seeds; below: how far they lie apart, if there are several. One column
     per model.
     """
-    distances = style.summary(study, tables, "kernel_distance")
+    distances = style.summary(tables, "kernel_distance")
     distances = distances.assign(range=distances["high"] - distances["low"])
+    models = style.models(study, "kernel")
     rows = [("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)")]
     if len(study.seeds) == 1:
         rows = [("mean", f"seed {study.seeds[0]}")]
-    figure, axes = style.grid(len(rows), len(study.models), 2.7, sharex="col", sharey="col")
-    figure.set_figwidth(min(style.WIDTH, 3.8 * len(study.models)))  # the panels are square
+    figure, axes = style.grid(len(rows), len(models), 2.7, sharex="col", sharey="col")
+    figure.set_figwidth(min(style.WIDTH, 3.8 * len(models)))  # the panels are square
     for row, (value, label) in zip(axes, rows, strict=True):
         top = distances[value].max()
-        for ax, name in zip(row, study.models, strict=True):
+        for ax, name in zip(row, models, strict=True):
             points = distances[distances["model"] == name].pivot(
                 index="t", columns="u", values=value
             )

@@ -1,10 +1,9 @@
 """Figure 5: the cone effect."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from twophase.figures import style
+from twophase.store.paths import Result
 from twophase.study import Study
 
 LEGEND = {
@@ -16,21 +15,22 @@ LEGEND = {
 }
 
 
-def draw(study: Study, tables: dict[str, Path]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
-    distances = style.summary(study, tables, "kernel_distance")
-    figure, axes = style.grid(len(study.models), 3, 2.5, width_ratios=(1, 1, 1.25))
-    for row, (name, plan) in zip(axes, study.models.items(), strict=True):
+    distances = style.summary(tables, "kernel_distance")
+    models = style.models(study, "kernel")
+    figure, axes = style.grid(len(models), 3, 2.5, width_ratios=(1, 1, 1.25))
+    for row, (name, model) in zip(axes, models.items(), strict=True):
         points = distances[distances["model"] == name]
-        colors = style.shades(plan.kernel.references)
-        for tau in plan.kernel.references:
+        colors = style.shades(model.kernel.references)
+        for tau in model.kernel.references:
             later = points[points["u"] == tau]
             style.line(row[0], later, "t", color=colors[tau], label=str(tau))
         row[0].set(title=name, xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
         row[0].legend(title=r"$\tau$", **LEGEND)
 
-        colors = style.shades(plan.kernel.intervals)
-        for dt in plan.kernel.intervals:
+        colors = style.shades(model.kernel.intervals)
+        for dt in model.kernel.intervals:
             ahead = points[points["u"] - points["t"] == dt]
             style.line(row[1], ahead, "t", color=colors[dt], label=str(dt))
         row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")

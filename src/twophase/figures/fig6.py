@@ -1,26 +1,26 @@
 """Figure 6: train normally to a switch, then the linearised network to the end."""
 
-from pathlib import Path
-
 from matplotlib.figure import Figure
 
 from twophase.figures import style
+from twophase.store.paths import Result
 from twophase.study import Study
 
 
-def draw(study: Study, tables: dict[str, Path]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Test accuracy and loss at the end over the switch, with normal training for comparison."""
     ends, training = (
-        style.summary(study, tables, "linearized"),
-        style.summary(study, tables, "training"),
+        style.summary(tables, "linearized"),
+        style.summary(tables, "training"),
     )
-    figure, axes = style.grid(2, len(study.models), 2.1, sharex="col")
+    models = style.models(study, "linearized")
+    figure, axes = style.grid(2, len(models), 2.1, sharex="col")
     rows = {"test_accuracy": "test accuracy (share)", "test_loss": "test loss (nats)"}
     for row, (measure, label) in zip(axes, rows.items(), strict=True):
-        for ax, (name, plan) in zip(row, study.models.items(), strict=True):
+        for ax, (name, model) in zip(row, models.items(), strict=True):
             points = ends[(ends["model"] == name) & (ends["measure"] == measure)]
             style.line(ax, points, "switch", color="C0", marker="o", label="linearised from $t$ on")
-            last = plan.training.iterations
+            last = model.training.iterations
             full = training[
                 (training["model"] == name)
                 & (training["measure"] == measure)

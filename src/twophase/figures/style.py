@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib as mpl
 
 mpl.use("agg")
@@ -15,8 +13,9 @@ import seaborn as sns  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from twophase.artifacts import read_table  # noqa: E402
-from twophase.study import Study  # noqa: E402
+from twophase.store.artifacts import read_table  # noqa: E402
+from twophase.store.paths import Result  # noqa: E402
+from twophase.study import Model, Study  # noqa: E402
 
 sns.set_theme("paper", "ticks", "colorblind", font="DejaVu Sans", font_scale=0.9)
 mpl.rcParams |= {
@@ -37,17 +36,23 @@ MARKERS = "osD^vP*X"
 WIDTH = 7.2  # inches: the text width of a two-column page
 
 
-def summary(study: Study, tables: dict[str, Path], table: str) -> pd.DataFrame:
+def models(study: Study, *sections: str) -> dict[str, Model]:
+    """The models of a study that have all these sections, by name."""
+    return {
+        name: model
+        for name, model in study.models.items()
+        if all(getattr(model, section) for section in sections)
+    }
+
+
+def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
     """The summary of the table called `table`."""
-    expect = {"kind": "summary", "study": study.name, "table": table}
-    return read_table(tables[f"{table}_summary"], expect)
+    return read_table(tables[f"{table}_summary"])
 
 
-def projection(study: Study, tables: dict[str, Path], model: str) -> pd.DataFrame:
+def projection(study: Study, tables: dict[str, Result], model: str) -> pd.DataFrame:
     """The kernels of the first seed in three dimensions."""
-    seed = study.seeds[0]
-    expect = {"kind": "kernel_projection", "study": study.name, "model": model, "seed": seed}
-    return read_table(tables[f"{model}/seed{seed}/kernel_projection"], expect)
+    return read_table(tables[f"{model}/seed{study.seeds[0]}/kernel_projection"])
 
 
 def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Figure, list]:
@@ -77,11 +82,11 @@ def line(ax: Axes, points: pd.DataFrame, x: str, **looks: object) -> None:
 def runs_note(study: Study, forks: bool = False) -> str:
     """How many runs a line and its band stand for; of forks, seeds times directions."""
     seeds = len(study.seeds)
-    if seeds == 1 and not (forks and any(m.chaos.directions > 1 for m in study.models.values())):
+    directions = sorted({model.chaos.directions for model in models(study, "chaos").values()})
+    if seeds == 1 and not (forks and directions != [1]):
         return f"lines: one run, seed {study.seeds[0]}"
     text = f"{seeds} seed{'s' * (seeds > 1)}"
     if forks:
-        directions = sorted({plan.chaos.directions for plan in study.models.values()})
         many = " or ".join(map(str, directions))
         text += f" × {many} perturbation direction{'s' * (directions != [1])}"
     return f"lines: mean over {text}; bands: smallest to largest"
@@ -89,8 +94,9 @@ def runs_note(study: Study, forks: bool = False) -> str:
 
 def perturbation_note(study: Study) -> str:
     """Which perturbations the forks got, such as "perturbation: std 1e-07"."""
-    asked = dict.fromkeys(plan.chaos.perturbation for plan in study.models.values())
-    return "perturbation: " + " or ".join(f"{each.kind} {each.size:g}" for each in asked)
+    perturbations = (model.chaos.perturbation for model in models(study, "chaos").values())
+    asked = dict.fromkeys((each.kind, each.size) for each in perturbations)
+    return "perturbation: " + " or ".join(f"{kind} {size:g}" for kind, size in asked)
 
 
 def logarithmic(ax: Axes) -> None:

@@ -1,0 +1,117 @@
+"""Images as bytes on the device, and batches that are a function of (seed, step)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from twophase.datasets import Images
+from twophase.errors import StudyError
+from twophase.store.artifacts import read_tensors
+from twophase.store.paths import Result
+from twophase.study import Augmentation
+
+# First number of every counter that seeds a random stream: no two uses share one.
+ORDER, AUGMENTATION = 1, 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, channels, height, width) as bytes, and their labels (n,)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on one device; `mean` and `std` (channels,) of the training pixels, in bytes."""
+
+    train: Split
+    test: Split
+    classes: int
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Bytes to float32 with mean 0 and standard deviation 1 for each channel."""
+        mean, std = (t.view(1, -1, 1, 1) for t in (self.mean, self.std))
+        return (images.float() - mean) / std
+
+
+def load_data(file: Result, images: Images, device: torch.device) -> Data:
+    """Read the canonical file of `images` (see `stages/data.py`) onto `device`."""
+    shapes = {"mean": (images.channels,), "std": (images.channels,)}
+    size = (images.channels, images.image_size, images.image_size)
+    for split, count in (("train", images.train_examples), ("test", images.test_examples)):
+        shapes |= {f"{split}_images": (count, *size), f"{split}_labels": (count,)}
+    tensors = read_tensors(file, shapes)
+    classes = int(tensors["train_labels"].max()) + 1
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    train = Split(tensors["train_images"], tensors["train_labels"])
+    test = Split(tensors["test_images"], tensors["test_labels"])
+    return Data(train, test, classes, tensors["mean"], tensors["std"])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, examples: int) -> np.ndarray:
+    return np.random.default_rng((ORDER, seed, epoch)).permutation(examples)
+
+
+def batch_indices(seed: int, step: int, examples: int, batch_size: int) -> np.ndarray:
+    """Which training examples (batch_size,) step `step` sees.
+
+    Each epoch is a new permutation; its last, incomplete batch is dropped.
+    """
+    epoch, position = divmod(step, examples // batch_size)
+    return _order(seed, epoch, examples)[position * batch_size :][:batch_size]
+
+
+def batch(
+    data: Data, augmentation: Augmentation, seed: int, step: int, batch_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augmented images (batch_size, C, H, W), float32, and labels of step `step`.
+
+    A pure function of (seed, step): two runs at the same step see the same SGD noise, whatever
+    happened before. Random numbers come from the CPU, so every device sees the same batches.
+    """
+    device = data.train.images.device
+    chosen = torch.from_numpy(batch_indices(seed, step, len(data.train.labels), batch_size))
+    chosen = chosen.to(device)
+    images = data.train.images[chosen]
+    rng = np.random.default_rng((AUGMENTATION, seed, step))
+    shift = augmentation.shift
+    offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, batch_size))).to(device)
+    flips = torch.from_numpy(rng.integers(0, 2, batch_size).astype(bool)).to(device)
+    if shift:
+        height, width = images.shape[2:]
+        rows = offsets[0, :, None] + torch.arange(height, device=device)
+        columns = offsets[1, :, None] + torch.arange(width, device=device)
+        each = torch.arange(batch_size, device=device)[:, None, None]
+        padded = F.pad(images, (shift,) * 4)
+        # Advanced indices around the channel slice put it last: (batch, height, width, channel).
+        images = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if augmentation.flip:
+        images = torch.where(flips[:, None, None, None], images.flip(3), images)
+    return data.normalised(images), data.train.labels[chosen]
+
+
+def balanced_subset(labels: torch.Tensor, per_class: int) -> torch.Tensor:
+    """Indices of the first `per_class` examples of every class, in the order of `labels`.
+
+    Raises `StudyError` if a class has fewer.
+    """
+    kept = []
+    for label in range(int(labels.max()) + 1):
+        members = (labels == label).nonzero().flatten()
+        if len(members) < per_class:
+            raise StudyError(
+                f"kernel.examples_per_class = {per_class}: class {label} has only {len(members)} "
+                "training examples"
+            )
+        kept.append(members[:per_class])
+    return torch.cat(kept).sort().values

@@ -1,0 +1,66 @@
+"""Command `provenance`: where a result or figure comes from, and whether it is current."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from twophase import figures, stages, studyfile
+from twophase.commands.publish import MEASUREMENTS
+from twophase.errors import ArtifactError, StudyError
+from twophase.store.artifacts import read_header
+
+
+def describe(file: Path) -> str:
+    """Identity, maker and origin of a result or figure, one item a line, and whether it is current.
+
+    Raises `ArtifactError` if the file is no result, or damaged.
+    """
+    if file.suffix in (".parquet", ".safetensors"):
+        header = read_header(file)
+        items = header["identity"] | header.get("maker", {}) | header.get("origin", {})
+    else:
+        items = read_note(file)
+    lines = [f"{key}: {value}" for key, value in items.items()]
+    return "\n".join([*lines, f"current: {_current(file)}"])
+
+
+def read_note(file: Path) -> dict:
+    """What a figure or `findings.md` says of itself."""
+    if not file.exists():
+        raise ArtifactError(f"{file}: is missing")
+    found = re.search(rb"made by ([0-9a-f]{8}) on (\{[^{}]*\})", file.read_bytes())
+    if not found:
+        raise ArtifactError(f"{file}: does not say what made it; delete it and draw it again")
+    # A PDF escapes parentheses and backslashes.
+    text = re.sub(rb"\\([()\\])", rb"\1", found[2]).decode("utf-8", "replace")
+    return {"made by": found[1].decode(), **json.loads(text)}
+
+
+def _current(file: Path) -> str:
+    """Yes, or why not, by the study's file and the code as they are now."""
+    if file.resolve().is_relative_to(MEASUREMENTS.parent.resolve()):
+        return f"published: provenance.json in {MEASUREMENTS}/<study> tells what it is made from"
+    name = next((part for part in reversed(file.parts[:-1]) if _study_file(part).exists()), None)
+    if name is None:
+        return f"unknown: no folder of its path names a study in {_study_file('').parent}"
+    try:
+        study = studyfile.load(_study_file(name))
+    except StudyError as error:
+        return f"unknown: {error}"
+    if file.resolve() in {result.path.resolve() for result in stages.every(study)}:
+        return "yes"
+    for figure in figures.asked(study):
+        if file.name in figures.files(figure):
+            asked = figures.made_by(study, figure).removeprefix("made by ")
+            return (
+                "yes"
+                if read_note(file)["made by"] == asked
+                else "no: made by other options or code"
+            )
+    return "no: the study and the code ask for other files"
+
+
+def _study_file(name: str) -> Path:
+    return Path("workflow/config") / f"{name}.yaml"

@@ -1,0 +1,88 @@
+"""The sources of images that a study can name: their options here, each reader in its own file.
+
+This module imports no PyTorch, because the Snakefile reads studies. A new source is a record here
+and a file `<source>.py` with a function `read(images)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from twophase.records import Count, Record
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Digits(Record):
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; they ship with the package."""
+
+    source: Literal["digits"]
+    test_examples: Annotated[int, Field(ge=10, le=1000)]
+    channels: ClassVar[int] = 1
+    image_size: ClassVar[int] = 8
+
+    @property
+    def train_examples(self) -> int:
+        """All that are not test examples."""
+        return 1797 - self.test_examples
+
+    @property
+    def smallest_class(self) -> int:
+        """Training examples of the rarest class, the digit 8, of which there are 174 in all."""
+        return 174 * self.train_examples // 1797
+
+
+class CIFAR10(Record):
+    """CIFAR-10, downloaded to `folder` unless it is there."""
+
+    source: Literal["cifar10"]
+    folder: str
+    channels: ClassVar[int] = 3
+    image_size: ClassVar[int] = 32
+    train_examples: ClassVar[int] = 50_000
+    test_examples: ClassVar[int] = 10_000
+    smallest_class: ClassVar[int] = 5_000
+
+
+class ImageFolder(Record):
+    """A folder or (compressed) tar with images `train/<class>/<file>` and `test/<class>/<file>`.
+
+    `sha256` is the digest of what `sha256sum` prints for `train/<class>/<file>` and the others in
+    the order of their names: it says which images these are, wherever they lie.
+    """
+
+    source: Literal["folder"]
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    channels: ClassVar[int] = 3
+    image_size: Count
+    classes: Annotated[int, Field(ge=2)]
+    train_examples: Count
+    test_examples: Count
+
+    @property
+    def smallest_class(self) -> int:
+        """Training examples of the rarest class, at most."""
+        return self.train_examples // self.classes
+
+
+Images = Annotated[Digits | CIFAR10 | ImageFolder, Field(discriminator="source")]
+# Options that say where images lie; which they are, a checksum says.
+PLACES = {"path", "folder"}
+
+
+def module(images: Images) -> str:
+    """The module of this package that reads `images`."""
+    return f"datasets.{images.source}"
+
+
+def read(images: Images) -> dict[str, torch.Tensor]:
+    """`train_images` (n, channels, height, width) as bytes, `train_labels` (n,), and for `test`.
+
+    Raises `RunError` if the images are not there, damaged, or not those that the study names.
+    """
+    return importlib.import_module(f"twophase.{module(images)}").read(images)

@@ -1,0 +1,74 @@
+"""The loss barrier on the straight path between two networks (arXiv 2505.13900, section 3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from twophase.evaluation import CHUNK, Examples, logits, mean_loss
+
+
+def path_losses(
+    between: nn.Module,
+    one: nn.Module,
+    other: nn.Module,
+    alphas: list[float],
+    sets: dict[str, Examples],
+    recalibrate: torch.Tensor | None = None,
+) -> dict[str, list[float]]:
+    """Losses of the networks alpha * one + (1 - alpha) * other, for each set of examples.
+
+    Batch norm's running statistics are interpolated like the weights; with `recalibrate`, images
+    (n, C, H, W), they are measured anew on those images at every alpha. `between` is a network of
+    the same kind that is overwritten.
+    """
+    losses: dict[str, list[float]] = {name: [] for name in sets}
+    for alpha in alphas:
+        interpolate(between, one, other, alpha)
+        if recalibrate is not None:
+            recalibrate_batch_norm(between, recalibrate)
+        for name, (images, labels) in sets.items():
+            losses[name].append(mean_loss(logits(between, images), labels))
+    return losses
+
+
+@torch.no_grad()
+def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: float) -> None:
+    """Set `between` to alpha * one + (1 - alpha) * other; exact at 0, 1 and for equal networks."""
+    states = (network.state_dict() for network in (between, one, other))
+    for target, a, b in zip(*(state.values() for state in states), strict=True):
+        target.copy_(torch.lerp(b, a, alpha) if a.is_floating_point() else a)
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
+    """Set batch norm's running statistics to the means, over chunks of `images` of one size, of
+    the chunks' means and variances.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all chunks
+    model.train()
+    for chunk in images.tensor_split(math.ceil(len(images) / CHUNK)):
+        model(chunk)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def barrier(alphas: list[float], losses: list[float]) -> float:
+    """Loss barrier: the largest gap between the losses on a path and the line between its ends.
+
+    `losses[i]` belongs to alpha * one + (1 - alpha) * other; alphas run from 0 to 1, so the
+    barrier is never negative. The maximum is of the gap, not of the loss. Where a loss is not
+    finite the barrier is not a number.
+    """
+    if not all(math.isfinite(loss) for loss in losses):
+        return math.nan
+    first, last = losses[0], losses[-1]
+    # Written so that equal losses give exactly zero. At both ends the gap is zero by definition.
+    inner = zip(alphas[1:-1], losses[1:-1], strict=True)
+    return max([0.0] + [loss - (first + alpha * (last - first)) for alpha, loss in inner])

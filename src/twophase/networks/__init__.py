@@ -1,0 +1,59 @@
+"""The networks that a study can name: their options here, each family in a file beside this one.
+
+This module imports no PyTorch, because the Snakefile reads studies. A new network is a record
+here and a builder `architecture(channels, classes, *, options…)` in its family's file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from twophase.records import Record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class VGG16(Record):
+    """VGG-16: 13 convolutions and one linear layer, or ImageNet's 4096-wide head."""
+
+    architecture: Literal["vgg16"]
+    batch_norm: bool = True
+    wide_head: bool = False
+    family: ClassVar = "vgg"
+    image_size: ClassVar = 32
+
+
+class SmallVGG(Record):
+    """VGG for 8 x 8 images: 16-16 | 32-32 | 64-64-64."""
+
+    architecture: Literal["vgg_small"]
+    batch_norm: bool = False
+    family: ClassVar = "vgg"
+    image_size: ClassVar = 8
+
+
+class ResNet(Record):
+    """CIFAR ResNets with batch norm: 20 layers (16-32-64), or 8 layers (8-16-32)."""
+
+    architecture: Literal["resnet20", "resnet8"]
+    family: ClassVar = "resnet"
+    image_size: ClassVar = None  # any
+
+
+Network = Annotated[VGG16 | SmallVGG | ResNet, Field(discriminator="architecture")]
+
+
+def module(network: Network) -> str:
+    """The module of this package that holds the builder of `network`."""
+    return f"networks.{network.family}"
+
+
+def build(network: Network, channels: int, classes: int) -> nn.Module:
+    """The network that a study's `network` section describes, as its constructor initialises it."""
+    family = importlib.import_module(f"twophase.{module(network)}")
+    options = network.model_dump(exclude={"architecture"})
+    return getattr(family, network.architecture)(channels, classes, **options)

@@ -1,0 +1,62 @@
+"""What all sections of a study share: strict records, and the numbers they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: object) -> object:
+    # YAML 1.1 reads `1e-3` (no dot) as a string; it plainly means a number here.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Positive = Annotated[Number, Field(gt=0)]
+# Bounded, so that a slip of the keyboard cannot ask for more files than there is memory to name.
+MOST = 10_000_000
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Iteration = Annotated[int, Field(ge=0, le=MOST)]
+Iterations = Annotated[list[Iteration], Field(min_length=1)]
+# What a record finds wrong with itself: the option, and what a line says after its name.
+Mistakes = Iterator[tuple[str, str]]
+
+
+class Record(BaseModel):
+    """A section of the study: no unknown keys, no silent conversions, no changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def options(self, **selection: Any) -> dict:
+        """The options that make a result: those that differ from their default.
+
+        A default is a no-op: an option that is added with one makes no result stale. It must
+        therefore never change (`tests/test_fingerprint.py` holds all of them).
+        """
+        return self.model_dump(exclude_defaults=True, **selection)
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """What is wrong between options that are each right by themselves.
+
+        `model` is the `study.Model` that the section belongs to.
+        """
+        return iter(())
+
+
+def must_rise(option: str, grid: list[int]) -> Mistakes:
+    """A mistake, unless the values rise and each stands once."""
+    if grid != sorted(set(grid)):
+        yield option, f"= {show(grid)}: must rise, each value once"
+
+
+def show(value: object) -> str:
+    """A value of a study file, short enough for one line."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,349 @@
+"""The stages: one table that says of each what it reads, what makes it, and what it writes.
+
+Commands, rules, publishing and adoption read this table. A stage is a module of this folder with
+a function of the same name; a new one is that module and its row here. No PyTorch here: the
+Snakefile imports it.
+
+A stage leaves *parts*, which are kept one by one in a folder (a state, a kernel, a comparison), and
+*tables*, written last, which gather them. A part is made by less than a table: a new point in a
+grid asks for a new table, and the stage then adds only what the folder lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+from twophase import datasets, networks, optimizers
+from twophase.store.fingerprint import code_digest
+from twophase.store.paths import RESULTS, Maker, Result, digest, part, run_folder, table
+from twophase.study import Run, Study, runs
+
+Keys = tuple[str, ...]
+
+
+class Stage(NamedTuple):
+    """A row of the table. `options` and `grid` are JSON values of a run."""
+
+    help: str
+    scope: Literal["study", "run"]  # one job for the study, or one for each of its runs
+    reads: tuple[str, ...]  # the stages whose results it needs
+    # Its tables, with the columns that tell apart the points of each. The first is what shows that
+    # the stage has ended.
+    tables: dict[str, Keys]
+    options: Callable[[Run], Any]  # what makes a part, beside code and what the stage reads
+    parts: Callable[[Run], list[Result]]
+    grid: Callable[[Run], Any]  # what else makes the tables: the points that they hold
+    section: str | None = None  # of a model; without it the model does without this stage
+    code: Callable[[Run], tuple[str, ...]] | None = None  # modules; else the stage's own
+    summarised: Keys = ()  # tables of which there is a summary over all runs
+    keeps_time: bool = False  # keeps its state every few minutes
+    shared: bool = False  # its parts are shared out to several jobs of a run
+    memory_mb: int = 4000
+    minutes: int = 30
+
+
+# What each stage's results are made by.
+
+
+def _data_options(run: Run) -> dict:
+    return run.study.data.images.options(exclude=datasets.PLACES)
+
+
+def _base_options(run: Run) -> list:
+    # The length of training is not part of it: a longer run begins with the shorter one.
+    model = run.model
+    training = model.training.options(exclude={"iterations", "lr_drops"})
+    drops = [drop for drop in model.training.lr_drops if drop < model.training.iterations]
+    augmentation, compute = run.study.data.augmentation, run.study.compute
+    return [augmentation.options(), compute.options(), model.network.options(), training, drops]
+
+
+def _base_code(run: Run) -> tuple[str, ...]:
+    network, training = run.model.network, run.model.training
+    return "training", "compute", networks.module(network), optimizers.module(training)
+
+
+def _comparison_options(run: Run) -> list:
+    barrier = run.model.chaos.options(include={"barrier_points", "barrier_batch_norm"})
+    return [barrier, run.model.evaluation.options()]
+
+
+def _linearized_options(run: Run) -> list:
+    return [run.model.training.iterations, run.model.evaluation.options()]
+
+
+# Parts.
+
+
+def base_state(run: Run, t: int) -> Result:
+    """The base run's state at iteration t."""
+    return part("base", "state", run.identity, _maker("base", run), ".safetensors", t=t)
+
+
+def fork_state(run: Run, t0: int, direction: str, t1: int) -> Result:
+    """A fork's state at iteration t1."""
+    point = {"t0": t0, "direction": direction, "t1": t1}
+    return part("fork", "fork", run.identity, _maker("fork", run), ".safetensors", **point)
+
+
+def perturbation(run: Run, t0: int, direction: str) -> Result:
+    """A fork's perturbation, a table of one row; written when the fork has ended."""
+    point = {"t0": t0, "direction": direction}
+    return part("fork", "perturbation", run.identity, _maker("fork", run), ".parquet", **point)
+
+
+def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
+    """The comparison of a fork with its base run at t1, a table of one row."""
+    point = {"t0": t0, "direction": direction, "t1": t1}
+    return part("chaos", "comparison", run.identity, _maker("chaos", run), ".parquet", **point)
+
+
+def kernel_file(run: Run, t: int) -> Result:
+    """The kernel of the base run's state at iteration t."""
+    return part("kernel", "kernel", run.identity, _maker("kernel", run), ".safetensors", t=t)
+
+
+def linearized_state(run: Run, switch: int, t: int) -> Result:
+    """The linearised network's state at iteration t."""
+    maker, point = _maker("linearized", run), {"switch": switch, "t": t}
+    return part("linearized", "linearized", run.identity, maker, ".safetensors", **point)
+
+
+def linearized_end(run: Run, switch: int) -> Result:
+    """The end of linearised training from a switch on, a table of one row."""
+    maker = _maker("linearized", run)
+    return part("linearized", "switch", run.identity, maker, ".parquet", switch=switch)
+
+
+def unfinished(kept: Result) -> Result:
+    """The state between two kept ones that a stage leaves every few minutes; `kept` is one of
+    those.
+    """
+    identity = {key: kept.identity[key] for key in kept.identity if key not in ("t", "t1")}
+    return Result(kept.path.with_name("unfinished.safetensors"), identity, kept.maker)
+
+
+def comparisons(run: Run) -> list[tuple[int, str, int]]:
+    """All (t0, direction, t1) at which forks are compared, base state by base state."""
+    return [
+        (t0, direction, t1)
+        for t1 in run.model.chaos.compare
+        for t0, direction in run.model.forks()
+        if t0 < t1
+    ]
+
+
+def fork_shares(run: Run, jobs: int) -> list[list[tuple[int, str]]]:
+    """The run's forks (t0, direction), shared out to `jobs` jobs of about the same length."""
+    forks = run.model.forks()
+    length = [run.model.compare_points(t0)[-1] - t0 for t0, _ in forks]
+    shares: list[list] = [[] for _ in range(jobs)]
+    for index, fork in enumerate(forks):
+        middle = sum(length[:index]) + length[index] / 2
+        shares[int(jobs * middle / sum(length))].append(fork)
+    return shares
+
+
+def linearized_steps(run: Run, switch: int) -> list[int]:
+    """Iterations at which the linearised network's state is kept: soon after the switch, so that
+    a sample of the work can be repeated (see `commands/adopt.py`), and at the end.
+    """
+    stop = run.model.training.iterations
+    return [min(switch + 10, stop - 1), stop] if stop - switch > 1 else [stop]
+
+
+def _fork_parts(run: Run) -> list[Result]:
+    points = [(t0, d, t1) for t0, d in run.model.forks() for t1 in run.model.compare_points(t0)]
+    return [fork_state(run, *p) for p in points] + [
+        perturbation(run, *f) for f in run.model.forks()
+    ]
+
+
+def _linearized_parts(run: Run) -> list[Result]:
+    switches = run.model.linearized.switches
+    states = [linearized_state(run, s, t) for s in switches for t in linearized_steps(run, s)]
+    return states + [linearized_end(run, s) for s in switches]
+
+
+STAGES = {
+    "data": Stage(
+        "Bring the data set into its canonical file.",
+        scope="study",
+        reads=(),
+        tables={},
+        options=_data_options,
+        parts=lambda run: [data_file(run.study)],
+        grid=lambda run: None,
+        code=lambda run: ("stages.data", datasets.module(run.study.data.images)),
+        memory_mb=2000,
+    ),
+    "base": Stage(
+        "Train one model from one seed.",
+        scope="run",
+        reads=("data",),
+        tables={"training": ("t",)},
+        options=_base_options,
+        parts=lambda run: [base_state(run, t) for t in run.model.checkpoints()],
+        grid=lambda run: [run.model.evaluation.options(), run.model.checkpoints()],
+        code=_base_code,
+        summarised=("training",),
+        keeps_time=True,
+        minutes=1440,
+    ),
+    "fork": Stage(
+        "Perturb a base run and train on.",
+        scope="run",
+        reads=("base",),
+        tables={},
+        options=lambda run: run.model.chaos.perturbation.options(),
+        parts=_fork_parts,
+        grid=lambda run: None,
+        section="chaos",
+        keeps_time=True,
+        shared=True,
+        minutes=720,
+    ),
+    "chaos": Stage(
+        "Compare forks with their base run.",
+        scope="run",
+        reads=("base", "fork"),
+        tables={
+            "chaos": ("direction", "t0", "t1"),
+            "barrier_path": ("direction", "t0", "t1", "split", "alpha"),
+        },
+        options=_comparison_options,
+        parts=lambda run: [comparison(run, *point) for point in comparisons(run)],
+        grid=comparisons,
+        section="chaos",
+        summarised=("chaos",),
+        memory_mb=8000,
+        minutes=720,
+    ),
+    "kernel": Stage(
+        "Compute the tangent kernels along a base run.",
+        scope="run",
+        reads=("base",),
+        tables={"kernel": ("t",)},
+        options=lambda run: run.model.kernel.options(include={"examples_per_class", "kind"}),
+        parts=lambda run: [kernel_file(run, t) for t in run.model.kernel_steps()],
+        grid=lambda run: run.model.kernel_steps(),
+        section="kernel",
+        memory_mb=8000,
+        minutes=1440,
+    ),
+    "cone": Stage(
+        "Measure the distances between a run's kernels.",
+        scope="run",
+        reads=("kernel",),
+        tables={"kernel_distance": ("t", "u"), "kernel_projection": ("t",)},
+        options=lambda run: None,
+        parts=lambda run: [],
+        grid=lambda run: run.model.kernel_steps(),
+        section="kernel",
+        summarised=("kernel_distance",),
+        memory_mb=8000,
+        minutes=120,
+    ),
+    "linearized": Stage(
+        "Train the linearised network from each switch.",
+        scope="run",
+        reads=("base",),
+        tables={"linearized": ("switch",)},
+        options=_linearized_options,
+        parts=_linearized_parts,
+        grid=lambda run: run.model.linearized.switches,
+        section="linearized",
+        summarised=("linearized",),
+        keeps_time=True,
+        minutes=1440,
+    ),
+}
+STAGE_OF = {name: stage for stage, row in STAGES.items() for name in row.tables}
+# The tables that have a summary over all runs, with their keys.
+SUMMARISED = {name: row.tables[name] for row in STAGES.values() for name in row.summarised}
+
+
+def data_file(study: Study) -> Result:
+    """The data set of the study, in its canonical form."""
+    maker, identity = _maker("data", runs(study)[0]), {"source": study.data.images.source}
+    return table(RESULTS / study.name, "data", identity, maker, ".safetensors")
+
+
+def run_table(run: Run, name: str) -> Result:
+    """A run's table."""
+    stage = STAGE_OF[name]
+    maker = table_maker(stage, run)
+    return table(run_folder(run.identity), name, run.identity, maker, ".parquet")
+
+
+def summary_table(study: Study, name: str) -> Result:
+    """Mean and range, over seeds and directions, of the runs' tables called `name`."""
+    makers = [table_maker(STAGE_OF[name], run) for run in runs_of(study, STAGE_OF[name])]
+    maker = Maker(
+        digest([list(map(str, runs_of(study, STAGE_OF[name]))), [m.options for m in makers]]),
+        digest([code_digest("stages.summary"), [m.code for m in makers]]),
+    )
+    identity = {"kind": "summary", "study": study.name, "table": name}
+    result = table(RESULTS / study.name, f"{name}_summary", identity, maker, ".parquet")
+    return Result(result.path, identity, maker)
+
+
+def runs_of(study: Study, stage: str) -> list[Run]:
+    """The runs of a study that go through a stage."""
+    return runs(study, STAGES[stage].section)
+
+
+def tables_of(study: Study) -> list[str]:
+    """The tables with a summary that the study has."""
+    return [name for name in SUMMARISED if runs_of(study, STAGE_OF[name])]
+
+
+def fingerprints(study: Study) -> set[str]:
+    """The fingerprints of all jobs of a study, as they stand in the names of their logs."""
+    found = {summary_table(study, name).maker.fingerprint for name in tables_of(study)}
+    return found | {
+        job_fingerprint(stage, run) for stage in STAGES for run in runs_of(study, stage)
+    }
+
+
+def every(study: Study) -> list[Result]:
+    """Every result that the study asks for."""
+    found = [data_file(study), *(summary_table(study, name) for name in tables_of(study))]
+    for stage, row in STAGES.items():
+        if row.scope == "run":
+            for run in runs_of(study, stage):
+                found += row.parts(run) + [run_table(run, name) for name in row.tables]
+    return found
+
+
+def job_fingerprint(stage: str, run: Run) -> str:
+    """The fingerprint in the names of a job's files: that of its tables, or else of its parts."""
+    maker = table_maker(stage, run) if STAGES[stage].tables else _maker(stage, run)
+    return maker.fingerprint
+
+
+@lru_cache(maxsize=4096)
+def _cached(stage: str, study: Study, name: str) -> Maker:
+    run, row = Run(study, name, study.seeds[0]), STAGES[stage]
+    before = [_maker(each, run) for each in row.reads]
+    modules = row.code(run) if row.code else (f"stages.{stage}",)
+    return Maker(
+        digest([row.options(run), [maker.options for maker in before]]),
+        digest([code_digest(*modules), [maker.code for maker in before]]),
+    )
+
+
+def _maker(stage: str, run: Run) -> Maker:
+    """What makes a stage's parts; the seed is no part of it."""
+    return _cached(stage, run.study, run.name)
+
+
+def table_maker(stage: str, run: Run) -> Maker:
+    """What makes a stage's tables."""
+    parts = _maker(stage, run)
+    return Maker(
+        digest([parts.options, STAGES[stage].grid(run)]),
+        digest([parts.code, code_digest(f"stages.{stage}")]),
+    )

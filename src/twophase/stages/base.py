@@ -1,0 +1,45 @@
+"""Stage `base`: train one model from one seed, keeping every state that a later stage reads."""
+
+import math
+
+import pandas as pd
+
+from twophase import stages
+from twophase.batches import load_data
+from twophase.compute import prepare
+from twophase.errors import RunError
+from twophase.evaluation import accuracy, evaluation_sets, logits, mean_loss
+from twophase.progress import progress
+from twophase.store.artifacts import write_table
+from twophase.study import Run
+from twophase.training import KEEP_MINUTES, initial_state, learning_rate, trajectory
+
+
+def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
+    """Write the checkpoints of the base run and the table `training`.
+
+    Table: study, model, seed, t, lr, then loss and accuracy on the training and test examples
+    that `evaluation` names, with batch norm at its running statistics. Raises `RunError` if the
+    training diverges.
+    """
+    model, training = run.model, run.model.training
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    sets = evaluation_sets(data, model.evaluation)
+    state = initial_state(model, data, run.seed)
+    files = {t: stages.base_state(run, t) for t in model.checkpoints()}
+    unfinished = stages.unfinished(files[0])
+    rows = []
+    with progress(f"base run of {run}", training.iterations) as bar:
+        for at in trajectory(state, files, run, data, bar, unfinished, keep_minutes):
+            row = {**run.identity, "t": at.step, "lr": learning_rate(training, at.step)}
+            for name, (images, labels) in sets.items():
+                out = logits(at.model, images)
+                row[f"{name}_loss"] = mean_loss(out, labels)
+                row[f"{name}_accuracy"] = accuracy(out, labels)
+                if not math.isfinite(row[f"{name}_loss"]):
+                    raise RunError(
+                        f"{run}: training diverged; the {name} loss at iteration "
+                        f"{at.step} is {row[f'{name}_loss']}; choose a smaller training.lr"
+                    )
+            rows.append(row)
+    write_table(stages.run_table(run, "training"), pd.DataFrame(rows))

@@ -1,0 +1,137 @@
+"""Stage `chaos`: compare every fork with its base run."""
+
+import pandas as pd
+import torch
+
+from twophase import stages
+from twophase.batches import load_data
+from twophase.compute import prepare
+from twophase.errors import RunError
+from twophase.evaluation import Examples, accuracy, evaluation_sets, logits, mean_loss
+from twophase.measures import barrier, distance
+from twophase.progress import progress
+from twophase.store.artifacts import check_origin, read_header, read_table, write_table
+from twophase.study import Run
+from twophase.training import State, initial_state, load_state
+
+SPLITS = ("train", "test")
+Sets = dict[str, Examples]
+
+
+def chaos(run: Run) -> None:
+    """Write the tables `chaos` and `barrier_path` of one base run and all its forks.
+
+    `chaos`: study, model, seed, direction, t0, t1, perturbation_l2, dissimilarity, l2,
+    train_barrier, test_barrier, disagreement (test), identical (all bits of the two networks),
+    state_dissimilarity (with batch norm's buffers among the parameters), then loss and accuracy of
+    both ends. `barrier_path`: study, model, seed, direction, t0, t1, split, alpha (1 is the base
+    run), loss. Comparisons that are there already are kept.
+
+    Raises `RunError` if a fork with perturbation zero is not the base run, bit for bit, or if
+    fork and base run were made by other packages or on another kind of machine.
+    """
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    sets = evaluation_sets(data, run.model.evaluation)
+    # The base run, a fork, and the networks between them.
+    networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
+    ends: dict[str, torch.Tensor] = {}
+    points = stages.comparisons(run)
+    parts = []
+    with progress(f"comparisons of {run}", len(points), "pair") as bar:
+        for t0, direction, t1 in points:
+            file = stages.comparison(run, t0, direction, t1)
+            if not file.path.exists():
+                base = networks[0]
+                if base.step != t1 or not ends:  # read, and evaluated, once
+                    load_state(stages.base_state(run, t1), base, t1)
+                    ends = _ends(base, sets)
+                row = compare(run, t0, direction, t1, networks, ends, sets)
+                write_table(file, pd.DataFrame([row]))
+            parts.append(read_table(file))
+            bar.update()
+
+    compared = pd.concat(parts, ignore_index=True)
+    write_table(stages.run_table(run, "barrier_path"), _paths(compared, _alphas(run)))
+    compared = compared.drop(columns=[f"{split}_path" for split in SPLITS])
+    write_table(stages.run_table(run, "chaos"), compared)
+
+
+def compare(
+    run: Run,
+    t0: int,
+    direction: str,
+    t1: int,
+    networks: list[State],
+    base_ends: dict[str, torch.Tensor],
+    sets: Sets,
+) -> dict:
+    """The row of one comparison, with the losses along both paths.
+
+    `networks` are the base run, in its state at t1 and with the logits `base_ends`, and two
+    states that are overwritten: the fork's, and that between the two.
+    """
+    base, fork, between = networks
+    base_file, fork_file = stages.base_state(run, t1), stages.fork_state(run, t0, direction, t1)
+    load_state(fork_file, fork, t1)
+    check_origin(fork_file.path, read_header(base_file.path)["origin"], str(base_file.path))
+    fork_ends = _ends(fork, sets)
+    identical = distance.identical(base.model, fork.model)
+    if direction == "control" and not identical:
+        raise RunError(
+            f"{fork_file.path}: the fork of {run}, from {t0} without "
+            f"perturbation is not the base run at {t1}; a kernel of this machine is "
+            "not deterministic, the network draws random numbers (dropout), or "
+            "threads, device or packages changed in between"
+        )
+    recalibrate = run.model.chaos.barrier_batch_norm == "recalibrate"
+    alphas = _alphas(run)
+    losses = barrier.path_losses(
+        between.model,
+        base.model,
+        fork.model,
+        alphas,
+        sets,
+        sets["train"][0] if recalibrate else None,
+    )
+    vectors = [distance.parameter_vector(state.model) for state in (base, fork)]
+    states = [distance.state_vector(state.model) for state in (base, fork)]
+    perturbed = read_table(stages.perturbation(run, t0, direction))
+    row = {
+        **run.identity,
+        "direction": direction,
+        "t0": t0,
+        "t1": t1,
+        "perturbation_l2": perturbed["perturbation_l2"].item(),
+        "dissimilarity": distance.dissimilarity(*vectors),
+        "l2": distance.l2(*vectors),
+        "train_barrier": barrier.barrier(alphas, losses["train"]),
+        "test_barrier": barrier.barrier(alphas, losses["test"]),
+        "disagreement": distance.disagreement(base_ends["test"], fork_ends["test"]),
+        "identical": identical,
+        "state_dissimilarity": distance.dissimilarity(*states),
+    }
+    for name, ends in (("base", base_ends), ("fork", fork_ends)):
+        for split, (_, labels) in sets.items():
+            row[f"{name}_{split}_loss"] = mean_loss(ends[split], labels)
+            row[f"{name}_{split}_accuracy"] = accuracy(ends[split], labels)
+    return row | {f"{split}_path": losses[split] for split in SPLITS}
+
+
+def _alphas(run: Run) -> list[float]:
+    points = run.model.chaos.barrier_points
+    return [index / (points - 1) for index in range(points)]
+
+
+def _ends(state: State, sets: Sets) -> dict[str, torch.Tensor]:
+    return {split: logits(state.model, images) for split, (images, _) in sets.items()}
+
+
+def _paths(compared: pd.DataFrame, alphas: list[float]) -> pd.DataFrame:
+    """The table `barrier_path`: a row for each point of each path."""
+    key = ("study", "model", "seed", "direction", "t0", "t1")
+    return pd.DataFrame(
+        {**{name: row[name] for name in key}, "split": split, "alpha": alpha, "loss": loss}
+        for row in compared.to_dict("records")
+        for split in SPLITS
+        for alpha, loss in zip(alphas, row[f"{split}_path"], strict=True)
+    )

@@ -1,0 +1,88 @@
+"""Stage `fork`: perturb a base run at t0 and train on, with the same SGD noise."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from twophase import stages
+from twophase.batches import load_data
+from twophase.compute import prepare
+from twophase.progress import progress
+from twophase.store.artifacts import check_origin, write_table
+from twophase.store.origin import ORIGIN
+from twophase.study import Perturbation, Run
+from twophase.training import KEEP_MINUTES, initial_state, load_state, trajectory
+
+DIRECTION = 3  # first number of the counters that seed directions; see batches.py for the others
+
+
+@torch.no_grad()
+def perturb(
+    model: nn.Module, perturbation: Perturbation, seed: int, direction: str
+) -> tuple[float, float]:
+    """Add the perturbation called `direction` to the parameters of `model`, in place.
+
+    The noise is Gaussian and the same for every t0; it is added in float64 and rounded to the
+    parameters' float32. Rounding swallows part of it, so the realised perturbation is measured.
+    The direction `control` is the perturbation zero.
+
+    Returns its L2 norm, and the share of parameters that it left unchanged.
+    """
+    if direction == "control":
+        return 0.0, 1.0
+    rng = np.random.default_rng((DIRECTION, seed, int(direction)))
+    parameters = list(model.parameters())
+    noise = [torch.from_numpy(rng.standard_normal(p.shape)).to(p.device) for p in parameters]
+    scale = perturbation.size
+    if perturbation.kind != "std":
+        scale /= _norm(noise)
+    if perturbation.kind == "relative":
+        scale *= _norm(parameters)
+    realised = []
+    for parameter, direction_of_it in zip(parameters, noise, strict=True):
+        before = parameter.double()
+        parameter.copy_(before + scale * direction_of_it)
+        realised.append(parameter.double() - before)
+    unchanged = sum(int((d == 0).sum()) for d in realised)
+    return _norm(realised), unchanged / sum(d.numel() for d in realised)
+
+
+def _norm(tensors: list[torch.Tensor]) -> float:
+    """L2 norm of all entries together, in float64."""
+    return sum(float(t.double().square().sum()) for t in tensors) ** 0.5
+
+
+def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MINUTES) -> None:
+    """Write the checkpoints of the run's forks, and of each fork its `perturbation`.
+
+    Several jobs may share the forks: this does those of `part` of `parts`. Forks that have ended
+    are kept. Perturbation: study, model, seed, direction, t0, perturbation_l2 (realised),
+    unchanged (share of parameters that rounding left as they were).
+
+    Raises `RunError` if the base run was made by other packages or on another kind of machine.
+    """
+    model = run.model
+    chosen = stages.fork_shares(run, parts)[part - 1]
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    state = initial_state(model, data, run.seed)
+    total = sum(model.compare_points(t0)[-1] - t0 for t0, _ in chosen)
+    with progress(f"forks of {run}", total) as bar:
+        for t0, direction in chosen:
+            end = stages.perturbation(run, t0, direction)
+            files = {
+                t1: stages.fork_state(run, t0, direction, t1) for t1 in model.compare_points(t0)
+            }
+            if end.path.exists() and all(file.path.exists() for file in files.values()):
+                bar.update(max(files) - t0)
+                continue
+            origin = stages.base_state(run, t0)
+            load_state(origin, state, t0)
+            check_origin(origin.path, ORIGIN, "this fork")
+            l2, unchanged = perturb(state.model, model.chaos.perturbation, run.seed, direction)
+            unfinished = stages.unfinished(next(iter(files.values())))
+            for _ in trajectory(state, files, run, data, bar, unfinished, keep_minutes):
+                pass
+            row = {**run.identity, "direction": direction, "t0": t0}
+            row |= {"perturbation_l2": l2, "unchanged": unchanged}
+            write_table(end, pd.DataFrame([row]))

@@ -1,0 +1,37 @@
+"""Stage `kernel`: the tangent kernels along a base run."""
+
+import pandas as pd
+
+from twophase import stages
+from twophase.batches import balanced_subset, load_data
+from twophase.compute import prepare
+from twophase.entk import entk
+from twophase.progress import progress
+from twophase.store.artifacts import read_tensors, write_table, write_tensors
+from twophase.study import Run
+from twophase.training import initial_state, load_state
+
+
+def kernel(run: Run) -> None:
+    """Write the kernel of every kernel checkpoint, and the table `kernel`.
+
+    Kernels that are there already are kept. Inputs are training images without augmentation, the
+    same number of each class. Table: study, model, seed, t, norm (Frobenius).
+    """
+    options = run.model.kernel
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    chosen = balanced_subset(data.train.labels, options.examples_per_class)
+    inputs = data.normalised(data.train.images[chosen])
+    state = initial_state(run.model, data, run.seed)
+    rows = []
+    steps = run.model.kernel_steps()
+    with progress(f"kernels of {run}", len(steps), "kernel") as bar:
+        for t in steps:
+            file = stages.kernel_file(run, t)
+            if not file.path.exists():
+                load_state(stages.base_state(run, t), state, t)
+                write_tensors(file, {"kernel": entk(state.model, inputs, kind=options.kind)})
+            found = read_tensors(file, {"kernel": (-1, -1)})["kernel"]
+            rows.append({**run.identity, "t": t, "norm": float(found.double().norm())})
+            bar.update()
+    write_table(stages.run_table(run, "kernel"), pd.DataFrame(rows))

@@ -1,0 +1,145 @@
+"""Stage `linearized`: train normally to a switch, then the linearised network to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+
+from twophase import stages
+from twophase.batches import Data, batch, load_data
+from twophase.compute import prepare
+from twophase.evaluation import CHUNK, Examples, accuracy, evaluation_sets, mean_loss
+from twophase.progress import progress
+from twophase.store.artifacts import read_table, write_table
+from twophase.study import Run
+from twophase.training import (
+    KEEP_MINUTES,
+    State,
+    initial_state,
+    load_state,
+    optimizer_step,
+    trajectory,
+)
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class LinearState:
+    """The linearised network: where it departs from, theta - theta_t, the optimizer's state."""
+
+    origin: State
+    offset: Tensors
+    optimizer: dict[str, list[torch.Tensor]]
+    step: int
+
+    def tensors(self) -> Tensors:
+        """All tensors by name: `offset.<name>`, and `momentum.<name>` or the like."""
+        tensors = {f"offset.{name}": t for name, t in self.offset.items()}
+        for kind, values in self.optimizer.items():
+            tensors |= {f"{kind}.{n}": t for n, t in zip(self.offset, values, strict=True)}
+        return tensors
+
+
+def linearize(origin: State) -> LinearState:
+    """The linearised network at `origin`, whose optimizer state it carries over."""
+    offset = {name: torch.zeros_like(p) for name, p in origin.model.named_parameters()}
+    optimizer = {kind: [t.clone() for t in values] for kind, values in origin.optimizer.items()}
+    return LinearState(origin, offset, optimizer, origin.step)
+
+
+def linear_logits(model: nn.Module, offset: Tensors, images: torch.Tensor) -> tuple:
+    """f(x; theta_t), with its graph where gradients are enabled, and J(x) offset, each
+    (n, classes): their sum is the linearised network.
+
+    Batch norm is at its running statistics. One pass in forward mode gives both.
+    """
+    model.eval()
+    parameters = dict(model.named_parameters())
+    with forward_ad.dual_level():
+        duals = {n: forward_ad.make_dual(p, offset[n]) for n, p in parameters.items()}
+        out = forward_ad.unpack_dual(functional_call(model, duals, (images,)))
+    return out.primal, out.tangent.detach()
+
+
+def advance_linearized(
+    state: LinearState,
+    run: Run,
+    data: Data,
+    stop: int,
+    after_step: Callable[[], object] | None = None,
+) -> None:
+    """Train f(x; theta_t) + J(x) (theta - theta_t) in place until its step is `stop`.
+
+    The loss, batches, learning rates and weight decay are those of normal training.
+    """
+    training, augmentation = run.model.training, run.study.data.augmentation
+    model, offset = state.origin.model, list(state.offset.values())
+    origin = list(model.parameters())
+    while state.step < stop:
+        images, labels = batch(data, augmentation, run.seed, state.step, training.batch_size)
+        primal, tangent = linear_logits(model, state.offset, images)
+        out = (primal.detach() + tangent).requires_grad_()
+        (pull,) = torch.autograd.grad(F.cross_entropy(out, labels), out)
+        # The linear model's gradient is J(x)^T pull, whatever theta: a backward pass at theta_t.
+        gradients = torch.autograd.grad(primal, origin, pull)
+        optimizer_step(offset, gradients, state.optimizer, training, state.step, origin)
+        state.step += 1
+        if after_step:
+            after_step()
+
+
+def evaluate(run: Run, state: LinearState, sets: dict[str, Examples]) -> dict:
+    """The row of the end of linearised training."""
+    row = {**run.identity, "switch": state.origin.step, "diverged": False}
+    for name, (images, labels) in sets.items():
+        with torch.no_grad():  # without the graph, which is larger than all else
+            chunks = [
+                linear_logits(state.origin.model, state.offset, chunk)
+                for chunk in images.split(CHUNK)
+            ]
+        out = torch.cat([primal + tangent for primal, tangent in chunks])
+        row["diverged"] |= not bool(out.isfinite().all())
+        row[f"{name}_loss"] = mean_loss(out, labels)
+        row[f"{name}_accuracy"] = accuracy(out, labels)
+    return row
+
+
+def linearized(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
+    """Write the table `linearized` of one base run.
+
+    Table: study, model, seed, switch, then loss and accuracy of the linearised network at the end
+    of training on the training and test examples of `evaluation`, and `diverged`: whether its
+    logits are no longer finite. A loss that is not a number is the mark of such a run.
+    """
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    sets = evaluation_sets(data, run.model.evaluation)
+    origin = initial_state(run.model, data, run.seed)
+    stop, switches = run.model.training.iterations, run.model.linearized.switches
+    rows = []
+    total = sum(stop - switch for switch in switches)
+    with progress(f"linearised training of {run}", total) as bar:
+        for switch in switches:
+            end = stages.linearized_end(run, switch)
+            if end.path.exists():
+                bar.update(stop - switch)
+            else:
+                load_state(stages.base_state(run, switch), origin, switch)
+                state = linearize(origin)
+                steps = stages.linearized_steps(run, switch)
+                files = {t: stages.linearized_state(run, switch, t) for t in steps}
+                kept = stages.unfinished(files[stop])
+                for _ in trajectory(
+                    state, files, run, data, bar, kept, keep_minutes, advance_linearized
+                ):
+                    pass
+                write_table(end, pd.DataFrame([evaluate(run, state, sets)]))
+            rows.append(read_table(end))
+    write_table(stages.run_table(run, "linearized"), pd.concat(rows, ignore_index=True))

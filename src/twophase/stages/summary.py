@@ -1,0 +1,43 @@
+"""Stage `summary`: mean and range of a table's measures over all runs of a study."""
+
+import pandas as pd
+
+from twophase import stages
+from twophase.store.artifacts import read_table, write_table
+from twophase.study import Study
+
+
+def summary(study: Study, table: str) -> None:
+    """Write the summary of the table called `table`: one row per model, point and measure.
+
+    Columns: study, model, the table's keys, measure, then `mean`, `low` and `high` (smallest and
+    largest) over `runs` runs. Of `chaos`, the perturbed directions are runs of the direction
+    `perturbed`, and the controls stay apart. A measure that is not a number in one run is not a
+    number in the summary.
+    """
+    runs = stages.runs_of(study, stages.STAGE_OF[table])
+    parts = [read_table(stages.run_table(run, table)) for run in runs]
+    keys = list(stages.SUMMARISED[table])
+    result = mean_and_range(pd.concat(parts, ignore_index=True), keys)
+    write_table(stages.summary_table(study, table), result)
+
+
+def mean_and_range(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The long table of `summary` from a wide one with a row per run and point."""
+    if "direction" in runs:
+        runs = runs.assign(
+            direction=runs["direction"].where(runs["direction"] == "control", "perturbed")
+        )
+    points = ["study", "model", *keys]
+    measures = [column for column in runs if column not in [*points, "seed"]]
+    long = runs.astype({measure: float for measure in measures}).melt(
+        points, measures, var_name="measure"
+    )
+    groups = long.groupby([*points, "measure"], sort=False)["value"]
+    result = groups.agg(
+        mean=lambda values: values.mean(skipna=False),
+        low=lambda values: values.min(skipna=False),
+        high=lambda values: values.max(skipna=False),
+        runs="size",
+    )
+    return result.reset_index()

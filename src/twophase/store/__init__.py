@@ -1,0 +1,1 @@
+"""Results as files: where they lie, what makes them, reading and writing. Knows no stage."""

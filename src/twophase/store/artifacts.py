@@ -1,0 +1,206 @@
+"""Reading and writing results: whole or not at all, and only what was asked for.
+
+Every file carries its path under results/, its identity (what it is, of which study, model, seed,
+iteration), its maker (digests of options and code), its origin (packages, kind of machine), the
+version of its format, and a digest of all its bytes. A reader says which result it expects;
+anything else ends in `ArtifactError` with one line that names the file and what to do. Files are
+written under a temporary name and renamed, so that a file with its final name is complete. No
+file holds a time or a random order: the same result has the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twophase.errors import ArtifactError, RunError
+from twophase.store.origin import ORIGIN, WITHOUT_EFFECT
+from twophase.store.paths import FORMAT, RESULTS, Identity, Result
+
+if TYPE_CHECKING:
+    import torch
+
+Shapes = Mapping[str, Sequence[int]]
+
+AGAIN = "delete it and run the same command again"
+
+# The digest of a file stands in the file itself; it is that of the file with this in its place.
+SEAL = b"sha256-" + 64 * b"0"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` if the block ends well.
+
+    Raises `RunError` if the file cannot be written, for example because the disk is full.
+    """
+    # Two machines that share a disk may use the same process id at once.
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        # On the disk before it has its name, or a power cut could leave a named, empty file.
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(result: Result, tensors: dict[str, torch.Tensor]) -> None:
+    """Write named tensors as safetensors, on the CPU and contiguous."""
+    from safetensors.torch import save
+
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    # One metadata key: with several, safetensors writes them in a random order.
+    content = save(tensors, metadata={"twophase": _header(result)})
+    _write_sealed(result.path, content)
+
+
+def read_tensors(result: Result, shapes: Shapes | None = None) -> dict[str, torch.Tensor]:
+    """Read what `write_tensors` wrote, on the CPU; `shapes`, if known, are those of all tensors by
+    name, -1 where any size will do.
+
+    Raises `ArtifactError` if the file is missing or damaged, if it was written as another file
+    under results/, if its identity lacks any item of the result's, or if tensors or shapes differ.
+    """
+    from safetensors.torch import load
+
+    path, content = result.path, _read_sealed(result.path)
+    _check(result, _tensors_header(content))
+    tensors = load(content)
+    if shapes is not None:
+        if tensors.keys() != shapes.keys():
+            odd = sorted(tensors.keys() ^ shapes.keys())[0]
+            raise _damaged(path, f"{odd} is missing, or should be")
+        for name, wanted in shapes.items():
+            found = tensors[name].shape
+            if len(found) != len(wanted) or any(
+                w not in (f, -1) for f, w in zip(found, wanted, strict=True)
+            ):
+                raise _damaged(path, f"{name} is {tuple(found)} instead of {tuple(wanted)}")
+    return tensors
+
+
+def write_table(result: Result, table: pd.DataFrame) -> None:
+    """Write a tidy table as parquet."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    out = pa.BufferOutputStream()
+    with pq.ParquetWriter(out, arrow.schema) as writer:
+        writer.write_table(arrow)
+        # Not as metadata of the schema, of which Parquet keeps a second copy.
+        writer.add_key_value_metadata({"twophase": _header(result)})
+    _write_sealed(result.path, out.getvalue().to_pybytes())
+
+
+def read_table(result: Result) -> pd.DataFrame:
+    """Read what `write_table` wrote; raises as `read_tensors` does."""
+    file = pq.ParquetFile(pa.BufferReader(_read_sealed(result.path)))
+    _check(result, json.loads(file.metadata.metadata[b"twophase"]))
+    return file.read().to_pandas()
+
+
+def read_header(path: Path) -> dict:
+    """All that a table or file of tensors says of itself; raises as their readers do."""
+    content = _read_sealed(path)
+    if path.suffix == ".parquet":
+        header = json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[b"twophase"])
+    else:
+        header = _tensors_header(content)
+    _check(Result(path, {}), header)
+    return header
+
+
+def check_origin(path: Path, origin: Identity, whose: str) -> None:
+    """Refuse a state that other packages or another kind of machine made than `origin`.
+
+    Raises `RunError`, which calls the owner of `origin` `whose`.
+    """
+    made = read_header(path)["origin"]
+    for key in sorted((made.keys() | origin.keys()) - WITHOUT_EFFECT):
+        if made.get(key) != origin.get(key):
+            raise RunError(
+                f"{path}: was made with {key} {made.get(key)!r}, {whose} with "
+                f"{origin.get(key)!r}: what differs may not come from the perturbation; use one "
+                f"{key} for both, after deleting the folder and the table made with another"
+            )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _header(result: Result) -> str:
+    header = {
+        "format": FORMAT,
+        "path": result.path.as_posix(),
+        "identity": result.identity,
+        "maker": result.maker._asdict() if result.maker else {},
+        "origin": ORIGIN,
+        "seal": SEAL.decode(),
+    }
+    return json.dumps(header, sort_keys=True)
+
+
+def _tensors_header(content: bytes) -> dict:
+    # A safetensors file: the length of its header in 8 bytes, the header as JSON, the tensors.
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["twophase"])
+
+
+def _write_sealed(path: Path, content: bytes) -> None:
+    digest = hashlib.sha256(content).hexdigest().encode()
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.replace(SEAL, SEAL[:7] + digest))
+
+
+def _read_sealed(path: Path) -> bytes:
+    if not path.exists():
+        raise ArtifactError(f"{path}: is missing; run the same command again to make it")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror) from None
+    seals = re.findall(rb"sha256-[0-9a-f]{64}", content)
+    if len(seals) != 1:
+        raise _damaged(path, "it is cut, or no result of this program")
+    if hashlib.sha256(content.replace(seals[0], SEAL)).hexdigest().encode() != seals[0][7:]:
+        raise _damaged(path, "its bytes are not those that were written")
+    return content
+
+
+def _check(result: Result, header: dict) -> None:
+    path = result.path
+    if header["format"] != FORMAT:
+        raise _damaged(path, f"format {header['format']}, this version reads {FORMAT}")
+    # Results know their place; published copies of them, and those of tests, lie elsewhere.
+    found, wanted = header["identity"], dict(result.identity)
+    if path.parts[0] == RESULTS.name:
+        found, wanted = {**found, "path": header["path"]}, {**wanted, "path": path.as_posix()}
+    wrong = [
+        f"{key} {found.get(key)!r} instead of {value!r}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    if wrong:
+        raise ArtifactError(f"{path}: is not the file asked for ({', '.join(wrong)}); {AGAIN}")
+
+
+def _damaged(path: Path, why: str) -> ArtifactError:
+    why = " ".join(why.split())[:200]
+    return ArtifactError(f"{path}: cannot be used ({why}); {AGAIN}")

@@ -1,0 +1,72 @@
+"""Results: where they lie, what they are, and what makes them.
+
+    results/<study>/<table>-<fingerprint>.parquet                        of the whole study
+    results/<study>/<model>/seed<k>/<table>-<fingerprint>.parquet        a table of a run
+    results/<study>/<model>/seed<k>/<stage>-<fingerprint>/t-000100.…     a part, kept by itself
+
+A fingerprint stands for options, code, and the results before. A result made by other options or
+other code therefore has another path: it is never served by mistake, and it is still there when
+an option is put back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path("results")
+FORMAT = 2  # of the files; part of every fingerprint
+Identity = dict[str, str | int]
+
+
+class Maker(NamedTuple):
+    """What makes a result: digests of options and of code, with those of the results before."""
+
+    options: str
+    code: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that stand in the result's path."""
+        return digest([*self, FORMAT])[:8]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file of results: where it lies, what it is, and what makes it.
+
+    Without a maker it is a published copy, of which only the identity is known.
+    """
+
+    path: Path
+    identity: Identity
+    maker: Maker | None = None
+
+
+def digest(values: Any) -> str:
+    """SHA-256 of JSON values, in hexadecimal."""
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def run_folder(identity: Identity) -> Path:
+    """The folder of a run, from its identity."""
+    return RESULTS / identity["study"] / identity["model"] / f"seed{identity['seed']}"
+
+
+def table(folder: Path, name: str, identity: Identity, maker: Maker, suffix: str) -> Result:
+    """The table called `name` in a study's or run's folder."""
+    path = folder / f"{name}-{maker.fingerprint}{suffix}"
+    return Result(path, {"kind": name, **identity}, maker)
+
+
+def part(
+    stage: str, kind: str, identity: Identity, maker: Maker, suffix: str, **point: int | str
+) -> Result:
+    """The part of a run's stage that `point` tells apart; a folder for each of its coordinates."""
+    names = [f"{k}-{v:06d}" if isinstance(v, int) else f"{k}-{v}" for k, v in point.items()]
+    folder = run_folder(identity) / f"{stage}-{maker.fingerprint}"
+    path = folder.joinpath(*names[:-1], names[-1] + suffix)
+    return Result(path, {"kind": kind, **identity, **point}, maker)

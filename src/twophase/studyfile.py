@@ -1,0 +1,228 @@
+"""Reading a study file: YAML to a checked `Study`, and one line for each mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from twophase.datasets import Images
+from twophase.errors import StudyError
+from twophase.networks import Network
+from twophase.optimizers import Optimizer
+from twophase.records import Record, show
+from twophase.study import Model, Study
+
+# Sections that may stand at the top of the file, for all models.
+SHARED = tuple(section for section in Model.model_fields if section != "network")
+# Sections of which there are several kinds, told apart by one key.
+TAGGED = {
+    section: get_args(get_args(union)[0])
+    for section, union in (("images", Images), ("network", Network), ("training", Optimizer))
+}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | Path) -> Study:
+    """Read and check the study file at `path`.
+
+    Raises `StudyError` with one line per mistake: file, key, value, what is allowed.
+    """
+    # Parsed again only when its text has changed: the Snakefile asks for it many times.
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+    return _parse(path, text)
+
+
+@lru_cache
+def _parse(path: Path, text: str) -> Study:
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise StudyError(f"{path}:{line} not YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(raw, dict):
+        raise StudyError(f"{path}: must be a mapping of sections, is {show(raw)}")
+    if "name" in raw:
+        raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
+    try:
+        study = Study.model_validate(_merged(raw) | {"name": path.stem})
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(path, raw, detail) for detail in error.errors())
+        raise StudyError("\n".join(lines)) from None
+    if mistakes := dict.fromkeys(_mistakes(study, raw)):
+        raise StudyError("\n".join(f"{path}: {line}" for line in mistakes))
+    return study
+
+
+def _merged(raw: dict) -> dict:
+    """The study with its shared sections written into each model.
+
+    A model that has `section: false` does without that section.
+    """
+    merged = {key: value for key, value in raw.items() if key not in SHARED}
+    if isinstance(raw.get("models"), dict):
+        shared = {key: raw[key] for key in SHARED if key in raw}
+        merged["models"] = {}
+        for name, own in raw["models"].items():
+            if isinstance(own, dict):
+                own = _over(shared, own)
+                own = {k: v for k, v in own.items() if not (k in SHARED and v is False)}
+                if isinstance(own.get("training"), dict):
+                    own["training"] = {"optimizer": "sgd"} | own["training"]
+            merged["models"][name] = own
+    return merged
+
+
+def _over(shared: dict, own: dict) -> dict:
+    """`own` laid over `shared`, key by key; `network` is always replaced as a whole."""
+    merged = dict(shared)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(shared.get(key), dict)
+        merged[key] = _over(shared[key], value) if both and key != "network" else value
+    return merged
+
+
+def _key(raw: dict, location: tuple) -> str:
+    """The key as it stands in the file: a model's section may come from the top of the file."""
+    keys = [str(part) for part in location]
+    if len(keys) > 2 and keys[0] == "models" and keys[2] in SHARED:
+        own: Any = raw["models"].get(keys[1])
+        for part in keys[2:]:
+            if not isinstance(own, dict) or part not in own:
+                shared = keys[2] in raw
+                keys = keys[2:] if shared else keys
+                break
+            own = own[part]
+    # A key of odd characters is quoted, so that a message stays one line.
+    return ".".join(key if re.fullmatch(r"[\w-]+", key, re.ASCII) else repr(key) for key in keys)
+
+
+def _explain(path: Path, raw: dict, detail: dict) -> str:
+    """One line for one of pydantic's errors."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    # The tag of a discriminated union is a step of the location that the file does not have.
+    steps = zip(detail["loc"], ("", *detail["loc"]), strict=False)
+    location = tuple(part for part, before in steps if before not in TAGGED)
+    if location[:1] == ("name",):
+        return (
+            f"{path}: the file's name '{path.stem}' names the study: it must start with a "
+            "small letter and hold only small letters, digits, '_' and '-'"
+        )
+    key = _key(raw, location)
+    if kind == "missing":
+        return f"{path}: {key}: is missing"
+    if kind in ("extra_forbidden", "invalid_key"):
+        allowed = ", ".join(_allowed_keys(location[:-1], detail["loc"]))
+        return f"{path}: {key}: no such key; allowed here: {allowed}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{path}: {key} = {show(detail['input'])}: must be a section: keys with values"
+    if kind == "string_pattern_mismatch":
+        return f"{path}: {key}: must match {context['pattern']}"
+    message = detail["msg"].replace("Input should be", "must be").replace("Input tag", "the tag")
+    message = re.sub(r"^(List|Dictionary) should have", "must have", message)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = context["discriminator"].strip("'")
+        if kind == "union_tag_not_found":
+            return f"{path}: {key}.{tag}: is missing"
+        message = f"must be one of {context['expected_tags']}"
+        return f"{path}: {key}.{tag} = {show(detail['input'][tag])}: {message}"
+    return f"{path}: {key} = {show(detail['input'])}: {message}"
+
+
+def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
+    """The keys of the section at `location`; `tagged` is the location with tags."""
+    if not location:
+        return [key for key in Study.model_fields if key != "name"] + list(SHARED)
+    if location[-1] in TAGGED:
+        return list(_tagged_record(location[-1], tagged[len(location)]).model_fields)
+    record: Any = Study
+    for part in location:
+        if record is Study and part == "models":
+            record = {"models": Model}
+        elif isinstance(record, dict):
+            record = Model
+        else:
+            record = _record_of(record.model_fields[part].annotation)
+    return list(record.model_fields)
+
+
+def _tagged_record(section: str, tag: object) -> type[Record]:
+    """The record of a section of several kinds that `tag` names."""
+    for record in TAGGED[section]:
+        if any(tag in getattr(f.annotation, "__args__", ()) for f in record.model_fields.values()):
+            return record
+    raise AssertionError(f"no kind of {section} is called {tag}")
+
+
+def _record_of(annotation: Any) -> type[Record]:
+    """The record in an annotation `Record` or `Record | None`."""
+    if get_args(annotation):
+        return next(arg for arg in get_args(annotation) if arg is not type(None))
+    return annotation
+
+
+def _mistakes(study: Study, raw: dict) -> Iterator[str]:
+    """What is wrong between keys that are each right by themselves."""
+    if len(set(study.seeds)) < len(study.seeds):
+        yield f"seeds = {study.seeds}: a seed stands twice"
+    for name, model in study.models.items():
+        for section in SHARED:
+            record = getattr(model, section)
+            for option, line in record.mistakes(model) if record else ():
+                yield f"{_key(raw, ('models', name, section, option))} {line}"
+        for option, line in _unfit(study, name, model):
+            yield f"{_key(raw, ('models', name, *option.split('.')))} {line}"
+    if study.compute.precision == "tf32" and study.compute.device != "cuda":
+        yield "compute.precision = 'tf32': exists on device cuda only; must be 'float32'"
+
+
+def _unfit(study: Study, name: str, model: Model) -> Iterator[tuple[str, str]]:
+    """Options of a model that do not fit the images."""
+    images, network = study.data.images, model.network
+    if network.image_size not in (None, images.image_size):
+        yield (
+            "network.architecture",
+            f"= '{network.architecture}': takes images of {network.image_size} pixels, "
+            f"data.images.source '{images.source}' has {images.image_size}; "
+            "must be 'resnet20' or 'resnet8', or one for that size",
+        )
+    sizes = {"train_examples": images.train_examples, "test_examples": images.test_examples}
+    for option, size in sizes.items():
+        asked = getattr(model.evaluation, option)
+        if asked > size:
+            yield f"evaluation.{option}", f"= {asked}: must be at most {size}, all of them"
+    if model.kernel and model.kernel.examples_per_class > images.smallest_class:
+        yield (
+            "kernel.examples_per_class",
+            f"= {model.kernel.examples_per_class}: must be at most {images.smallest_class}, "
+            "the training examples of the rarest class",
+        )
+    if model.training.batch_size > images.train_examples:
+        yield (
+            "training.batch_size",
+            f"= {model.training.batch_size}: must be at most {images.train_examples}, "
+            "the number of training examples",
+        )
