@@ -6,7 +6,7 @@ import yaml
 from hypothesis import settings
 from trials.kill import ENVIRONMENT, ROOT, checkout
 
-from twophase import study
+from twophase import studyfile
 
 # For trials by hand; `make test` runs the short form.
 settings.register_profile("long")
@@ -26,7 +26,7 @@ def snakemake(folder, *arguments):
 @pytest.fixture
 def smoke():
     """The smoke study."""
-    return study.load(CONFIG / "smoke.yaml")
+    return studyfile.load(CONFIG / "smoke.yaml")
 
 
 @pytest.fixture
