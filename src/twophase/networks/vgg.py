@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from twophase.networks.layers import ACTIVATIONS, scaled
+
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SMALL = ((16, 16), (32, 32), (64, 64, 64))
 
@@ -12,35 +14,41 @@ class VGG(nn.Module):
 
     Maps (n, channels, size, size) to logits (n, classes), with size 2 ** (number of blocks).
     Initialised as in the authors' earlier code (github.com/zzp1012/LLFC) and torchvision:
-    convolutions Kaiming normal, fan-out; linear layers normal with deviation 0.01; biases zero.
+    convolutions Kaiming normal, fan-out, for ReLU; linear layers normal with deviation 0.01; biases
+    zero. With `head_init` "kaiming_fan_out" the last layer is as the convolutions are.
     """
 
     def __init__(
         self,
-        widths: tuple[tuple[int, ...], ...],
+        blocks: tuple[tuple[int, ...], ...],
         channels: int,
         classes: int,
+        *,
         batch_norm: bool,
+        width: float = 1.0,
+        activation: str = "relu",
+        head_init: str = "normal",
         hidden: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for block in widths:
-            for width in block:
-                layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        for block in blocks:
+            for out in (scaled(each, width) for each in block):
+                layers.append(nn.Conv2d(channels, out, 3, padding=1))
                 if batch_norm:
-                    layers.append(nn.BatchNorm2d(width))
-                layers.append(nn.ReLU())
-                channels = width
+                    layers.append(nn.BatchNorm2d(out))
+                layers.append(ACTIVATIONS[activation]())
+                channels = out
             layers.append(nn.MaxPool2d(2))
         layers.append(nn.Flatten())
-        for width in hidden:
-            layers += [nn.Linear(channels, width), nn.ReLU()]
-            channels = width
+        for out in hidden:
+            layers += [nn.Linear(channels, out), ACTIVATIONS[activation]()]
+            channels = out
         layers.append(nn.Linear(channels, classes))
         self.layers = nn.Sequential(*layers)
+        as_convolution = {layers[-1]} if head_init == "kaiming_fan_out" else set()
         for layer in layers:
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) or layer in as_convolution:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
             elif isinstance(layer, nn.Linear):
@@ -53,12 +61,20 @@ class VGG(nn.Module):
 
 
 def vgg16(
-    channels: int = 3, classes: int = 10, *, batch_norm: bool = True, wide_head: bool = False
+    channels: int = 3,
+    classes: int = 10,
+    *,
+    batch_norm: bool = True,
+    wide_head: bool = False,
+    **options: object,
 ) -> VGG:
     """VGG-16 for 32 x 32 images; `wide_head` adds the two 4096-wide layers, without dropout."""
-    return VGG(VGG16, channels, classes, batch_norm, (4096, 4096) if wide_head else ())
+    hidden = (4096, 4096) if wide_head else ()
+    return VGG(VGG16, channels, classes, batch_norm=batch_norm, hidden=hidden, **options)
 
 
-def vgg_small(channels: int = 1, classes: int = 10, *, batch_norm: bool = False) -> VGG:
+def vgg_small(
+    channels: int = 1, classes: int = 10, *, batch_norm: bool = False, **options: object
+) -> VGG:
     """Seven convolutions, 16 to 64 wide, for 8 x 8 images."""
-    return VGG(SMALL, channels, classes, batch_norm)
+    return VGG(SMALL, channels, classes, batch_norm=batch_norm, **options)
