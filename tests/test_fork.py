@@ -1,13 +1,15 @@
 import pytest
 import torch
 
-from twophase.fork import perturb
-from twophase.models import initialised
+from twophase import networks
+from twophase.networks import SmallVGG
+from twophase.stages.fork import perturb
 from twophase.study import Perturbation
 
 
-def _model(seed=0):
-    return initialised({"architecture": "vgg_small"}, 1, 10, seed)
+def _model():
+    torch.manual_seed(0)
+    return networks.build(SmallVGG(architecture="vgg_small"), 1, 10)
 
 
 def _vector(model):

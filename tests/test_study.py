@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from twophase.errors import StudyError
-from twophase.study import load
+from twophase.studyfile import load
 
 MISTAKES = {
     # name: (keys to the changed value, new value or `del`, what the one line must say)
@@ -183,4 +183,5 @@ def test_a_number_without_a_dot_is_a_number(raw, write_study):
 def test_every_iteration_that_a_stage_reads_is_kept(smoke):
     assert smoke.models["vgg"].checkpoints() == [0, 4, 6, 8, 12]
     assert smoke.models["vgg"].compare_points(6) == [12]
-    assert smoke.models["vgg"].directions(4) == ["1", "2", "control"]
+    forks = [(t0, direction) for t0 in (0, 4) for direction in ("1", "2", "control")]
+    assert smoke.models["vgg"].forks() == forks

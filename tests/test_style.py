@@ -2,7 +2,7 @@ import matplotlib.pyplot as plt
 import pytest
 from conftest import CONFIG
 
-from twophase import study
+from twophase import studyfile
 from twophase.figures import style
 
 
@@ -22,7 +22,7 @@ def test_an_axis_is_logarithmic_only_where_lines_span_a_factor_of_ten(drawn, sca
 
 
 def test_the_small_print_of_the_default_study_fits_on_the_page():
-    digits = study.load(CONFIG / "digits.yaml")
+    digits = studyfile.load(CONFIG / "digits.yaml")
     figure, _ = style.grid(1, 3, 2.2)
     runs = style.runs_note(digits, forks=True)
     style.note(figure, digits, f"Left: {style.perturbation_note(digits)}; {runs}.")

@@ -2,8 +2,8 @@ import math
 
 import pandas as pd
 
-from twophase.findings import verdict
-from twophase.summary import mean_and_range
+from twophase.figures.findings import verdict
+from twophase.stages.summary import mean_and_range
 
 
 def test_mean_and_range_are_over_seeds_and_directions_but_not_controls():

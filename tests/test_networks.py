@@ -2,7 +2,10 @@ import pytest
 import torch
 import torchvision
 
-from twophase.models import initialised, resnet8, resnet20, vgg16, vgg_small
+from twophase import networks
+from twophase.networks import VGG16, ResNet, SmallVGG
+from twophase.networks.resnet import resnet8, resnet20
+from twophase.networks.vgg import vgg16, vgg_small
 
 
 def _size(model):
@@ -46,21 +49,18 @@ def test_logits_have_a_column_for_each_class(build, shape):
     assert build()(torch.randn(4, *shape)).shape == (4, 10)
 
 
-def test_initialisation_depends_on_the_seed_alone_and_leaves_the_global_generator():
-    def weights(seed):
-        torch.randn(seed + 3)  # the global generator does not count
-        return initialised({"architecture": "resnet8"}, 1, 10, seed).state_dict()
-
-    before = torch.random.get_rng_state()
-    initialised({"architecture": "resnet8"}, 1, 10, 1)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    one, again, other = weights(1), weights(1), weights(2)
-    assert all(torch.equal(one[name], again[name]) for name in one)
-    assert not torch.equal(one["conv.weight"], other["conv.weight"])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize(
+    ("record", "architecture", "size"), [(SmallVGG, "vgg_small", 8), (VGG16, "vgg16", 32)]
+)
+def test_the_options_of_a_record_reach_the_network(record, architecture, size, norm):
+    network = networks.build(record(architecture=architecture, batch_norm=norm), 2, 7)
+    assert network.eval()(torch.randn(1, 2, size, size)).shape == (1, 7)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules()) == norm
 
 
 @pytest.mark.parametrize(
-    ("network", "weight", "shape", "deviation"),
+    ("architecture", "weight", "shape", "deviation"),
     [
         ("vgg16", "layers.7.weight", (128, 64, 3, 3), (2 / (128 * 9)) ** 0.5),  # fan-out
         ("vgg16", "layers.45.weight", (10, 512), 0.01),
@@ -68,7 +68,10 @@ def test_initialisation_depends_on_the_seed_alone_and_leaves_the_global_generato
         ("resnet20", "linear.weight", (10, 64), (2 / 64) ** 0.5),
     ],
 )
-def test_weights_have_the_deviation_of_the_authors_code(network, weight, shape, deviation):
-    drawn = initialised({"architecture": network}, 3, 10, 0).state_dict()[weight]
+def test_weights_have_the_deviation_of_the_authors_code(architecture, weight, shape, deviation):
+    torch.manual_seed(0)
+    record = VGG16 if architecture == "vgg16" else ResNet
+    network = networks.build(record(architecture=architecture), 3, 10)
+    drawn = network.state_dict()[weight]
     assert drawn.shape == shape
     assert float(drawn.std()) == pytest.approx(deviation, rel=0.05)

@@ -3,14 +3,17 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import metrics
-from twophase.models import initialised
+from twophase import networks
+from twophase.evaluation import CHUNK
+from twophase.measures import barrier, distance
+from twophase.networks import ResNet
 
 ALPHAS = [index / 10 for index in range(11)]
 
 
 def _network(seed):
-    model = initialised({"architecture": "resnet8"}, 1, 10, seed)
+    torch.manual_seed(seed)
+    model = networks.build(ResNet(architecture="resnet8"), 1, 10)
     # Running statistics that are not the initial ones.
     model.train()(torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
     return model.eval()
@@ -26,19 +29,19 @@ def examples():
 def test_the_barrier_of_a_convex_model_is_zero(examples):
     images, labels = examples
     one, other, between = (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)) for _ in range(3))
-    losses = metrics.path_losses(between, one, other, ALPHAS, {"test": (images, labels)})
-    assert metrics.barrier(ALPHAS, losses["test"]) == 0
+    losses = barrier.path_losses(between, one, other, ALPHAS, {"test": (images, labels)})
+    assert barrier.barrier(ALPHAS, losses["test"]) == 0
     assert max(losses["test"]) > min(losses["test"])
 
 
 def test_the_barrier_is_the_largest_gap_not_the_gap_at_the_largest_loss():
     # The loss is largest at an end, where the gap is zero; the largest gap is 1 at the middle.
     alphas, losses = [0.0, 0.5, 1.0], [0.0, 3.0, 4.0]
-    assert metrics.barrier(alphas, losses) == 1.0
+    assert barrier.barrier(alphas, losses) == 1.0
 
 
 def test_the_barrier_of_equal_losses_is_exactly_zero():
-    assert metrics.barrier(ALPHAS, [0.1] * 11) == 0.0
+    assert barrier.barrier(ALPHAS, [0.1] * 11) == 0.0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -46,17 +49,17 @@ def test_the_barrier_of_equal_losses_is_exactly_zero():
 def test_a_loss_that_is_no_number_leaves_no_barrier(bad, place):
     losses = [1.0, 1.0, 1.0]
     losses[place] = bad
-    assert np.isnan(metrics.barrier([0, 0.5, 1], losses))
+    assert np.isnan(barrier.barrier([0, 0.5, 1], losses))
 
 
 def test_a_path_below_its_line_has_no_barrier():
-    assert metrics.barrier([0.0, 0.5, 1.0], [1.0, 0.2, 1.0]) == 0.0
+    assert barrier.barrier([0.0, 0.5, 1.0], [1.0, 0.2, 1.0]) == 0.0
 
 
 def test_path_losses_agree_with_a_plain_interpolation(examples):
     images, labels = examples
     one, other, between = _network(1), _network(2), _network(3)
-    losses = metrics.path_losses(between, one, other, ALPHAS, {"test": (images, labels)})["test"]
+    losses = barrier.path_losses(between, one, other, ALPHAS, {"test": (images, labels)})["test"]
     reference = _network(4)
     for alpha, loss in zip(ALPHAS, losses, strict=True):
         mixed = {
@@ -72,30 +75,30 @@ def test_path_losses_agree_with_a_plain_interpolation(examples):
 
 def test_the_ends_of_a_path_are_the_networks_themselves(examples):
     one, other, between = _network(1), _network(2), _network(3)
-    metrics.interpolate(between, one, other, 1.0)
-    assert metrics.identical(between, one)
-    metrics.interpolate(between, one, other, 0.0)
+    barrier.interpolate(between, one, other, 1.0)
+    assert distance.identical(between, one)
+    barrier.interpolate(between, one, other, 0.0)
     assert all(
         torch.equal(b, o) for b, o in zip(between.parameters(), other.parameters(), strict=True)
     )
     for alpha in ALPHAS:
-        metrics.interpolate(between, one, one, alpha)
-        assert metrics.identical(between, one)
+        barrier.interpolate(between, one, one, alpha)
+        assert distance.identical(between, one)
 
 
 def test_recalibration_weighs_every_image_alike():
     norm = nn.BatchNorm2d(1)
-    images = torch.zeros(metrics.CHUNK + 100, 1, 1, 1)
+    images = torch.zeros(CHUNK + 100, 1, 1, 1)
     images[-100:] = 1
-    metrics.recalibrate_batch_norm(norm, images)
+    barrier.recalibrate_batch_norm(norm, images)
     assert float(norm.running_mean) == pytest.approx(100 / len(images))
 
 
 def test_recalibration_gives_batch_norm_the_statistics_of_its_inputs(examples):
     images, _ = examples
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
-    metrics.recalibrate_batch_norm(model, images[: metrics.CHUNK])
-    inputs = model[0](images[: metrics.CHUNK])
+    barrier.recalibrate_batch_norm(model, images[:CHUNK])
+    inputs = model[0](images[:CHUNK])
     assert torch.allclose(model[1].running_mean, inputs.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(model[1].running_var, inputs.var((0, 2, 3)), rtol=1e-4)
     assert model[1].momentum == 0.1
@@ -104,10 +107,10 @@ def test_recalibration_gives_batch_norm_the_statistics_of_its_inputs(examples):
 def test_dissimilarity_is_one_minus_the_cosine():
     one, other = torch.randn(50).double(), torch.randn(50).double()
     cosine = float(one @ other / one.norm() / other.norm())
-    assert metrics.dissimilarity(one, other) == pytest.approx(1 - cosine)
-    assert metrics.dissimilarity(one, 3 * one) == pytest.approx(0, abs=1e-15)
-    assert metrics.dissimilarity(one, -one) == pytest.approx(2)
-    assert metrics.dissimilarity(one, one) == 0
+    assert distance.dissimilarity(one, other) == pytest.approx(1 - cosine)
+    assert distance.dissimilarity(one, 3 * one) == pytest.approx(0, abs=1e-15)
+    assert distance.dissimilarity(one, -one) == pytest.approx(2)
+    assert distance.dissimilarity(one, one) == 0
 
 
 def test_the_state_holds_buffers_and_the_parameters_do_not():
@@ -117,10 +120,10 @@ def test_the_state_holds_buffers_and_the_parameters_do_not():
         other.norm.num_batches_tracked += 1000
     pairs = [
         [vector(n) for n in (one, other)]
-        for vector in (metrics.parameter_vector, metrics.state_vector)
+        for vector in (distance.parameter_vector, distance.state_vector)
     ]
-    assert metrics.dissimilarity(*pairs[0]) == 0
-    assert metrics.dissimilarity(*pairs[1]) > 0.5
+    assert distance.dissimilarity(*pairs[0]) == 0
+    assert distance.dissimilarity(*pairs[1]) > 0.5
     assert len(pairs[1][0]) == sum(t.numel() for t in one.state_dict().values())
 
 
@@ -128,33 +131,25 @@ def test_a_tiny_dissimilarity_keeps_its_digits():
     # 1 - cos in float64 would round 5e-21 to zero.
     one = torch.tensor([1.0, 0.0]).double()
     other = torch.tensor([1.0, 1e-10]).double()
-    assert metrics.dissimilarity(one, other) == pytest.approx(5e-21)
+    assert distance.dissimilarity(one, other) == pytest.approx(5e-21)
 
 
 def test_disagreement_counts_other_predictions():
     one = torch.eye(4)
     other = torch.eye(4)[[0, 1, 3, 2]] * 5
-    assert metrics.disagreement(one, other) == 0.5
-    assert metrics.disagreement(one, 7 * one) == 0
-
-
-def test_accuracy_and_loss_of_known_logits():
-    out = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
-    assert metrics.accuracy(out, torch.tensor([1, 0])) == 0.5
-    assert metrics.mean_loss(torch.zeros(3, 10), torch.tensor([1, 2, 3])) == pytest.approx(
-        np.log(10)
-    )
+    assert distance.disagreement(one, other) == 0.5
+    assert distance.disagreement(one, 7 * one) == 0
 
 
 def test_identical_means_every_bit_of_parameters_and_buffers():
     one, other = _network(1), _network(1)
-    assert metrics.identical(one, other)
+    assert distance.identical(one, other)
     with torch.no_grad():
         other.norm.running_mean[0] = torch.nextafter(
             other.norm.running_mean[0], torch.tensor(float("inf"))
         )
-    assert not metrics.identical(one, other)
+    assert not distance.identical(one, other)
     one, other = _network(1), _network(1)
     with torch.no_grad():
         one.linear.bias[0], other.linear.bias[0] = 0.0, -0.0
-    assert not metrics.identical(one, other)
+    assert not distance.identical(one, other)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from twophase.data import (
+from twophase.batches import (
     AUGMENTATION,
     Data,
     Split,
