@@ -6,42 +6,64 @@ import pandas as pd
 import pytest
 import torch
 
-from twophase.artifacts import (
-    FORMAT,
+from twophase.errors import ArtifactError
+from twophase.store.artifacts import (
+    read_header,
     read_table,
     read_tensors,
     whole_file,
     write_table,
     write_tensors,
 )
-from twophase.errors import ArtifactError
+from twophase.store.paths import FORMAT, Maker, Result
 
-IDENTITY = {"kind": "state", "model": "vgg", "step": 3}
+IDENTITY = {"kind": "state", "model": "vgg", "t": 3}
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(7)}
+TABLE = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]})
 
 
-def test_tensors_come_back_bit_for_bit(tmp_path):
+@pytest.fixture
+def tensors(tmp_path):
+    return Result(tmp_path / "x.safetensors", IDENTITY)
+
+
+@pytest.fixture
+def table(tmp_path):
+    return Result(tmp_path / "x.parquet", IDENTITY)
+
+
+def test_tensors_come_back_bit_for_bit(tensors):
     odd = torch.tensor([0.0, -0.0, float("nan"), float("inf"), 1e-45])
-    write_tensors(tmp_path / "x.safetensors", {"odd": odd}, IDENTITY)
-    back = read_tensors(tmp_path / "x.safetensors", IDENTITY)["odd"]
+    write_tensors(tensors, {"odd": odd})
+    back = read_tensors(tensors)["odd"]
     assert torch.equal(back.view(torch.int32), odd.view(torch.int32))
 
 
-def test_channels_last_tensors_are_written(tmp_path):
+def test_channels_last_tensors_are_written(tensors):
     image = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
-    write_tensors(tmp_path / "x.safetensors", {"image": image}, IDENTITY)
-    assert torch.equal(read_tensors(tmp_path / "x.safetensors", {})["image"], image)
+    write_tensors(tensors, {"image": image})
+    assert torch.equal(read_tensors(tensors)["image"], image)
 
 
-def test_the_same_content_has_the_same_bytes(tmp_path):
-    for name, write, content in (
-        ("x.safetensors", write_tensors, TENSORS),
-        ("x.parquet", write_table, pd.DataFrame({"x": [1.5, None]})),
+def test_the_same_content_has_the_same_bytes(tensors, table):
+    for result, write, content in (
+        (tensors, write_tensors, TENSORS),
+        (table, write_table, pd.DataFrame({"x": [1.5, None]})),
     ):
-        write(tmp_path / name, content, IDENTITY)
-        first = (tmp_path / name).read_bytes()
-        write(tmp_path / name, content, IDENTITY)
-        assert (tmp_path / name).read_bytes() == first
+        write(result, content)
+        first = result.path.read_bytes()
+        write(result, content)
+        assert result.path.read_bytes() == first
+
+
+def test_a_file_says_what_made_it(tensors, table):
+    maker = Maker("options", "code")
+    for result, write, content in ((tensors, write_tensors, TENSORS), (table, write_table, TABLE)):
+        write(Result(result.path, IDENTITY, maker), content)
+        header = read_header(result.path)
+        assert header["maker"] == {"options": "options", "code": "code"}
+        assert header["identity"] == IDENTITY
+        assert header["format"] == FORMAT
 
 
 def test_nothing_half_written_gets_the_name(tmp_path):
@@ -57,60 +79,77 @@ def test_nothing_half_written_gets_the_name(tmp_path):
 
 @pytest.mark.parametrize("kind", ["tensors", "table"])
 def test_every_flipped_byte_is_noticed(kind, tmp_path):
-    path = tmp_path / "x"
+    # No suffix: readers do not guess from names.
+    result = Result(tmp_path / "x", IDENTITY)
     if kind == "tensors":
-        write_tensors(path, TENSORS, IDENTITY)
+        write_tensors(result, TENSORS)
         read = read_tensors
     else:
-        write_table(path, pd.DataFrame({"x": [1.0, 2.0], "y": ["a", "b"]}), IDENTITY)
+        write_table(result, TABLE)
         read = read_table
+    path = result.path
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(ArtifactError) as caught:
-            read(path, IDENTITY)
+            read(result)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("length", [0, 1, 9, 100, -1])
-def test_a_truncated_file_is_refused(length, tmp_path):
-    write_tensors(tmp_path / "x", TENSORS, IDENTITY)
-    write_table(tmp_path / "t", pd.DataFrame({"x": [1.0]}), IDENTITY)
-    for name, read in (("x", read_tensors), ("t", read_table)):
-        path = tmp_path / name
-        path.write_bytes(path.read_bytes()[:length])
+def test_a_truncated_file_is_refused(length, tensors, table):
+    write_tensors(tensors, TENSORS)
+    write_table(table, TABLE)
+    for result, read in ((tensors, read_tensors), (table, read_table)):
+        result.path.write_bytes(result.path.read_bytes()[:length])
         with pytest.raises(ArtifactError, match="cannot be used"):
-            read(path, IDENTITY)
+            read(result)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
-    write_tensors(tmp_path / "x", TENSORS, IDENTITY)
-    write_table(tmp_path / "t", pd.DataFrame({"x": [1.0]}), IDENTITY)
-    for name, read in (("x", read_tensors), ("t", read_table)):
-        with pytest.raises(ArtifactError, match="step 3 instead of 4") as caught:
-            read(tmp_path / name, {**IDENTITY, "step": 4})
+def test_a_file_of_something_else_is_refused(tensors, table, tmp_path):
+    write_tensors(tensors, TENSORS)
+    write_table(table, TABLE)
+    for result, read in ((tensors, read_tensors), (table, read_table)):
+        with pytest.raises(ArtifactError, match="t 3 instead of 4") as caught:
+            read(Result(result.path, {**IDENTITY, "t": 4}))
         assert "delete it" in str(caught.value)
     with pytest.raises(ArtifactError, match="is missing"):
-        read_table(tmp_path / "nowhere", {})
+        read_table(Result(tmp_path / "nowhere", {}))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "odd"),
+    [
+        ({"b": (2, 3)}, "a is missing, or should be"),
+        ({"b": (2, 3), "a": (), "c": (1,)}, "c is missing, or should be"),
+        ({"b": (3, 2), "a": ()}, r"b is \(2, 3\) instead of \(3, 2\)"),
+        ({"b": (2, 3, 1), "a": ()}, r"b is \(2, 3\) instead of \(2, 3, 1\)"),
+    ],
+)
+def test_tensors_of_other_names_or_shapes_are_refused(shapes, odd, tensors):
+    write_tensors(tensors, TENSORS)
+    assert set(read_tensors(tensors, {"b": (-1, 3), "a": ()})) == set(TENSORS)
+    with pytest.raises(ArtifactError, match=odd):
+        read_tensors(tensors, shapes)
 
 
 def test_a_result_in_the_place_of_another_is_refused(in_tmp):
-    here, there = Path("results/mine/base-1/step3"), Path("results/mine/base-2/step3")
-    write_tensors(here, TENSORS, IDENTITY)
+    here, there = Path("results/mine/base-1/t-3"), Path("results/mine/base-2/t-3")
+    write_tensors(Result(here, IDENTITY), TENSORS)
     there.parent.mkdir()
     shutil.copy(here, there)
-    with pytest.raises(ArtifactError, match="path 'results/mine/base-1/step3' instead of"):
-        read_tensors(there, IDENTITY)
+    with pytest.raises(ArtifactError, match="path 'results/mine/base-1/t-3' instead of"):
+        read_tensors(Result(there, IDENTITY))
     # The folder of all results may lie anywhere.
     shutil.copytree("results", "elsewhere/results")
     os.chdir("elsewhere")
-    assert set(read_tensors(here, IDENTITY)) == set(TENSORS)
+    assert set(read_tensors(Result(here, IDENTITY))) == set(TENSORS)
 
 
-def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("twophase.artifacts.FORMAT", FORMAT + 1)
-    write_tensors(tmp_path / "x", TENSORS, IDENTITY)
+def test_a_newer_format_is_refused(tensors, monkeypatch):
+    monkeypatch.setattr("twophase.store.artifacts.FORMAT", FORMAT + 1)
+    write_tensors(tensors, TENSORS)
     monkeypatch.undo()
     with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}, this version reads {FORMAT}"):
-        read_tensors(tmp_path / "x", IDENTITY)
+        read_tensors(tensors)
