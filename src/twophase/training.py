@@ -19,6 +19,7 @@ from twophase.store.artifacts import check_origin, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import Result
 from twophase.study import Model, Run
+from twophase.tensors import named_state, place, trained
 
 KEEP_MINUTES = 5.0  # of work between two states that are kept by time
 
@@ -27,7 +28,7 @@ KEEP_MINUTES = 5.0  # of work between two states that are kept by time
 class State:
     """All that the next step depends on: parameters and buffers, the optimizer's state, step.
 
-    `optimizer` holds, by name, a tensor for each parameter, in the order of the parameters.
+    `optimizer` holds, by name, a tensor for each parameter that is trained, in their order.
     """
 
     model: nn.Module
@@ -36,8 +37,8 @@ class State:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All tensors by name: `model.<name>`, and `momentum.<name>` or the like."""
-        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        names = [name for name, _ in self.model.named_parameters()]
+        tensors = {f"model.{name}": t for name, t in named_state(self.model).items()}
+        names = trained(self.model)
         for kind, values in self.optimizer.items():
             tensors |= {f"{kind}.{name}": t for name, t in zip(names, values, strict=True)}
         return tensors
@@ -53,10 +54,10 @@ def initial_state(model: Model, data: Data, seed: int) -> State:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = networks.build(model.network, channels, data.classes)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = place(network, device)
     # Zeros and not "none yet", so that a state read from a file continues with the same bits.
     optimizer = {
-        name: [torch.zeros_like(p) for p in network.parameters()]
+        name: [torch.zeros_like(p) for p in trained(network).values()]
         for name in optimizers.load(model.training).STATE
     }
     return State(network, optimizer, 0)
@@ -88,14 +89,24 @@ def learning_rate(training: Training, step: int) -> float:
 @torch.no_grad()
 def optimizer_step(
     parameters: list[torch.Tensor],
-    gradients: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
     state: dict[str, list[torch.Tensor]],
     training: Training,
     step: int,
     origin: list[torch.Tensor] | None = None,
 ) -> None:
-    """One step of the study's optimizer, in place; `origin` as in `optimizers/sgd.py`."""
-    gradients = [_in_layout_of(p, g) for p, g in zip(parameters, gradients, strict=True)]
+    """One step of the study's optimizer, in place; `origin` as in `optimizers/sgd.py`.
+
+    A parameter that the network did not use has the gradient None. It stays as it is, without
+    weight decay, and so does its state, as in `torch.optim`.
+    """
+
+    def used(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [v for v, g in zip(values, gradients, strict=True) if g is not None]
+
+    parameters, origin = used(parameters), origin and used(origin)
+    state = {name: used(values) for name, values in state.items()}
+    gradients = [_in_layout_of(p, g) for p, g in zip(parameters, used(gradients), strict=True)]
     lr = learning_rate(training, step)
     optimizers.load(training).update(parameters, gradients, state, training, lr, step, origin)
 
@@ -118,12 +129,12 @@ def advance(
 ) -> None:
     """Train `state` in place until its step is `stop`, on the mean cross-entropy of a batch."""
     training, augmentation = run.model.training, run.study.data.augmentation
-    parameters = list(state.model.parameters())
+    parameters = list(trained(state.model).values())
     state.model.train()
     while state.step < stop:
         images, labels = batch(data, augmentation, run.seed, state.step, training.batch_size)
         loss = F.cross_entropy(state.model(images), labels)
-        gradients = torch.autograd.grad(loss, parameters)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         optimizer_step(parameters, gradients, state.optimizer, training, state.step)
         state.step += 1
         if after_step:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from twophase.evaluation import CHUNK, Examples, logits, mean_loss
+from twophase.tensors import named_state
 
 
 def path_losses(
@@ -36,10 +37,15 @@ def path_losses(
 
 @torch.no_grad()
 def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: float) -> None:
-    """Set `between` to alpha * one + (1 - alpha) * other; exact at 0, 1 and for equal networks."""
-    states = (network.state_dict() for network in (between, one, other))
-    for target, a, b in zip(*(state.values() for state in states), strict=True):
-        target.copy_(torch.lerp(b, a, alpha) if a.is_floating_point() else a)
+    """Set `between` to alpha * one + (1 - alpha) * other; exact at 0, 1 and for equal entries,
+    infinite ones too. Whole numbers are those of `one`.
+    """
+    states = (named_state(network).values() for network in (between, one, other))
+    for target, a, b in zip(*states, strict=True):
+        if a.is_floating_point() or a.is_complex():
+            target.copy_(torch.where(a == b, a, torch.lerp(b, a, alpha)))
+        else:
+            target.copy_(a)
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from twophase.tensors import bits, named_state, trained
+
 
 def disagreement(one: torch.Tensor, other: torch.Tensor) -> float:
     """Share of examples on which logits (n, classes) of two networks predict other classes."""
@@ -16,16 +18,23 @@ def disagreement(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def parameter_vector(model: nn.Module) -> torch.Tensor:
-    """All parameters, without buffers, as one float64 vector."""
-    return torch.cat([p.detach().double().flatten() for p in model.parameters()])
+    """All parameters that are trained, without buffers, as one float64 vector."""
+    return torch.cat([p.detach().double().flatten() for p in trained(model).values()])
 
 
 def state_vector(model: nn.Module) -> torch.Tensor:
     """All parameters and buffers, also batch norm's counters of batches, as one float64 vector.
 
     Not what arXiv 2505.13900 defines, but what reproduces the dissimilarity that it reports.
+    Infinite entries of buffers, such as an attention mask's, count as zero.
     """
-    return torch.cat([t.double().flatten() for t in model.state_dict().values()])
+    parameters = dict(model.named_parameters())
+    entries = []
+    for name, tensor in named_state(model).items():
+        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        vector = real.double().flatten()
+        entries.append(vector if name in parameters else vector.masked_fill(vector.isinf(), 0))
+    return torch.cat(entries)
 
 
 def dissimilarity(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -45,10 +54,5 @@ def l2(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def identical(one: nn.Module, other: nn.Module) -> bool:
     """Whether all parameters and buffers are equal, bit for bit."""
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
-    # Seen as integers, so that 0.0 and -0.0 differ and NaN equals itself.
-    return all(torch.equal(_bits(a), _bits(b)) for a, b in pairs)
-
-
-def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(torch.int32) if tensor.is_floating_point() else tensor
+    states = (named_state(network).values() for network in (one, other))
+    return all(torch.equal(bits(a), bits(b)) for a, b in zip(*states, strict=True))

@@ -12,6 +12,7 @@ from twophase.progress import progress
 from twophase.store.artifacts import check_origin, write_table
 from twophase.store.origin import ORIGIN
 from twophase.study import Perturbation, Run
+from twophase.tensors import trained
 from twophase.training import KEEP_MINUTES, initial_state, load_state, trajectory
 
 DIRECTION = 3  # first number of the counters that seed directions; see batches.py for the others
@@ -21,7 +22,7 @@ DIRECTION = 3  # first number of the counters that seed directions; see batches.
 def perturb(
     model: nn.Module, perturbation: Perturbation, seed: int, direction: str
 ) -> tuple[float, float]:
-    """Add the perturbation called `direction` to the parameters of `model`, in place.
+    """Add the perturbation called `direction` to the trained parameters of `model`, in place.
 
     The noise is Gaussian and the same for every t0; it is added in float64 and rounded to the
     parameters' float32. Rounding swallows part of it, so the realised perturbation is measured.
@@ -32,7 +33,7 @@ def perturb(
     if direction == "control":
         return 0.0, 1.0
     rng = np.random.default_rng((DIRECTION, seed, int(direction)))
-    parameters = list(model.parameters())
+    parameters = list(trained(model).values())
     noise = [torch.from_numpy(rng.standard_normal(p.shape)).to(p.device) for p in parameters]
     scale = perturbation.size
     if perturbation.kind != "std":
