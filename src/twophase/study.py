@@ -47,7 +47,7 @@ class Evaluation(Record):
 
 
 class Perturbation(Record):
-    """Gaussian noise on every parameter.
+    """Gaussian noise on every parameter that is trained.
 
     `std`: elementwise standard deviation; `l2`: norm of the whole; `relative`: norm over the norm
     of the parameters.
