@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ from hypothesis import settings
 from trials.kill import ENVIRONMENT, ROOT, checkout
 
 from twophase import studyfile
+from twophase.study import runs
 
 # For trials by hand; `make test` runs the short form.
 settings.register_profile("long")
@@ -50,6 +52,31 @@ def in_tmp(tmp_path, monkeypatch):
     """An empty working directory, where stages find and leave results/."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder with the data, base runs and forks of the smoke study. Tests leave it as it is."""
+    from twophase.stages.base import base
+    from twophase.stages.data import data
+    from twophase.stages.fork import fork
+
+    study = studyfile.load(CONFIG / "smoke.yaml")
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        data(study)
+        for run in runs(study):
+            base(run)
+            fork(run)
+    return folder
+
+
+@pytest.fixture
+def in_trained(in_tmp, trained):
+    """A working directory of the test's own with what is in `trained`."""
+    shutil.copytree(trained, in_tmp, dirs_exist_ok=True)
+    return in_tmp
 
 
 @pytest.fixture(scope="session")

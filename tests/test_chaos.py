@@ -1,55 +1,54 @@
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from twophase import artifacts, paths
-from twophase.artifacts import read_tensors, write_tensors
-from twophase.base import train_base
-from twophase.chaos import compare_forks
+from twophase import networks, stages
+from twophase.batches import load_data
 from twophase.compute import prepare
-from twophase.data import load_data
 from twophase.errors import RunError
-from twophase.fork import train_forks
-from twophase.models import initialised
-from twophase.sources import prepare_data
+from twophase.stages.chaos import chaos
+from twophase.store.artifacts import read_table, read_tensors, write_tensors
+from twophase.store.origin import ORIGIN
+from twophase.study import Run
 
 
 @pytest.fixture
-def compared(smoke, in_tmp):
-    """The ResNet of the smoke study, with its forks compared."""
-    prepare_data(smoke)
-    train_base(smoke, "resnet", 0)
-    train_forks(smoke, "resnet", 0, 0)
-    compare_forks(smoke, "resnet", 0)
-    return pd.read_parquet(paths.chaos(smoke, "resnet", 0))
+def run(smoke, in_trained):
+    """The run of the smoke study's ResNet, with its forks."""
+    return Run(smoke, "resnet", 0)
 
 
-def _forget_comparisons(smoke):
-    shutil.rmtree(paths.comparison(smoke, "resnet", 0, 0, "1", 12).parents[1])
+@pytest.fixture
+def compared(run):
+    """Its table `chaos`."""
+    chaos(run)
+    return read_table(stages.run_table(run, "chaos"))
 
 
-def _weights(file):
-    tensors = read_tensors(file, {})
+def _forget_comparisons(run):
+    for point in stages.comparisons(run):
+        stages.comparison(run, *point).path.unlink()
+
+
+def _weights(result):
+    tensors = read_tensors(result)
     return {k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")}
 
 
-def test_a_row_agrees_with_a_plain_second_implementation(smoke, compared):
+def test_a_row_agrees_with_a_plain_second_implementation(run, compared):
     row = compared.query("direction == '1' and t1 == 12").iloc[0]
     ends = [
-        _weights(paths.checkpoint(folder, 12))
-        for folder in (
-            paths.base(smoke, "resnet", 0),
-            paths.fork(smoke, "resnet", 0, 0, "1"),
-        )
+        _weights(result)
+        for result in (stages.base_state(run, 12), stages.fork_state(run, 0, "1", 12))
     ]
-    data = load_data(smoke, prepare(smoke.compute))
-    images, labels = data.normalised(data.test.images[:100]), data.test.labels[:100].numpy()
+    file = stages.data_file(run.study)
+    read = load_data(file, run.study.data.images, prepare(run.study.compute))
+    images, labels = read.normalised(read.test.images[:100]), read.test.labels[:100].numpy()
+    network = networks.build(run.model.network, 1, 10)
 
     def outputs(weights):
-        network = initialised({"architecture": "resnet8"}, 1, 10, 5)
         network.load_state_dict(weights)
         return network.eval()(images).detach().numpy().astype(float)
 
@@ -57,9 +56,7 @@ def test_a_row_agrees_with_a_plain_second_implementation(smoke, compared):
         out = outputs(weights)
         return (np.log(np.exp(out).sum(1)) - out[np.arange(100), labels]).mean()
 
-    names = [
-        name for name, _ in initialised({"architecture": "resnet8"}, 1, 10, 0).named_parameters()
-    ]
+    names = [name for name, _ in network.named_parameters()]
     one, other = (np.concatenate([w[n].numpy().ravel() for n in names]).astype(float) for w in ends)
     cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
     assert row["dissimilarity"] == pytest.approx(1 - cosine, rel=1e-3, abs=1e-15)
@@ -79,40 +76,44 @@ def test_a_row_agrees_with_a_plain_second_implementation(smoke, compared):
     assert row["test_barrier"] == pytest.approx(max(gaps), abs=1e-6)
 
 
-def test_the_whole_path_is_kept(smoke, compared):
-    path = pd.read_parquet(paths.barrier_path(smoke, "resnet", 0))
-    assert len(path) == len(compared) * 2 * smoke.models["resnet"].chaos.barrier_points
+def test_the_whole_path_is_kept(run, compared):
+    path = read_table(stages.run_table(run, "barrier_path"))
+    assert len(path) == len(compared) * 2 * run.model.chaos.barrier_points
     ends = path[(path["split"] == "test") & (path["alpha"] == 1)]
     assert (ends["loss"].to_numpy() == compared["base_test_loss"].to_numpy()).all()
 
 
-def test_a_control_that_leaves_its_base_run_is_a_loud_failure(smoke, compared):
-    file = paths.checkpoint(paths.fork(smoke, "resnet", 0, 0, "control"), 12)
-    tensors = read_tensors(file, {})
+def test_a_control_that_leaves_its_base_run_is_a_loud_failure(run):
+    file = stages.fork_state(run, 0, "control", 12)
+    tensors = read_tensors(file)
     weight = tensors["model.linear.bias"]
     weight[0] = torch.nextafter(weight[0], torch.tensor(9.0))
-    identity = {"kind": "state", "study": "smoke", "model": "resnet", "seed": 0}
-    write_tensors(file, tensors, {**identity, "run": "fork 0 control", "step": 12})
-    _forget_comparisons(smoke)
+    write_tensors(file, tensors)
     with pytest.raises(RunError, match="without perturbation is not the base run at 12"):
-        compare_forks(smoke, "resnet", 0)
+        chaos(run)
 
 
-def test_a_fork_made_on_another_machine_is_not_compared(smoke, compared, monkeypatch):
-    _forget_comparisons(smoke)
-    file = paths.checkpoint(paths.fork(smoke, "resnet", 0, 0, "1"), 12)
-    monkeypatch.setitem(artifacts.ORIGIN, "machine", "another")
-    identity = {"kind": "state", "study": "smoke", "model": "resnet", "seed": 0}
-    write_tensors(file, read_tensors(file, {}), {**identity, "run": "fork 0 1", "step": 12})
+def test_a_fork_made_on_another_machine_is_not_compared(run, monkeypatch):
+    file = stages.fork_state(run, 0, "1", 12)
+    monkeypatch.setitem(ORIGIN, "machine", "another")
+    write_tensors(file, read_tensors(file))
     with pytest.raises(RunError, match="was made with machine 'another'"):
-        compare_forks(smoke, "resnet", 0)
+        chaos(run)
 
 
-def test_comparisons_that_are_there_are_kept(smoke, compared):
-    chaos = paths.chaos(smoke, "resnet", 0)
-    first = chaos.read_bytes()
-    # Without the forks nothing can be compared anew.
-    shutil.rmtree(paths.fork(smoke, "resnet", 0, 0, "1").parent)
-    chaos.unlink()
-    compare_forks(smoke, "resnet", 0)
-    assert chaos.read_bytes() == first
+def test_comparisons_that_are_there_are_kept(run, compared):
+    table = stages.run_table(run, "chaos").path
+    first = table.read_bytes()
+    # Without the forks nothing can be compared again.
+    shutil.rmtree(stages.perturbation(run, 0, "1").path.parents[1])
+    table.unlink()
+    chaos(run)
+    assert table.read_bytes() == first
+
+
+def test_comparisons_that_are_gone_are_made_again_with_the_same_bytes(run, compared):
+    table = stages.run_table(run, "chaos").path
+    first = table.read_bytes()
+    _forget_comparisons(run)
+    chaos(run)
+    assert table.read_bytes() == first
