@@ -26,9 +26,6 @@ def update(
 
     Where `parameters` are offsets from an `origin`, weight decay is of their sum.
     """
-    if origin is not None:
-        # The step decays the offset by itself.
-        torch._foreach_add_(parameters, origin, alpha=-lr * options.weight_decay)
     adamw(
         parameters,
         list(gradients),
@@ -45,3 +42,6 @@ def update(
         eps=options.eps,
         maximize=False,
     )
+    if origin is not None:
+        # The step decays the offset by itself. Not before it, or it would decay this too.
+        torch._foreach_add_(parameters, origin, alpha=-lr * options.weight_decay)
