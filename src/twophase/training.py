@@ -174,8 +174,9 @@ def trajectory(
 
             advance(state, run, data, step, after_step)
             save_state(file, state)
-            unfinished.path.unlink(missing_ok=True)
         yield state
+    # Only now: a run that was killed before it came here does so again.
+    unfinished.path.unlink(missing_ok=True)
 
 
 def _keeper(unfinished: Result, state: State, minutes: float) -> Callable[[], None]:
