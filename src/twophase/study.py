@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from twophase.datasets import Images
 from twophase.networks import Network
@@ -184,6 +185,16 @@ class Compute(Record):
     precision: Literal["float32", "tf32"]
 
 
+def _given(value: object) -> object:
+    # `chaos:` with nothing under it is a slip; a model does without by leaving it out, or `false`.
+    if value is None:
+        raise PydanticCustomError("model_type", "must be a section")
+    return value
+
+
+GIVEN = BeforeValidator(_given)
+
+
 class Model(Record):
     """One network of the study with the sections that hold for it.
 
@@ -193,9 +204,9 @@ class Model(Record):
     network: Network
     training: Optimizer
     evaluation: Evaluation
-    chaos: Chaos | None = None
-    kernel: Kernel | None = None
-    linearized: Linearized | None = None
+    chaos: Annotated[Chaos | None, GIVEN] = None
+    kernel: Annotated[Kernel | None, GIVEN] = None
+    linearized: Annotated[Linearized | None, GIVEN] = None
 
     def compare_points(self, t0: int) -> list[int]:
         """Iterations t1 at which the forks from t0 are compared with the base run."""
