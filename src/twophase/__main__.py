@@ -147,7 +147,7 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         raise StudyError(f"{arguments.file}: no model has the section {stage.section}")
     if stage.scope == "study":
         _expect(arguments, stages.job_fingerprint(name, first[0]))
-        return lambda: _function(f"stages.{name}:{name}")(study)
+        return lambda: stages.load(name)(study)
     for option, allowed in {
         "model": list(dict.fromkeys(each.name for each in first)),
         "seed": study.seeds,
@@ -167,7 +167,7 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         options |= {"part": arguments.part, "parts": arguments.parts}
     if stage.keeps_time:
         options["keep_minutes"] = arguments.keep_minutes
-    return lambda: _function(f"stages.{name}:{name}")(each, **options)
+    return lambda: stages.load(name)(each, **options)
 
 
 def _expect(arguments: argparse.Namespace, fingerprint: str) -> None:

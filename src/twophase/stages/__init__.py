@@ -11,6 +11,7 @@ grid asks for a new table, and the stage then adds only what the folder lacks.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -263,6 +264,11 @@ STAGES = {
 STAGE_OF = {name: stage for stage, row in STAGES.items() for name in row.tables}
 # The tables that have a summary over all runs, with their keys.
 SUMMARISED = {name: row.tables[name] for row in STAGES.values() for name in row.summarised}
+
+
+def load(stage: str) -> Callable[..., None]:
+    """The function that does a stage."""
+    return getattr(importlib.import_module(f"twophase.stages.{stage}"), stage)
 
 
 def data_file(study: Study) -> Result:

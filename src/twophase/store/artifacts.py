@@ -61,13 +61,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_tensors(result: Result, tensors: dict[str, torch.Tensor]) -> None:
-    """Write named tensors as safetensors, on the CPU and contiguous."""
+def write_tensors(result: Result, tensors: dict[str, torch.Tensor], **said: dict) -> None:
+    """Write named tensors as safetensors, on the CPU and contiguous.
+
+    `said` is what the file says of itself beside, or in place of, what is true of this process.
+    """
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     # One metadata key: with several, safetensors writes them in a random order.
-    content = save(tensors, metadata={"twophase": _header(result)})
+    content = save(tensors, metadata={"twophase": _header(result, said)})
     _write_sealed(result.path, content)
 
 
@@ -96,14 +99,14 @@ def read_tensors(result: Result, shapes: Shapes | None = None) -> dict[str, torc
     return tensors
 
 
-def write_table(result: Result, table: pd.DataFrame) -> None:
-    """Write a tidy table as parquet."""
+def write_table(result: Result, table: pd.DataFrame, **said: dict) -> None:
+    """Write a tidy table as parquet; `said` as in `write_tensors`."""
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     out = pa.BufferOutputStream()
     with pq.ParquetWriter(out, arrow.schema) as writer:
         writer.write_table(arrow)
         # Not as metadata of the schema, of which Parquet keeps a second copy.
-        writer.add_key_value_metadata({"twophase": _header(result)})
+        writer.add_key_value_metadata({"twophase": _header(result, said)})
     _write_sealed(result.path, out.getvalue().to_pybytes())
 
 
@@ -145,13 +148,14 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _header(result: Result) -> str:
+def _header(result: Result, said: dict) -> str:
     header = {
         "format": FORMAT,
         "path": result.path.as_posix(),
         "identity": result.identity,
         "maker": result.maker._asdict() if result.maker else {},
         "origin": ORIGIN,
+        **said,
         "seal": SEAL.decode(),
     }
     return json.dumps(header, sort_keys=True)

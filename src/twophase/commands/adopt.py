@@ -1,0 +1,282 @@
+"""Command `adopt`: take over results of older code, after a sample of the work gave the same bits.
+
+A change of code gives results new names, even if it changes no number. Results of the same options
+under their old names are not believed but tested: copies of them get their new names in a scratch
+folder, a sample of the parts is taken away there, and the stages, as they are today, do that work
+again from the states that are kept. Only if every bit is the same does everything take its new
+name.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from twophase import stages
+from twophase.errors import ArtifactError, RunError
+from twophase.store.artifacts import (
+    check_origin,
+    read_header,
+    read_table,
+    read_tensors,
+    write_table,
+    write_tensors,
+)
+from twophase.store.origin import ORIGIN
+from twophase.store.paths import RESULTS, Result
+from twophase.study import Model, Run, Study
+
+
+class Adoption(NamedTuple):
+    """A result that is missing, and the file of older code that may be the same."""
+
+    stage: str
+    run: Run
+    result: Result
+    old: Path
+
+
+def adopt(study: Study, sample: float) -> None:
+    """Adopt what the study asks for, is missing, and is there by older code.
+
+    `sample` is the share of each stage's work, per run, that is done again; one part of each kind
+    at least. Meanwhile the results take twice their space. Prints what it did.
+
+    Raises `RunError` if one bit differs, with the first difference: then nothing is adopted. Also
+    if the old results were made by other packages or on another kind of machine.
+    """
+    found = list(_candidates(study))
+    if not found:
+        print(f"{study.name}: nothing to adopt")
+        return
+    with _scratch(study) as scratch:
+        for adoption in found:
+            _copy(adoption, sample)
+        proved: set[Path] = set()
+        again = 0
+        for adoptions in _by_stage_and_run(found):
+            compared, believed = _prove(adoptions, sample)
+            again += compared
+            proved |= believed
+        found = [adoption for adoption in found if adoption.result.path in proved]
+        for adoption in found:
+            (scratch.parents[1] / adoption.result.path).parent.mkdir(parents=True, exist_ok=True)
+            adoption.result.path.replace(scratch.parents[1] / adoption.result.path)
+    for adoption in found:
+        adoption.old.unlink()
+        for folder in adoption.old.parents:
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
+    print(f"{study.name}: {len(found)} results adopted; {again} done again, every bit the same")
+
+
+def _candidates(study: Study) -> Iterator[Adoption]:
+    """What is missing, with the file under an older name that was made by the same options."""
+    for stage, row in stages.STAGES.items():
+        its_runs = stages.runs_of(study, stage)
+        for run in its_runs if row.scope == "run" else its_runs[:1]:
+            for result in [*row.parts(run), *(stages.run_table(run, t) for t in row.tables)]:
+                if not result.path.exists() and (old := _older(result)):
+                    yield Adoption(stage, run, result, old.absolute())
+
+
+def _older(result: Result) -> Path | None:
+    """The file of the same options and identity under another fingerprint, if there is one."""
+    pattern = str(result.path).replace(f"-{result.maker.fingerprint}", "-????????")
+    for file in sorted(Path().glob(pattern)):
+        try:
+            header = read_header(file)
+        except ArtifactError:
+            continue
+        if header.get("maker", {}).get("options") == result.maker.options:
+            check_origin(file, ORIGIN, "this proof")
+            return file
+    return None
+
+
+@contextmanager
+def _scratch(study: Study) -> Iterator[Path]:
+    """Work in a folder in which all that the study has already is there too."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix=".adopt-", dir=RESULTS) as name:
+        folder = Path(name).absolute()
+        for entry in before.iterdir():
+            if entry.name != RESULTS.name:
+                (folder / entry.name).symlink_to(entry)
+        for result in stages.every(study):
+            if result.path.exists():
+                (folder / result.path).parent.mkdir(parents=True, exist_ok=True)
+                os.link(result.path, folder / result.path)
+        os.chdir(folder)
+        try:
+            yield folder
+        finally:
+            os.chdir(before)
+
+
+def _copy(adoption: Adoption, sample: float) -> None:
+    """Write the old file under its new name; it says what made it, and what was proved."""
+    header = read_header(adoption.old)
+    adopted = {"made_by_code": header["maker"]["code"], "sample": sample}
+    said = {"origin": header["origin"], "adopted": adopted}
+    old = Result(adoption.old, header["identity"])
+    if adoption.old.suffix == ".parquet":
+        write_table(adoption.result, read_table(old), **said)
+    else:
+        write_tensors(adoption.result, read_tensors(old), **said)
+
+
+def _by_stage_and_run(found: list[Adoption]) -> list[list[Adoption]]:
+    groups: dict[tuple, list[Adoption]] = {}
+    for adoption in found:
+        groups.setdefault((adoption.stage, str(adoption.run)), []).append(adoption)
+    return list(groups.values())
+
+
+def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
+    """Do a sample of one run's stage again and compare.
+
+    Returns how many results were compared, and the paths of those that are believed: all parts,
+    and the tables that could be made again. (A table can not, if its parts are gone.)
+    """
+    stage, run = adoptions[0].stage, adoptions[0].run
+    names = stages.STAGES[stage].tables
+    parts = [each.result for each in adoptions if each.result.identity["kind"] not in names]
+    tables = [each.result for each in adoptions if each.result.identity["kind"] in names]
+    chosen = [*_sampled(parts, sample, run.seed), *tables]
+    there = _with_parts_there(stage, run)
+    for result in chosen:
+        result.path.rename(_aside(result.path))
+    if stages.STAGES[stage].scope == "study":
+        stages.load(stage)(run.study)
+    else:
+        stages.load(stage)(there)
+    compared, believed = 0, {part.path for part in parts}
+    for result in chosen:
+        # A run that is not finished gives a table of fewer points, which is another result.
+        if result.path.exists():
+            _compare(result, _aside(result.path))
+            compared += 1
+            believed.add(result.path)
+        _aside(result.path).replace(result.path)
+    return compared, believed
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"old-{path.name}")
+
+
+def _sampled(parts: list[Result], sample: float, seed: int) -> list[Result]:
+    """Of each kind of part those that are cheapest to do again, up to a share of all their cost.
+
+    A state costs the iterations since the one before it, any other part the same as its like.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for kind in dict.fromkeys(part.identity["kind"] for part in parts):
+        alike = [part for part in parts if part.identity["kind"] == kind]
+        costs = _costs(alike)
+        left, worked = sample * sum(costs), False
+        for cost, _, part in sorted(
+            zip(costs, rng.permutation(len(alike)).tolist(), alike, strict=True),
+            key=lambda each: each[:2],
+        ):
+            if worked and cost > left:
+                break
+            chosen.append(part)
+            left, worked = left - cost, worked or cost > 0
+    return chosen
+
+
+def _costs(parts: list[Result]) -> list[int]:
+    """What it costs to make each part of one kind again, if all others are there."""
+    costs = []
+    for part in parts:
+        t = part.identity.get("t1" if "t0" in part.identity else "t")
+        if t is None or part.path.suffix != ".safetensors" or part.identity["kind"] == "kernel":
+            costs.append(1)
+            continue
+        start = part.identity.get("t0", part.identity.get("switch", 0))
+        earlier = [
+            other.identity.get("t1", other.identity.get("t"))
+            for other in parts
+            if other.path.parent == part.path.parent
+        ]
+        costs.append(t - max([start, *(other for other in earlier if other < t)]))
+    return costs
+
+
+def _with_parts_there(stage: str, run: Run) -> Run:
+    """The run as far as it is finished: without the points whose parts are missing."""
+
+    class Finished(Model):
+        def checkpoints(self) -> list[int]:
+            return [t for t in super().checkpoints() if stages.base_state(run, t).path.exists()]
+
+        def forks(self) -> list[tuple[int, str]]:
+            part = stages.comparison if stage == "chaos" else stages.fork_state
+            return [
+                (t0, direction)
+                for t0, direction in super().forks()
+                if all(part(run, t0, direction, t1).path.exists() for t1 in self.compare_points(t0))
+            ]
+
+        def kernel_steps(self) -> list[int]:
+            return [t for t in super().kernel_steps() if stages.kernel_file(run, t).path.exists()]
+
+    model = run.model
+    options = dict(model)
+    if model.linearized:
+        ended = [
+            t for t in model.linearized.switches if stages.linearized_end(run, t).path.exists()
+        ]
+        options["linearized"] = model.linearized.model_copy(update={"switches": ended})
+    models = run.study.models | {run.name: Finished.model_construct(**options)}
+    return Run(run.study.model_copy(update={"models": models}), run.name, run.seed)
+
+
+def _compare(result: Result, before: Path) -> None:
+    """Raise `RunError` if the result, made again, differs in one bit from the file `before`."""
+    old = Result(before.absolute(), {})
+    if result.path.suffix == ".parquet":
+        difference = _difference_of_tables(read_table(old), read_table(result))
+    else:
+        difference = _difference_of_tensors(read_tensors(old), read_tensors(result))
+    if difference:
+        raise RunError(
+            f"{result.path}: made again by this code it differs from what older code made "
+            f"({difference}); nothing was adopted"
+        )
+
+
+def _difference_of_tables(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    if list(old) != list(new) or len(old) != len(new):
+        return f"columns {list(old)} and {len(old)} rows became {list(new)} and {len(new)}"
+    for column in old:
+        for row, (a, b) in enumerate(zip(old[column], new[column], strict=True)):
+            if not np.array_equal(a, b, equal_nan=isinstance(a, float)):
+                return f"row {row}, {column}: {a!r} became {b!r}"
+    return ""
+
+
+def _difference_of_tensors(old: dict, new: dict) -> str:
+    if old.keys() != new.keys():
+        return f"tensor {sorted(old.keys() ^ new.keys())[0]} is in one of them only"
+    for name, a in old.items():
+        b = new[name]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"{name}: {tuple(a.shape)} {a.dtype} became {tuple(b.shape)} {b.dtype}"
+        bits = (a.flatten().view(torch.uint8) != b.flatten().view(torch.uint8)).nonzero()
+        if len(bits):
+            place = int(bits[0]) // a.element_size()
+            return f"{name}, entry {place}: {a.flatten()[place]} became {b.flatten()[place]}"
+    return ""
