@@ -202,7 +202,7 @@ def _costs(parts: list[Result]) -> list[int]:
     costs = []
     for part in parts:
         t = part.identity.get("t1" if "t0" in part.identity else "t")
-        if t is None or part.path.suffix != ".safetensors" or part.identity["kind"] == "kernel":
+        if t is None or part.identity["kind"] in ("perturbation", "comparison", "kernel_matrix"):
             costs.append(1)
             continue
         start = part.identity.get("t0", part.identity.get("switch", 0))
@@ -216,30 +216,35 @@ def _costs(parts: list[Result]) -> list[int]:
 
 
 def _with_parts_there(stage: str, run: Run) -> Run:
-    """The run as far as it is finished: without the points whose parts are missing."""
+    """The run as far as it is finished: without the points whose parts are missing now."""
+    model = run.model
+    states = [t for t in model.checkpoints() if stages.base_state(run, t).path.exists()]
+    forks, kernels = [], []
+    if model.chaos:
+        part = stages.comparison if stage == "chaos" else stages.fork_state
+        forks = [
+            (t0, direction)
+            for t0, direction in model.forks()
+            if all(part(run, t0, direction, t1).path.exists() for t1 in model.compare_points(t0))
+        ]
+    if model.kernel:
+        kernels = [t for t in model.kernel_steps() if stages.kernel_file(run, t).path.exists()]
+    options = dict(model)
+    if model.linearized:
+        switches = model.linearized.switches
+        ended = [t for t in switches if stages.linearized_end(run, t).path.exists()]
+        options["linearized"] = model.linearized.model_copy(update={"switches": ended})
 
     class Finished(Model):
         def checkpoints(self) -> list[int]:
-            return [t for t in super().checkpoints() if stages.base_state(run, t).path.exists()]
+            return states
 
         def forks(self) -> list[tuple[int, str]]:
-            part = stages.comparison if stage == "chaos" else stages.fork_state
-            return [
-                (t0, direction)
-                for t0, direction in super().forks()
-                if all(part(run, t0, direction, t1).path.exists() for t1 in self.compare_points(t0))
-            ]
+            return forks
 
         def kernel_steps(self) -> list[int]:
-            return [t for t in super().kernel_steps() if stages.kernel_file(run, t).path.exists()]
+            return kernels
 
-    model = run.model
-    options = dict(model)
-    if model.linearized:
-        ended = [
-            t for t in model.linearized.switches if stages.linearized_end(run, t).path.exists()
-        ]
-        options["linearized"] = model.linearized.model_copy(update={"switches": ended})
     models = run.study.models | {run.name: Finished.model_construct(**options)}
     return Run(run.study.model_copy(update={"models": models}), run.name, run.seed)
 

@@ -103,13 +103,13 @@ def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
 
 def kernel_file(run: Run, t: int) -> Result:
     """The kernel of the base run's state at iteration t."""
-    return part("kernel", "kernel", run.identity, _maker("kernel", run), ".safetensors", t=t)
+    return part("kernel", "kernel_matrix", run.identity, _maker("kernel", run), ".safetensors", t=t)
 
 
 def linearized_state(run: Run, switch: int, t: int) -> Result:
     """The linearised network's state at iteration t."""
     maker, point = _maker("linearized", run), {"switch": switch, "t": t}
-    return part("linearized", "linearized", run.identity, maker, ".safetensors", **point)
+    return part("linearized", "linearized_state", run.identity, maker, ".safetensors", **point)
 
 
 def linearized_end(run: Run, switch: int) -> Result:

@@ -199,13 +199,13 @@ def linearized(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     with progress(f"linearised training of {run}", total) as bar:
         for switch in switches:
             end = stages.linearized_end(run, switch)
-            if end.path.exists():
+            steps = stages.linearized_steps(run, switch)
+            files = {t: stages.linearized_state(run, switch, t) for t in steps}
+            if all(file.path.exists() for file in [end, *files.values()]):
                 bar.update(stop - switch)
             else:
                 load_state(stages.base_state(run, switch), origin, switch)
                 state = linearize(origin)
-                steps = stages.linearized_steps(run, switch)
-                files = {t: stages.linearized_state(run, switch, t) for t in steps}
                 kept = stages.unfinished(files[stop])
                 for _ in trajectory(
                     state, files, run, data, bar, kept, keep_minutes, advance_linearized

@@ -1,0 +1,169 @@
+"""Results of older code are taken over only after the same bits came out of today's."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from twophase import stages, studyfile, training
+from twophase.commands.adopt import adopt
+from twophase.errors import RunError
+from twophase.stages.base import base
+from twophase.stages.data import data
+from twophase.store.artifacts import read_header, read_tensors, write_tensors
+from twophase.study import Run
+
+STAGES = [stage for stage, row in stages.STAGES.items() if row.scope == "run"]
+
+
+@pytest.fixture
+def code(monkeypatch):
+    """A function that makes the code's digests those of another version."""
+    digest = stages.code_digest
+
+    def version(name):
+        monkeypatch.setattr(stages, "code_digest", lambda *modules: name + digest(*modules))
+        stages._cached.cache_clear()
+
+    yield version
+    stages._cached.cache_clear()
+
+
+@pytest.fixture
+def run(raw, write_study, in_tmp, code):
+    """A finished run by older code; today's code asks for other names."""
+    del raw["models"]["vgg"]
+    code("old")
+    study = studyfile.load(write_study(raw))
+    run = Run(study, "resnet", 0)
+    data(study)
+    for stage in STAGES:
+        stages.load(stage)(run)
+    code("new")
+    return run
+
+
+def _files():
+    return {path: path.read_bytes() for path in Path("results").rglob("*") if path.is_file()}
+
+
+def _asked(run):
+    tables = [stages.run_table(run, name) for name in stages.STAGE_OF]
+    return [p for stage in STAGES for p in stages.STAGES[stage].parts(run)] + tables
+
+
+def test_the_same_code_by_another_name_is_adopted_with_what_was_proved(run, code, capsys):
+    code("old")
+    before = {name: pd.read_parquet(stages.run_table(run, name).path) for name in stages.STAGE_OF}
+    count = len(_files())
+    code("new")
+    assert not any(result.path.exists() for result in _asked(run))
+    adopt(run.study, 0.02)
+    assert "every bit the same" in capsys.readouterr().out
+    assert [r.path for r in _asked(run) if not r.path.exists()] == []
+    assert len(_files()) == count  # the old names are gone, and nothing is left over
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(pd.read_parquet(stages.run_table(run, name).path), table)
+    header = read_header(stages.base_state(run, 12).path)
+    assert header["maker"]["code"] == stages.base_state(run, 12).maker.code
+    assert header["adopted"]["sample"] == 0.02
+    assert header["adopted"]["made_by_code"] != header["maker"]["code"]
+    adopt(run.study, 0.02)
+    assert "nothing to adopt" in capsys.readouterr().out
+
+
+def test_adopted_results_are_read_as_results(run):
+    adopt(run.study, 0.02)
+    for name in stages.STAGE_OF:
+        stages.run_table(run, name).path.unlink()
+    for stage in STAGES:
+        stages.load(stage)(run)
+
+
+def test_one_bit_in_a_state_and_nothing_is_adopted(run, code):
+    code("old")
+    file = stages.base_state(run, 0)
+    tensors = read_tensors(file)
+    tensors["model.linear.bias"].view(-1).view(
+        dtype=tensors["model.norm.num_batches_tracked"].dtype
+    )[0] ^= 1
+    write_tensors(file, tensors)
+    code("new")
+    before = _files()
+    with pytest.raises(
+        RunError,
+        match=r"t-000000\.safetensors.*model\.linear\.bias, entry 0: .* nothing was adopted",
+    ):
+        adopt(run.study, 0.02)
+    assert _files() == before
+
+
+def test_code_that_changes_numbers_is_found_out(run, monkeypatch):
+    rate = training.learning_rate
+    monkeypatch.setattr(training, "learning_rate", lambda *args: 1.001 * rate(*args))
+    before = _files()
+    with pytest.raises(RunError, match="nothing was adopted"):
+        adopt(run.study, 0.02)
+    assert _files() == before
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("twophase.stages.chaos.barrier", "barrier"),
+        ("twophase.stages.kernel", "entk"),
+        ("twophase.stages.fork", "perturb"),
+        ("twophase.stages.linearized", "linear_logits"),
+    ],
+)
+def test_each_stage_is_put_to_the_proof(run, monkeypatch, module, name):
+    import importlib
+
+    parent, _, leaf = module.rpartition(".")
+    holder = getattr(importlib.import_module(parent), leaf)
+    before = getattr(holder, name)
+
+    def slightly_other(*args, **options):
+        result = before(*args, **options)
+        if isinstance(result, tuple):
+            return (result[0] * 1.001, *result[1:])
+        return result * 1.001 + 1e-6
+
+    monkeypatch.setattr(holder, name, slightly_other)
+    with pytest.raises(RunError, match="nothing was adopted"):
+        adopt(run.study, 0.02)
+
+
+def test_a_run_that_is_not_finished_keeps_what_it_has(run, code):
+    code("old")
+    for t in (8, 12):
+        stages.base_state(run, t).path.unlink()
+        stages.kernel_file(run, t).path.unlink()
+    for stage in ("chaos", "linearized"):
+        for part in stages.STAGES[stage].parts(run):
+            part.path.unlink()
+    for stage in STAGES:
+        for name in stages.STAGES[stage].tables:
+            stages.run_table(run, name).path.unlink()
+    code("new")
+    adopt(run.study, 0.02)
+    assert [t for t in (0, 4, 6, 8, 12) if stages.base_state(run, t).path.exists()] == [0, 4, 6]
+    assert stages.fork_state(run, 0, "1", 12).path.exists()
+    base(run)
+    assert stages.run_table(run, "training").path.exists()
+
+
+def test_other_options_are_not_adopted(run, raw, write_study, capsys):
+    raw["training"]["lr"] = 0.03
+    other = studyfile.load(write_study(raw))
+    adopt(other, 0.02)
+    # The images do not depend on it.
+    assert "1 results adopted" in capsys.readouterr().out
+
+
+def test_another_kind_of_machine_proves_nothing(run, monkeypatch):
+    from twophase.store.origin import ORIGIN
+
+    monkeypatch.setitem(ORIGIN, "machine", "another")
+    with pytest.raises(RunError, match="machine"):
+        adopt(run.study, 0.02)
