@@ -177,6 +177,10 @@ class Linearized(Record):
                 )
 
 
+class Trajectory(Record):
+    """The map of the base run's way through the space of parameters, at all its checkpoints."""
+
+
 class Compute(Record):
     """Where and how numbers are computed; part of what makes a result."""
 
@@ -207,6 +211,7 @@ class Model(Record):
     chaos: Annotated[Chaos | None, GIVEN] = None
     kernel: Annotated[Kernel | None, GIVEN] = None
     linearized: Annotated[Linearized | None, GIVEN] = None
+    trajectory: Annotated[Trajectory | None, GIVEN] = None
 
     def compare_points(self, t0: int) -> list[int]:
         """Iterations t1 at which the forks from t0 are compared with the base run."""

@@ -76,6 +76,25 @@ FIGURES = {
         summaries=("linearized", "training"),
         options=("training",),
     ),
+    "s3": Figure(
+        "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
+        "mean direction of all of them, beside that of a random walk with the same angles between "
+        "neighbours and no preferred direction. Middle: exponent of the kernel distance S(t, t + dt) "
+        "in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. " + BANDS.format(""),
+        summaries=("cone",),
+        options=("kernel",),
+    ),
+    "s4": Figure(
+        "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "
+        "with the labels of the tangent kernel along the base runs. " + BANDS.format(""),
+        summaries=("kernel_content",),
+    ),
+    "s5": Figure(
+        "The way through the space of parameters: cosines of the parameters, cosines of their "
+        "displacements from the start, and distances, between all pairs of checkpoints of a base "
+        "run. Means over seeds.",
+        summaries=("trajectory",),
+    ),
     "findings": Figure(
         "What the study shows, in numbers: means over all runs, with the smallest and the largest "
         "in brackets.",

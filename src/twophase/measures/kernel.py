@@ -1,4 +1,4 @@
-"""Distances between the tangent kernels of a run, and their picture in three dimensions."""
+"""The tangent kernels of a run: their distances, their cone, and what each of them holds."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from twophase.progress import progress
 BLOCK = 32  # kernels held at once, twice
 
 
-def gram(kernel: Callable[[int], torch.Tensor], count: int) -> torch.Tensor:
-    """Frobenius products <H_a, H_b> (count, count), float64, of the kernels `kernel(0..count-1)`.
+def gram(kernel: Callable[[int], torch.Tensor], count: int, size: int = BLOCK) -> torch.Tensor:
+    """Frobenius products <H_a, H_b> (count, count), float64, of the kernels `kernel(0..count-1)`,
+    or of other tensors of one shape.
 
-    Kernels are read in blocks, so that they need not be in memory together.
+    They are read in blocks of `size`, so that they need not be in memory together.
     """
 
     def block(start: int) -> torch.Tensor:
-        stop = min(start + BLOCK, count)
+        stop = min(start + size, count)
         return torch.stack([kernel(index).flatten() for index in range(start, stop)]).double()
 
-    starts = range(0, count, BLOCK)
+    starts = range(0, count, size)
     rows = []
     with progress("distances", len(starts) * (len(starts) + 1) // 2, "block") as bar:
         for i in starts:
             left = block(i)
             row = []
-            for j in starts[: i // BLOCK + 1]:
+            for j in starts[: i // size + 1]:
                 row.append(left @ (left if j == i else block(j)).T)
                 bar.update()
             rows.append(torch.nn.functional.pad(torch.cat(row, 1), (0, count - i - len(left))))
@@ -54,3 +55,68 @@ def project(products: torch.Tensor, dimensions: int = 3) -> tuple[torch.Tensor, 
     coordinates = vectors.flip(1)[:, :dimensions] * values.sqrt()
     largest = coordinates.gather(0, coordinates.abs().argmax(0, keepdim=True))
     return coordinates * largest.sign(), values / len(cosines)
+
+
+def effective_rank(kernel: torch.Tensor) -> float:
+    """exp of the entropy of the eigenvalues over their sum (Roy and Vetterli 2007): r for r equal
+    eigenvalues, whatever their size.
+    """
+    values = torch.linalg.eigvalsh(kernel.double()).clamp(min=0)
+    shares = values / values.sum()
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def alignment(kernel: torch.Tensor, labels: torch.Tensor, classes: int) -> float:
+    """Cosine of the kernel and that of the labels, <H, Y> / (|H| |Y|) (Baratin et al. 2021; Shan
+    and Bordelon 2021).
+
+    `labels` (n,) are of the kernel's examples, the same number of each class; y are their one-hot
+    codes less their mean 1/C. For a kernel (n C, n C), Y is the product of y (n C,) with itself;
+    for one (n, n) the product over classes, y y^T.
+    """
+    y = torch.nn.functional.one_hot(labels, classes).double() - 1 / classes
+    y = y.reshape(-1, 1) if len(kernel) == y.numel() else y
+    product = torch.trace(y.T @ kernel.double() @ y)
+    return float(product / (kernel.double().norm() * (y.T @ y).norm()))
+
+
+def cone_radii(cosines: torch.Tensor) -> torch.Tensor:
+    """Angular radius (count,), in degrees, of the kernels from each on to the last: the largest
+    angle between one of them and their mean direction.
+
+    `cosines` (count, count) are those between the kernels.
+    """
+    radii = []
+    for start in range(len(cosines)):
+        window = cosines[start:, start:]
+        along = window.sum(1) / window.sum().sqrt()  # with the mean of the unit vectors
+        radii.append(along.min().clamp(-1, 1).arccos().rad2deg())
+    return torch.stack(radii)
+
+
+def random_walk(cosines: torch.Tensor) -> torch.Tensor:
+    """Cosines (count, count) of a random walk with the same angles between neighbours, each step
+    at right angles to all before: what a direction in a space of many dimensions does if nothing
+    confines it. They are the products of the cosines between neighbours.
+    """
+    way = cosines.diagonal(offset=1).clamp(min=torch.finfo(cosines.dtype).tiny).log().cumsum(0)
+    way = torch.cat([way.new_zeros(1), way])
+    return (-(way[:, None] - way[None, :]).abs()).exp()
+
+
+def growth_exponents(distances: torch.Tensor, reach: int) -> list[float]:
+    """For each kernel the slope of log S(t, t + dt) over log dt, for dt of 1 to `reach` places:
+    0 if the kernel is confined, 1 if it diffuses freely, 2 if it moves straight on.
+
+    Not a number where fewer than three kernels follow, or one of them is the same kernel.
+    """
+    exponents = []
+    for t in range(len(distances)):
+        ahead = distances[t, t + 1 : t + 1 + reach].clamp(min=0).log()
+        dt = torch.arange(1, len(ahead) + 1).to(ahead).log()
+        if len(ahead) < 3 or not ahead.isfinite().all():
+            exponents.append(float("nan"))
+            continue
+        dt = dt - dt.mean()
+        exponents.append(float((dt * ahead).sum() / dt.square().sum()))
+    return exponents

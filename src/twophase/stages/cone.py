@@ -1,4 +1,4 @@
-"""Stage `cone`: distances between the kernels of a run, and their picture in three dimensions."""
+"""Stage `cone`: distances between the kernels of a run, their cone, and what each of them holds."""
 
 from __future__ import annotations
 
@@ -6,20 +6,35 @@ import pandas as pd
 import torch
 
 from twophase import stages
+from twophase.batches import balanced_subset, load_data
 from twophase.compute import prepare
-from twophase.measures.kernel import gram, kernel_distances, project
+from twophase.measures.kernel import (
+    alignment,
+    cone_radii,
+    effective_rank,
+    gram,
+    growth_exponents,
+    kernel_distances,
+    project,
+    random_walk,
+)
 from twophase.store.artifacts import read_tensors, write_table
 from twophase.study import Run
 
 
 def cone(run: Run) -> None:
-    """Write the tables `kernel_distance` and `kernel_projection` of one base run.
+    """Write the tables of one base run's kernels, each with study, model, seed.
 
-    `kernel_distance`: study, model, seed, t, u, distance, for all ordered pairs.
-    `kernel_projection`: study, model, seed, t, x, y, z, x_share, y_share, z_share.
+    `kernel_distance`: t, u, distance, for all ordered pairs. `kernel_projection`: t, x, y, z,
+    x_share, y_share, z_share. `kernel_content`: t, trace (over examples), norm (Frobenius),
+    effective_rank, alignment (with the labels). `cone`: t, radius (degrees, of the kernels from t
+    on), null_radius (of a random walk with the same angles between neighbours), exponent (of S in dt, over the study's
+    `intervals`), velocity (S to the next kernel, each iteration; Fort et al. 2020).
     """
     device = prepare(run.study.compute)
-    steps = run.model.kernel_steps()
+    data = load_data(stages.data_file(run.study), run.study.data.images, device)
+    options, steps = run.model.kernel, run.model.kernel_steps()
+    labels = data.train.labels[balanced_subset(data.train.labels, options.examples_per_class)]
     shape = [-1, -1]  # of the first kernel, as soon as it is read
 
     def kernel(index: int) -> torch.Tensor:
@@ -27,18 +42,39 @@ def cone(run: Run) -> None:
         shape[:] = tensors["kernel"].shape
         return tensors["kernel"].to(device)
 
+    def write(name: str, rows: list[dict]) -> None:
+        write_table(stages.run_table(run, name), pd.DataFrame({**run.identity, **r} for r in rows))
+
+    content = []
+    for index, t in enumerate(steps):
+        found = kernel(index)
+        row = {"t": t, "trace": float(found.double().trace() / len(labels))}
+        row |= {"norm": float(found.double().norm()), "effective_rank": effective_rank(found)}
+        content.append(row | {"alignment": alignment(found, labels, data.classes)})
     products = gram(kernel, len(steps))
-    distances = kernel_distances(products).tolist()
-    rows = [
-        {**run.identity, "t": t, "u": u, "distance": distances[i][j]}
-        for i, t in enumerate(steps)
-        for j, u in enumerate(steps)
-    ]
+    distances = kernel_distances(products)
     coordinates, shares = project(products)
-    shares = dict(zip(("x_share", "y_share", "z_share"), shares.tolist(), strict=False))
-    points = [
-        {**run.identity, "t": t, **dict(zip("xyz", point, strict=False)), **shares}
-        for t, point in zip(steps, coordinates.tolist(), strict=True)
-    ]
-    write_table(stages.run_table(run, "kernel_projection"), pd.DataFrame(points))
-    write_table(stages.run_table(run, "kernel_distance"), pd.DataFrame(rows))
+    axes = dict(zip(("x_share", "y_share", "z_share"), shares.tolist(), strict=False))
+
+    write("kernel_content", content)
+    write(
+        "kernel_projection",
+        [
+            {"t": t, **dict(zip("xyz", point, strict=False)), **axes}
+            for t, point in zip(steps, coordinates.tolist(), strict=True)
+        ],
+    )
+    radii, null = cone_radii(1 - distances), cone_radii(random_walk(1 - distances))
+    exponents = growth_exponents(distances, max(options.intervals) // options.every)
+    speed = [*(distances.diagonal(offset=1) / options.every).tolist(), float("nan")]
+    columns = zip(steps, radii.tolist(), null.tolist(), exponents, speed, strict=True)
+    names = ("t", "radius", "null_radius", "exponent", "velocity")
+    write("cone", [dict(zip(names, values, strict=True)) for values in columns])
+    write(
+        "kernel_distance",
+        [
+            {"t": t, "u": u, "distance": distances[i, j].item()}
+            for i, t in enumerate(steps)
+            for j, u in enumerate(steps)
+        ],
+    )

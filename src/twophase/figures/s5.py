@@ -1,0 +1,34 @@
+"""Figure s5: the map of the trajectory through the space of parameters."""
+
+from matplotlib.figure import Figure
+
+from twophase.figures import style
+from twophase.store.paths import Result
+from twophase.study import Study
+
+MAPS = {
+    "cosine": r"cosine of $\theta_t$ and $\theta_u$",
+    "displacement_cosine": r"cosine of $\theta_t - \theta_0$ and $\theta_u - \theta_0$",
+    "l2": r"distance $|\theta_t - \theta_u|$",
+}
+
+
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
+    """One row per model: means over seeds of three maps of all pairs of checkpoints."""
+    pairs = style.summary(tables, "trajectory")
+    models = style.models(study, "trajectory")
+    figure, axes = style.grid(len(models), 3, 2.2)
+    for row, name in zip(axes, models, strict=True):
+        for ax, (measure, label) in zip(row, MAPS.items(), strict=True):
+            own = pairs[(pairs["model"] == name) & (pairs["measure"] == measure)]
+            grid = own.pivot(index="t", columns="u", values="mean")
+            image = ax.pcolormesh(
+                grid.columns, grid.index, grid.to_numpy(), cmap=style.SEQUENTIAL, rasterized=True
+            )
+            ax.set(xlabel="iteration $u$", ylabel="iteration $t$", aspect="equal")
+            figure.colorbar(image, ax=ax, shrink=0.8).ax.tick_params(labelsize="x-small")
+            ax.set_title(label, fontsize="small", fontweight="normal")
+        row[0].set_ylabel(f"{name}: iteration $t$")
+    seeds = ", ".join(map(str, study.seeds))
+    style.note(figure, study, f"Means over seeds {seeds}.")
+    return figure
