@@ -156,6 +156,11 @@ def published(name):
 def published_inputs(wildcards):
     """The published tables of a figure. A figure of other tables or code is drawn again."""
     study, file = published(wildcards.study)
+    there = [name for name in drawing.redrawable(study, file) if name != "findings"]
+    if wildcards.figure not in there:
+        sys.exit(
+            f"{file.parent}: {wildcards.figure} cannot be drawn; these can: {', '.join(there)}"
+        )
     tables = drawing.published_tables(study, file, wildcards.figure)
     folder = Path("paper/figures") / study.name
     maker = drawing.redrawn_by(study, file, wildcards.figure)

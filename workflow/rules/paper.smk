@@ -29,7 +29,7 @@ rule published_figures:
         lambda wildcards: ancient(
             [
                 f"paper/figures/{wildcards.study}/{name}"
-                for figure in figures.asked(published(wildcards.study)[0])
+                for figure in drawing.redrawable(*published(wildcards.study))
                 for name in figures.files(figure)
                 if figure != "findings"
             ]

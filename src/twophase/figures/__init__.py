@@ -79,8 +79,9 @@ FIGURES = {
     "s3": Figure(
         "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
         "mean direction of all of them, beside that of a random walk with the same angles between "
-        "neighbours and no preferred direction. Middle: exponent of the kernel distance S(t, t + dt) "
-        "in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. " + BANDS.format(""),
+        "neighbours and no preferred direction. Middle: exponent of the kernel distance "
+        "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. "
+        + BANDS.format(""),
         summaries=("cone",),
         options=("kernel",),
     ),

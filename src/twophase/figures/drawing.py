@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from twophase.figures import files, load, made_by, made_from, tables
+from twophase.figures import asked, files, load, made_by, made_from, tables
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import Result
@@ -27,6 +27,17 @@ def redrawn_by(study: Study, file: Path, figure: str) -> str:
     """What a figure of published measurements is made by; it stands in each of its files."""
     published = published_tables(study, file, figure).values()
     return made_from(study, figure, [sha256(path) for path in (file, *(t.path for t in published))])
+
+
+def redrawable(study: Study, file: Path) -> list[str]:
+    """The figures whose tables are published beside the study's `file`; older studies lack those
+    of newer figures.
+    """
+    return [
+        figure
+        for figure in asked(study)
+        if all(table.path.exists() for table in published_tables(study, file, figure).values())
+    ]
 
 
 def published_tables(study: Study, file: Path, figure: str) -> dict[str, Result]:

@@ -28,8 +28,9 @@ def cone(run: Run) -> None:
     `kernel_distance`: t, u, distance, for all ordered pairs. `kernel_projection`: t, x, y, z,
     x_share, y_share, z_share. `kernel_content`: t, trace (over examples), norm (Frobenius),
     effective_rank, alignment (with the labels). `cone`: t, radius (degrees, of the kernels from t
-    on), null_radius (of a random walk with the same angles between neighbours), exponent (of S in dt, over the study's
-    `intervals`), velocity (S to the next kernel, each iteration; Fort et al. 2020).
+    on), null_radius (of a random walk with the same angles between neighbours), exponent (of S in
+    dt, over the study's `intervals`), velocity (S to the next kernel, each iteration; Fort et al.
+    2020).
     """
     device = prepare(run.study.compute)
     data = load_data(stages.data_file(run.study), run.study.data.images, device)
