@@ -38,7 +38,7 @@ class Record(BaseModel):
         """The options that make a result: those that differ from their default.
 
         A default is a no-op: an option that is added with one makes no result stale. It must
-        therefore never change (`tests/test_fingerprint.py` holds all of them).
+        therefore never change (`tests/defaults.yaml` holds all of them).
         """
         return self.model_dump(exclude_defaults=True, **selection)
 
