@@ -101,6 +101,19 @@ MISTAKES = {
     "no models": (["models"], {}, ["models", "{}"]),
     "a list for a section": (["training"], [1], ["training = [1]", "must be a section"]),
     "nothing for a section": (["chaos"], None, ["chaos = nothing", "must be a section"]),
+    "truth for a section": (["chaos"], True, ["chaos = True", "must be a section"]),
+    "a section for a truth": (["data", "augmentation", "flip"], {}, ["data.augmentation.flip"]),
+    "unknown optimizer": (
+        ["training", "optimizer"],
+        "adam",
+        ["training.optimizer = 'adam'", "'sgd', 'adamw'"],
+    ),
+    "option of another optimizer": (
+        ["training", "optimizer"],
+        "adamw",
+        ["training.momentum", "no such key", "betas"],
+    ),
+    "drop after the end": (["training", "lr_drops"], [8, 12], ["training.lr_drops = 12"]),
     "a number for a network": (["models", "vgg", "network"], 5, ["models.vgg.network = 5"]),
     "a number for a key": (["training"], {7: 1}, ["training.7", "no such key", "lr_drops"]),
 }
