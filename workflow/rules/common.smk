@@ -59,20 +59,28 @@ def make_again(files):
         workflow.dag.forcefiles.update(map(str, files))
 
 
+def needed(files, there):
+    """`files` as the input of a job: if its outputs are there and current, no reason to run it.
+
+    Snakemake looks at what a job says of itself only if none that it depends on runs; else what
+    runs must be plain input, or a forced job stays undone.
+    """
+    return [ancient(file) for file in files] if there else files
+
+
 def inputs_of(stage):
     """Input function: the files that show that what a run's stage reads is there."""
 
     def inputs(wildcards):
-        run = run_of(wildcards)
+        run, row = run_of(wildcards), stages.STAGES[stage]
+        tables = [stages.run_table(run, table).path for table in row.tables]
+        forced = workflow.dag.forcefiles.intersection(map(str, tables))
+        ended = not (row.shared or forced) and all(table.exists() for table in tables)
         found = [stages.data_file(run.study).path]
-        for before in stages.STAGES[stage].reads:
+        for before in row.reads:
             if before != "data":
-                ended = all(
-                    stages.run_table(run, table).path.exists()
-                    for table in stages.STAGES[stage].tables
-                )
-                found += files_of(before, run, ended and not stages.STAGES[stage].shared)
-        return found
+                found += files_of(before, run, ended)
+        return needed(found, ended)
 
     return inputs
 
@@ -123,19 +131,30 @@ def figure_inputs(figure):
         study, folder = load(wildcards.study), Path("figures") / wildcards.study
         if figure not in figures.asked(study):
             sys.exit(f"{STUDY.format(study=study.name)}: has no section that {figure} shows")
-        if not figures.current(folder, figure, figures.made_by(study, figure)):
+        current = figures.current(folder, figure, figures.made_by(study, figure))
+        if not current:
             make_again(folder / name for name in figures.files(figure))
-        return [table.path for table in figures.tables(study, figure).values()]
+        return needed([table.path for table in figures.tables(study, figure).values()], current)
 
     return inputs
+
+
+def summary_inputs(wildcards):
+    """The tables that a summary is made of."""
+    study, table = load(wildcards.study), wildcards.table
+    runs = stages.runs_of(study, stages.STAGE_OF[table])
+    there = stages.summary_table(study, table).path.exists()
+    return needed([stages.run_table(run, table).path for run in runs], there)
 
 
 def study_figures(wildcards):
     """The files of all figures of a study. A manifest of other figures is written again."""
     study, folder = load(wildcards.study), Path("figures") / wildcards.study
-    if not manifest.current(study, Path(STUDY.format(study=study.name)), folder):
+    current = manifest.current(study, Path(STUDY.format(study=study.name)), folder)
+    if not current:
         make_again([folder / "manifest.json", folder / "all"])
-    return [folder / name for figure in figures.asked(study) for name in figures.files(figure)]
+    drawn = [folder / name for figure in figures.asked(study) for name in figures.files(figure)]
+    return needed(drawn, current)
 
 
 def published(name):

@@ -1,11 +1,6 @@
 rule summary:
     input:
-        ancient(
-            lambda wildcards: [
-                stages.run_table(run, wildcards.table).path
-                for run in stages.runs_of(load(wildcards.study), stages.STAGE_OF[wildcards.table])
-            ]
-        ),
+        summary_inputs,
     output:
         "results/{study}/{table}_summary-{fingerprint}.parquet",
     log:
@@ -34,7 +29,7 @@ for figure, row in figures.FIGURES.items():
         name:
             figure
         input:
-            ancient(figure_inputs(figure)),
+            figure_inputs(figure),
         output:
             [f"figures/{{study}}/{name}" for name in figures.files(figure)[:-1]],
             report(
@@ -65,7 +60,7 @@ for figure, row in figures.FIGURES.items():
 
 rule study_figures:
     input:
-        ancient(study_figures),
+        study_figures,
     output:
         manifest="figures/{study}/manifest.json",
         done=touch("figures/{study}/all"),

@@ -34,7 +34,7 @@ for stage, row in stages.STAGES.items():
             name:
                 stage
             input:
-                ancient(inputs_of(stage)),
+                inputs_of(stage),
             output:
                 outputs_of(stage),
             log:
