@@ -177,6 +177,28 @@ class Linearized(Record):
                 )
 
 
+class Curvature(Record):
+    """The training loss's largest Hessian eigenvalue and batch sharpness every `every` iterations.
+
+    The first is measured on `examples` training examples by `lanczos_steps` steps of Lanczos, the
+    second on the `batches` batches that follow.
+    """
+
+    every: Count
+    examples: Count
+    batches: Count = 4
+    lanczos_steps: Count = 12
+
+    def mistakes(self, model: Model) -> Mistakes:
+        """A grid that training does not reach."""
+        if self.every > model.training.iterations:
+            yield (
+                "every",
+                f"= {self.every}: leaves only the start; "
+                f"must be at most training.iterations = {model.training.iterations}",
+            )
+
+
 class Trajectory(Record):
     """The map of the base run's way through the space of parameters, at all its checkpoints."""
 
@@ -211,6 +233,7 @@ class Model(Record):
     chaos: Annotated[Chaos | None, GIVEN] = None
     kernel: Annotated[Kernel | None, GIVEN] = None
     linearized: Annotated[Linearized | None, GIVEN] = None
+    curvature: Annotated[Curvature | None, GIVEN] = None
     trajectory: Annotated[Trajectory | None, GIVEN] = None
 
     def compare_points(self, t0: int) -> list[int]:
@@ -230,6 +253,10 @@ class Model(Record):
         """Iterations t whose kernel is computed."""
         return list(range(0, self.kernel.until + 1, self.kernel.every))
 
+    def curvature_steps(self) -> list[int]:
+        """Iterations t at which the curvature is measured."""
+        return list(range(0, self.training.iterations + 1, self.curvature.every))
+
     def checkpoints(self) -> list[int]:
         """Iterations at which the base run keeps its state: every one that a later stage reads."""
         wanted = {0, self.training.iterations}
@@ -239,6 +266,8 @@ class Model(Record):
             wanted |= set(self.kernel_steps())
         if self.linearized:
             wanted |= set(self.linearized.switches)
+        if self.curvature:
+            wanted |= set(self.curvature_steps())
         return sorted(wanted)
 
 

@@ -214,6 +214,12 @@ def _unfit(study: Study, name: str, model: Model) -> Iterator[tuple[str, str]]:
         asked = getattr(model.evaluation, option)
         if asked > size:
             yield f"evaluation.{option}", f"= {asked}: must be at most {size}, all of them"
+    if model.curvature and model.curvature.examples > images.train_examples:
+        yield (
+            "curvature.examples",
+            f"= {model.curvature.examples}: must be at most {images.train_examples}, "
+            "the number of training examples",
+        )
     if model.kernel and model.kernel.examples_per_class > images.smallest_class:
         yield (
             "kernel.examples_per_class",

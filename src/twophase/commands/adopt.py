@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from twophase import stages
 from twophase.errors import ArtifactError, RunError
@@ -33,6 +32,10 @@ from twophase.store.artifacts import (
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import RESULTS, Result
 from twophase.study import Model, Run, Study
+from twophase.tensors import bits
+
+# Kinds of parts of which each is made from the one before.
+SEQUENCES = ("state", "fork", "linearized_state")
 
 
 class Adoption(NamedTuple):
@@ -201,10 +204,10 @@ def _costs(parts: list[Result]) -> list[int]:
     """What it costs to make each part of one kind again, if all others are there."""
     costs = []
     for part in parts:
-        t = part.identity.get("t1" if "t0" in part.identity else "t")
-        if t is None or part.identity["kind"] in ("perturbation", "comparison", "kernel_matrix"):
+        if part.identity["kind"] not in SEQUENCES:
             costs.append(1)
             continue
+        t = part.identity.get("t1", part.identity.get("t"))
         start = part.identity.get("t0", part.identity.get("switch", 0))
         earlier = [
             other.identity.get("t1", other.identity.get("t"))
@@ -229,6 +232,10 @@ def _with_parts_there(stage: str, run: Run) -> Run:
         ]
     if model.kernel:
         kernels = [t for t in model.kernel_steps() if stages.kernel_file(run, t).path.exists()]
+    curvatures = []
+    if model.curvature:
+        steps = model.curvature_steps()
+        curvatures = [t for t in steps if stages.curvature_at(run, t).path.exists()]
     options = dict(model)
     if model.linearized:
         switches = model.linearized.switches
@@ -244,6 +251,9 @@ def _with_parts_there(stage: str, run: Run) -> Run:
 
         def kernel_steps(self) -> list[int]:
             return kernels
+
+        def curvature_steps(self) -> list[int]:
+            return curvatures
 
     models = run.study.models | {run.name: Finished.model_construct(**options)}
     return Run(run.study.model_copy(update={"models": models}), run.name, run.seed)
@@ -280,8 +290,8 @@ def _difference_of_tensors(old: dict, new: dict) -> str:
         b = new[name]
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"{name}: {tuple(a.shape)} {a.dtype} became {tuple(b.shape)} {b.dtype}"
-        bits = (a.flatten().view(torch.uint8) != b.flatten().view(torch.uint8)).nonzero()
-        if len(bits):
-            place = int(bits[0]) // a.element_size()
+        different = (bits(a) != bits(b)).nonzero()
+        if len(different):
+            place = int(different[0]) // a.element_size()
             return f"{name}, entry {place}: {a.flatten()[place]} became {b.flatten()[place]}"
     return ""

@@ -24,6 +24,7 @@ class Figure(NamedTuple):
 
     caption: str
     summaries: tuple[str, ...] = ()  # the tables whose summary over all runs it shows
+    also: tuple[str, ...] = ()  # the same, where the study has them
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
     files: tuple[str, ...] = (".pdf", ".png")
@@ -87,8 +88,12 @@ FIGURES = {
     ),
     "s4": Figure(
         "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "
-        "with the labels of the tangent kernel along the base runs. " + BANDS.format(""),
+        "with the labels of the tangent kernel along the base runs. Where the study measures it, "
+        "the curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
+        "beside 2 / lr and the threshold of SGD with momentum. " + BANDS.format(""),
         summaries=("kernel_content",),
+        also=("curvature",),
+        options=("curvature",),
     ),
     "s5": Figure(
         "The way through the space of parameters: cosines of the parameters, cosines of their "
@@ -131,7 +136,11 @@ def tables(study: Study, figure: str) -> dict[str, Result]:
     """
     row = FIGURES[figure]
     there = stages.tables_of(study)
-    found = {f"{t}_summary": stages.summary_table(study, t) for t in row.summaries if t in there}
+    found = {
+        f"{t}_summary": stages.summary_table(study, t)
+        for t in row.summaries + row.also
+        if t in there
+    }
     for table in row.first_seed:
         for run in stages.runs_of(study, stages.STAGE_OF[table]):
             if run.seed == study.seeds[0]:

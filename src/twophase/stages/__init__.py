@@ -106,6 +106,12 @@ def kernel_file(run: Run, t: int) -> Result:
     return part("kernel", "kernel_matrix", run.identity, _maker("kernel", run), ".safetensors", t=t)
 
 
+def curvature_at(run: Run, t: int) -> Result:
+    """The curvature at iteration t, a table of one row."""
+    maker = _maker("curvature", run)
+    return part("curvature", "curvature_row", run.identity, maker, ".parquet", t=t)
+
+
 def linearized_state(run: Run, switch: int, t: int) -> Result:
     """The linearised network's state at iteration t."""
     maker, point = _maker("linearized", run), {"switch": switch, "t": t}
@@ -251,6 +257,18 @@ STAGES = {
         summarised=("kernel_distance", "kernel_content", "cone"),
         memory_mb=8000,
         minutes=120,
+    ),
+    "curvature": Stage(
+        "Measure how sharply the training loss bends along a base run.",
+        scope="run",
+        reads=("base",),
+        tables={"curvature": ("t",)},
+        options=lambda run: run.model.curvature.options(exclude={"every"}),
+        parts=lambda run: [curvature_at(run, t) for t in run.model.curvature_steps()],
+        grid=lambda run: run.model.curvature_steps(),
+        section="curvature",
+        summarised=("curvature",),
+        minutes=720,
     ),
     "trajectory": Stage(
         "Map a base run's way through the space of parameters.",

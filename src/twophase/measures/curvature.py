@@ -1,0 +1,104 @@
+"""Curvature of the training loss: the largest Hessian eigenvalue, and batch sharpness.
+
+The Hessian is never formed: its products with vectors come from two backward passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from twophase.tensors import named_state, trained
+
+Examples = tuple[torch.Tensor, torch.Tensor]
+Product = Callable[[torch.Tensor], torch.Tensor]
+
+
+def largest_eigenvalue(product: Product, start: torch.Tensor, steps: int) -> float:
+    """Largest eigenvalue of a symmetric matrix, by `steps` steps of Lanczos from `start` (p,).
+
+    `product(v)` multiplies the matrix with v (p,). All vectors are kept orthogonal to each other,
+    so that no eigenvalue is found twice. Exact after p steps, and from below before.
+    """
+    basis = [start / start.norm()]
+    diagonal, beside = [], []
+    for _ in range(steps):
+        w = product(basis[-1])
+        diagonal.append(w @ basis[-1])
+        for _ in range(2):  # once more for what rounding left
+            for v in basis:
+                w = w - (w @ v) * v
+        beside.append(w.norm())
+        if beside[-1] <= 1e-6 * abs(diagonal[0]):
+            break
+        basis.append(w / beside[-1])
+    size = len(diagonal)
+    # The small matrix of Lanczos, in float64.
+    matrix = torch.diag(torch.stack(diagonal).double())
+    if size > 1:
+        off = torch.stack(beside[: size - 1]).double()
+        matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
+    return float(torch.linalg.eigvalsh(matrix.cpu())[-1])
+
+
+@contextmanager
+def _buffers_kept(model: nn.Module):  # noqa: ANN202
+    """Leave batch norm's running statistics as they were."""
+    before = {name: t.clone() for name, t in named_state(model).items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, t in named_state(model).items():
+                t.copy_(before[name])
+
+
+def _gradient(model: nn.Module, examples: Examples) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The mean cross-entropy's gradient as a vector with its graph, and the parameters."""
+    images, labels = examples
+    parameters = list(trained(model).values())
+    loss = F.cross_entropy(model(images), labels)
+    gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in gradients]), parameters
+
+
+def _hessian_product(gradient: torch.Tensor, parameters: list[torch.Tensor]) -> Product:
+    def product(v: torch.Tensor) -> torch.Tensor:
+        products = torch.autograd.grad(
+            gradient, parameters, v, retain_graph=True, materialize_grads=True
+        )
+        return torch.cat([p.flatten() for p in products]).detach()
+
+    return product
+
+
+def sharpness(model: nn.Module, examples: Examples, steps: int) -> float:
+    """Largest eigenvalue of the Hessian of the mean cross-entropy of `examples`, images
+    (n, C, H, W) and labels (n,), in train mode: batch norm takes their own statistics
+    (Cohen et al. 2021).
+    """
+    model.train()
+    with _buffers_kept(model):
+        gradient, parameters = _gradient(model, examples)
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(len(gradient), generator=generator).to(gradient)
+        return largest_eigenvalue(_hessian_product(gradient, parameters), start, steps)
+
+
+def batch_sharpness(model: nn.Module, batches: list[Examples]) -> float:
+    """E[g^T H g] / E[g^T g] over batches, with each batch's own gradient g and Hessian H
+    (Andreyev and Beneventano 2024, arXiv 2412.20553).
+    """
+    model.train()
+    above = below = 0.0
+    with _buffers_kept(model):
+        for examples in batches:
+            gradient, parameters = _gradient(model, examples)
+            g = gradient.detach()
+            above += float((_hessian_product(gradient, parameters)(g) * g).double().sum())
+            below += float(g.double().square().sum())
+    return above / below

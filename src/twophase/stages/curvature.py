@@ -1,0 +1,52 @@
+"""Stage `curvature`: how sharply the training loss bends along a base run."""
+
+import pandas as pd
+
+from twophase import stages
+from twophase.batches import batch, load_data
+from twophase.compute import prepare
+from twophase.measures.curvature import batch_sharpness, sharpness
+from twophase.progress import progress
+from twophase.store.artifacts import read_table, write_table
+from twophase.study import Run
+from twophase.training import initial_state, learning_rate, load_state
+
+
+def curvature(run: Run) -> None:
+    """Write the table `curvature` of one base run.
+
+    Table: study, model, seed, t, sharpness (of the first training examples, without
+    augmentation), batch_sharpness (of the batches that follow t), threshold = 2 / lr, and
+    momentum_threshold = 2 (1 + momentum) / lr, beyond which a step along the sharpest direction
+    of a quadratic loss grows (Cohen et al. 2021); not a number for other optimizers than SGD.
+    """
+    options, training = run.model.curvature, run.model.training
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    images = data.normalised(data.train.images[: options.examples])
+    examples = images, data.train.labels[: options.examples]
+    state = initial_state(run.model, data, run.seed)
+    steps, rows = run.model.curvature_steps(), []
+    with progress(f"curvature of {run}", len(steps), "state") as bar:
+        for t in steps:
+            file = stages.curvature_at(run, t)
+            if not file.path.exists():
+                load_state(stages.base_state(run, t), state, t)
+                batches = [
+                    batch(data, run.study.data.augmentation, run.seed, t + i, training.batch_size)
+                    for i in range(options.batches)
+                ]
+                lr = learning_rate(training, t)
+                momentum = getattr(training, "momentum", float("nan"))
+                row = {
+                    **run.identity,
+                    "t": t,
+                    "sharpness": sharpness(state.model, examples, options.lanczos_steps),
+                    "batch_sharpness": batch_sharpness(state.model, batches),
+                    "threshold": 2 / lr + 0 * momentum,
+                    "momentum_threshold": 2 * (1 + momentum) / lr,
+                }
+                write_table(file, pd.DataFrame([row]))
+            rows.append(read_table(file))
+            bar.update()
+    table = pd.concat(rows, ignore_index=True)
+    write_table(stages.run_table(run, "curvature"), table)
