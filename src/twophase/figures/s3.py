@@ -22,7 +22,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         null = points("null_radius")
         style.line(radius, null, "t", color="C1", linestyle="--", label="random walk")
         radius.set(title=name, ylabel="radius of the cone (degrees)", ylim=(0, None))
-        radius.legend()
+        radius.legend(fontsize="x-small")
         style.line(exponent, points("exponent"), "t", color="C0")
         for height, text in ((0, "confined"), (1, "free diffusion")):
             exponent.axhline(height, color="0.5", linestyle=":", linewidth=0.8)

@@ -22,22 +22,25 @@ CURVATURE = {
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """One row per model: trace, norm, effective rank, alignment, curvature along the base runs."""
+    """Two rows per model: trace, norm, effective rank; alignment, and curvature with its legend."""
     content = style.summary(tables, "kernel_content")
     models = style.models(study, "kernel")
-    sharp = "curvature_summary" in tables
-    figure, axes = style.grid(len(models), 4 + sharp, 1.9)
-    for row, (name, model) in zip(axes, models.items(), strict=True):
+    figure, axes = style.grid(2 * len(models), 3, 1.6)
+    for index, (name, model) in enumerate(models.items()):
+        row = [*axes[2 * index], *axes[2 * index + 1]]
         for ax, (measure, label) in zip(row, CONTENT.items(), strict=False):
             points = content[(content["model"] == name) & (content["measure"] == measure)]
             style.line(ax, points, "t", color="C0")
             ax.set(xlabel="iteration $t$", ylabel=label)
             style.logarithmic(ax)
         row[0].set_title(name)
-        if sharp:
-            row[4].set_visible(bool(model.curvature))
+        row[5].axis("off")
         if model.curvature:
-            _curvature(row[4], style.summary(tables, "curvature").query("model == @name"))
+            curvature = style.summary(tables, "curvature")
+            _curvature(row[4], curvature[curvature["model"] == name])
+            row[5].legend(*row[4].get_legend_handles_labels(), loc="center left")
+        else:
+            row[4].axis("off")
     style.note(figure, study, f"{style.runs_note(study).capitalize()}.")
     return figure
 
@@ -48,4 +51,3 @@ def _curvature(ax: Axes, curvature) -> None:  # noqa: ANN001
         style.line(ax, points, "t", color=color, linestyle=dashes, label=label)
     ax.set(xlabel="iteration $t$", ylabel="curvature of the loss")
     style.logarithmic(ax)
-    ax.legend(fontsize="xx-small", loc="lower right")

@@ -25,10 +25,10 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             image = ax.pcolormesh(
                 grid.columns, grid.index, grid.to_numpy(), cmap=style.SEQUENTIAL, rasterized=True
             )
-            ax.set(xlabel="iteration $u$", ylabel="iteration $t$", aspect="equal")
-            figure.colorbar(image, ax=ax, shrink=0.8).ax.tick_params(labelsize="x-small")
-            ax.set_title(label, fontsize="small", fontweight="normal")
-        row[0].set_ylabel(f"{name}: iteration $t$")
-    seeds = ", ".join(map(str, study.seeds))
-    style.note(figure, study, f"Means over seeds {seeds}.")
+            ax.set(xlabel="iteration $u$", ylabel="iteration $t$", box_aspect=1)
+            bar = figure.colorbar(image, ax=ax, label=label, shrink=0.7)
+            bar.formatter.set_useOffset(False)
+        row[0].set_title(name)
+    many = len(study.seeds)
+    style.note(figure, study, f"Means over {many} seed{'s' * (many > 1)}.")
     return figure
