@@ -66,9 +66,16 @@ def _base_code(run: Run) -> tuple[str, ...]:
     return "training", "compute", networks.module(network), optimizers.module(training)
 
 
+# What is excluded is named, so that a new option counts until somebody says that it does not.
+
+
 def _comparison_options(run: Run) -> list:
-    barrier = run.model.chaos.options(include={"barrier_points", "barrier_batch_norm"})
+    elsewhere = {"forks", "compare", "directions", "control", "perturbation", "barrier_threshold"}
+    barrier = run.model.chaos.options(exclude=elsewhere)
     return [barrier, run.model.evaluation.options()]
+
+
+KERNEL_GRID = {"every", "until", "references", "intervals"}
 
 
 def _linearized_options(run: Run) -> list:
@@ -233,7 +240,7 @@ STAGES = {
         scope="run",
         reads=("base",),
         tables={"kernel": ("t",)},
-        options=lambda run: run.model.kernel.options(include={"examples_per_class", "kind"}),
+        options=lambda run: run.model.kernel.options(exclude=KERNEL_GRID),
         parts=lambda run: [kernel_file(run, t) for t in run.model.kernel_steps()],
         grid=lambda run: run.model.kernel_steps(),
         section="kernel",
