@@ -7,10 +7,11 @@ followed by reading it, such as an import by a computed name, is refused.
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from twophase.errors import StudyError
 
@@ -18,7 +19,8 @@ PACKAGE = "twophase"
 SOURCE = Path(__file__).parents[1]
 
 # Modules that carry options, files and progress bars but cannot change a number. What they choose
-# (the network's module, the images' reader) is named to `code_digest` by whoever asks.
+# (the network's module, the images' reader) is named to `code_digest` by whoever asks. They import
+# each other only, or code that counts could hide behind them.
 NEUTRAL = {
     "",
     "errors",
@@ -37,8 +39,9 @@ NEUTRAL = {
     "store.origin",
     "store.paths",
 }
-# Calls that import or run code which reading does not show.
-UNSEEN = {"import_module", "__import__", "exec", "eval", "run_path", "run_module"}
+# What imports or runs code that reading does not show.
+UNSEEN = {"import_module", "run_module", "run_path", "spec_from_file_location", "__import__"}
+UNSEEN_BUILTINS = {"__import__", "compile", "eval", "exec"}
 
 
 def code_digest(*modules: str) -> str:
@@ -62,41 +65,53 @@ def closure(*modules: str) -> set[str]:
     queue = list(modules)
     while queue:
         name = queue.pop()
-        if name not in found and name not in NEUTRAL:
+        if name not in found:
             found.add(name)
             queue += imports(name)
-    return found
+    return found - NEUTRAL
 
 
 @lru_cache
 def imports(module: str) -> tuple[str, ...]:
     """The modules of this package that `module` imports, wherever in its text, and the packages
     that each of them lies in, which Python runs first.
+
+    Raises `StudyError` if that cannot be read from its text.
     """
-    found = [module]
+    found: dict[str, int] = {module: 1}  # with the line that imports it
     for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.ImportFrom):
-            found += _imported_from(module, node)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if (alias.name + ".").startswith(f"{PACKAGE}."):
-                    found.append(_resolved(module, node, alias.name.removeprefix(PACKAGE)[1:]))
-        elif isinstance(node, ast.Call) and module not in NEUTRAL:
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            # `model.eval()` is another matter: these are called with what they run.
-            if name in UNSEEN and node.args:
-                raise StudyError(
-                    f"{_file(module)}:{node.lineno}: {name}(...) runs code that a fingerprint "
-                    "cannot follow; use an import statement"
-                )
-    parents = [
-        name.rsplit(".", depth)[0] for name in found for depth in range(1, 1 + name.count("."))
-    ]
-    return tuple(name for name in dict.fromkeys([*found, *parents]) if name != module)
+        for name in _imported(module, node):
+            found.setdefault(name, node.lineno)
+    for name, line in list(found.items()):
+        for depth in range(1, 1 + name.count(".")):
+            found.setdefault(name.rsplit(".", depth)[0], line)
+    del found[module]
+    if module in NEUTRAL and (counts := sorted(found.keys() - NEUTRAL)):
+        raise StudyError(
+            f"{_file(module)}:{found[counts[0]]}: imports {PACKAGE}.{counts[0]}, whose code counts "
+            "for results, into a module whose code does not; import it where it is used"
+        )
+    return tuple(name for name in found if _file(name).exists())
+
+
+def _imported(module: str, node: ast.AST) -> list[str]:
+    """The modules of this package that a piece of `module` imports."""
+    if isinstance(node, ast.ImportFrom):
+        return _imported_from(module, node)
+    if isinstance(node, ast.Import):
+        own = [alias.name for alias in node.names if f"{alias.name}.".startswith(f"{PACKAGE}.")]
+        return [_resolved(module, node, name.removeprefix(PACKAGE)[1:]) for name in own]
+    if isinstance(node, ast.Name):
+        _refuse_unseen(module, node, node.id, UNSEEN_BUILTINS)
+    elif isinstance(node, ast.Attribute):
+        _refuse_unseen(module, node, node.attr, UNSEEN)
+    return []
 
 
 def _imported_from(module: str, node: ast.ImportFrom) -> list[str]:
     """The modules of a statement `from … import …`."""
+    for alias in node.names:
+        _refuse_unseen(module, node, alias.name, UNSEEN | UNSEEN_BUILTINS)
     if node.level:
         is_package = _file(module).name == "__init__.py"
         parts = module.split(".") if module else []
@@ -108,12 +123,11 @@ def _imported_from(module: str, node: ast.ImportFrom) -> list[str]:
         base = node.module.removeprefix(PACKAGE)[1:]
     else:
         return []
-    found = [_resolved(module, node, base)]
-    for alias in node.names:
-        name = f"{base}.{alias.name}".strip(".")
-        if alias.name != "*" and _file(name).exists():
-            found.append(name)
-    return found
+    names = [alias.name for alias in node.names]
+    if names == ["*"]:  # brings in what `__all__` names, modules among it
+        names = [path.stem for path in _file(base).parent.iterdir() if path.stem != "__init__"]
+    inner = [f"{base}.{name}".strip(".") for name in names]
+    return [_resolved(module, node, base), *(name for name in inner if _file(name).exists())]
 
 
 def _resolved(module: str, node: ast.stmt, name: str) -> str:
@@ -124,6 +138,14 @@ def _resolved(module: str, node: ast.stmt, name: str) -> str:
     return name
 
 
+def _refuse_unseen(module: str, node: ast.AST, name: str, unseen: set[str]) -> None:
+    if name in unseen and module not in NEUTRAL:
+        raise StudyError(
+            f"{_file(module)}:{node.lineno}: {name} runs code that a fingerprint cannot follow; "
+            "use an import statement"
+        )
+
+
 def _file(module: str) -> Path:
     path = SOURCE.joinpath(*module.split(".")) if module else SOURCE
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -131,18 +153,38 @@ def _file(module: str) -> Path:
 
 @lru_cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse(_file(module).read_text())
+    try:
+        return ast.parse(_file(module).read_bytes())
+    except SyntaxError as error:
+        raise StudyError(f"{_file(module)}:{error.lineno}: not Python: {error.msg}") from None
 
 
 @lru_cache
 def _normalised(module: str) -> str:
-    tree = copy.deepcopy(_tree(module))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            first = body[0].value
-            if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                del body[0]
-                if not body and node is not tree:
-                    body.append(ast.Pass())
-    return ast.unparse(tree)
+    return json.dumps(_plain(_tree(module)))
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as JSON values, without docstrings; the same in every version of Python, so
+    that results made with one are not stale for another.
+    """
+    if isinstance(node, list):
+        return [_plain(each) for each in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    body = fields.get("body")
+    if isinstance(body, list) and body and _is_text(body[0]):
+        fields["body"] = body[1:]
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty constant
+        fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
+    # Newer versions of Python add fields that are empty in older code.
+    return [type(node).__name__, {k: _plain(v) for k, v in fields.items() if v not in (None, [])}]
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
