@@ -7,124 +7,198 @@ import numpy as np
 import pytest
 import torch
 
-from twophase import artifacts, base, chaos, cone, figures, fork, kernel, linearized, paths, summary
-from twophase.artifacts import read_header, read_table, read_tensors, write_table, write_tensors
+from twophase import stages
 from twophase.errors import ArtifactError
-from twophase.sources import prepare_data
+from twophase.figures import drawing
+from twophase.stages.base import base
+from twophase.stages.chaos import chaos
+from twophase.stages.cone import cone
+from twophase.stages.fork import fork
+from twophase.stages.kernel import kernel
+from twophase.stages.linearized import linearized
+from twophase.stages.summary import summary
+from twophase.stages.trajectory import trajectory
+from twophase.store import artifacts
+from twophase.store.artifacts import (
+    read_header,
+    read_table,
+    read_tensors,
+    write_table,
+    write_tensors,
+)
+from twophase.store.paths import Result
+from twophase.study import Run
 
-RUN = ("resnet", 0)
-# Each kind of result: one file of it, another file of its kind, and the stage that reads it.
+# Each kind of result: one file of it, another of its kind (or of the same stage), the stage that
+# reads it, and what must be gone for that stage to read it.
 READERS = {
     "data": (
-        lambda s: paths.data(s),
-        lambda s: None,
-        lambda s: base.train_base(s, *RUN),
+        lambda run: stages.data_file(run.study),
+        lambda run: stages.base_state(run, 0),
+        base,
+        lambda run: [],
     ),
     "base state": (
-        lambda s: paths.checkpoint(paths.base(s, *RUN), 0),
-        lambda s: paths.checkpoint(paths.base(s, *RUN), 4),
-        lambda s: fork.train_forks(s, *RUN, 0),
+        lambda run: stages.base_state(run, 0),
+        lambda run: stages.base_state(run, 4),
+        fork,
+        lambda run: [stages.perturbation(run, 0, "1")],
     ),
-    "base state that training goes on from": (
-        lambda s: paths.checkpoint(paths.base(s, *RUN), 8),
-        lambda s: paths.checkpoint(paths.base(s, *RUN), 6),
-        lambda s: base.train_base(s, *RUN),
+    "base state that training resumes from": (
+        lambda run: stages.base_state(run, 8),
+        lambda run: stages.base_state(run, 6),
+        base,
+        lambda run: [stages.base_state(run, 12)],
+    ),
+    "state kept by time": (
+        lambda run: stages.unfinished(stages.base_state(run, 0)),
+        lambda run: stages.base_state(run, 4),
+        base,
+        lambda run: [stages.base_state(run, t) for t in (6, 8, 12)],
+    ),
+    "base state of a comparison": (
+        lambda run: stages.base_state(run, 6),
+        lambda run: stages.fork_state(run, 0, "1", 6),
+        chaos,
+        lambda run: [stages.comparison(run, 0, "1", 6)],
+    ),
+    "base state of the trajectory's map": (
+        lambda run: stages.base_state(run, 4),
+        lambda run: stages.base_state(run, 8),
+        trajectory,
+        lambda run: [],
     ),
     "base state of a switch": (
-        lambda s: paths.checkpoint(paths.base(s, *RUN), 6),
-        lambda s: paths.checkpoint(paths.base(s, *RUN), 12),
-        lambda s: linearized.train_linearized(s, *RUN),
+        lambda run: stages.base_state(run, 6),
+        lambda run: stages.base_state(run, 12),
+        linearized,
+        lambda run: [stages.linearized_end(run, 6)],
+    ),
+    "base state of a kernel": (
+        lambda run: stages.base_state(run, 4),
+        lambda run: stages.base_state(run, 8),
+        kernel,
+        lambda run: [stages.kernel_file(run, 4)],
     ),
     "fork state": (
-        lambda s: paths.checkpoint(paths.fork(s, *RUN, 0, "1"), 6),
-        lambda s: paths.checkpoint(paths.fork(s, *RUN, 0, "2"), 6),
-        lambda s: chaos.compare_forks(s, *RUN),
+        lambda run: stages.fork_state(run, 0, "1", 6),
+        lambda run: stages.fork_state(run, 0, "2", 6),
+        chaos,
+        lambda run: [stages.comparison(run, 0, "1", 6)],
     ),
-    "kernel": (
-        lambda s: paths.checkpoint(paths.kernel(s, *RUN), 4),
-        lambda s: paths.checkpoint(paths.kernel(s, *RUN), 8),
-        lambda s: cone.measure_cone(s, *RUN),
+    "fork state that training resumes from": (
+        lambda run: stages.fork_state(run, 0, "1", 6),
+        lambda run: stages.base_state(run, 6),
+        fork,
+        lambda run: [stages.fork_state(run, 0, "1", 12)],
     ),
     "perturbation": (
-        lambda s: paths.perturbation(s, *RUN, 0),
-        lambda s: paths.training(s, *RUN),
-        lambda s: chaos.compare_forks(s, *RUN),
+        lambda run: stages.perturbation(run, 0, "1"),
+        lambda run: stages.perturbation(run, 0, "2"),
+        chaos,
+        lambda run: [stages.comparison(run, 0, "1", 6)],
+    ),
+    "comparison": (
+        lambda run: stages.comparison(run, 0, "1", 6),
+        lambda run: stages.comparison(run, 0, "1", 12),
+        chaos,
+        lambda run: [],
+    ),
+    "kernel": (
+        lambda run: stages.kernel_file(run, 4),
+        lambda run: stages.kernel_file(run, 8),
+        cone,
+        lambda run: [],
+    ),
+    "linearized state": (
+        lambda run: stages.linearized_state(run, 0, 10),
+        lambda run: stages.linearized_state(run, 0, 12),
+        linearized,
+        lambda run: [stages.linearized_end(run, 0)],
+    ),
+    "linearized end": (
+        lambda run: stages.linearized_end(run, 0),
+        lambda run: stages.linearized_end(run, 6),
+        linearized,
+        lambda run: [],
     ),
     "chaos": (
-        lambda s: paths.chaos(s, *RUN),
-        lambda s: paths.barrier_path(s, *RUN),
-        lambda s: summary.summarize(s, "chaos"),
+        lambda run: stages.run_table(run, "chaos"),
+        lambda run: stages.run_table(run, "barrier_path"),
+        lambda run: summary(run.study, "chaos"),
+        lambda run: [],
     ),
     "kernel distance": (
-        lambda s: paths.kernel_distance(s, *RUN),
-        lambda s: paths.kernel_norm(s, *RUN),
-        lambda s: summary.summarize(s, "kernel_distance"),
+        lambda run: stages.run_table(run, "kernel_distance"),
+        lambda run: stages.run_table(run, "kernel"),
+        lambda run: summary(run.study, "kernel_distance"),
+        lambda run: [],
     ),
     "kernel projection": (
-        lambda s: paths.kernel_projection(s, *RUN),
-        lambda s: paths.kernel_distance(s, *RUN),
-        lambda s: figures.draw(s, "fig5", Path("figures")),
-    ),
-    "switch": (
-        lambda s: paths.switch(s, *RUN, 0),
-        lambda s: paths.switch(s, *RUN, 6),
-        lambda s: linearized.train_linearized(s, *RUN),
+        lambda run: stages.run_table(run, "kernel_projection"),
+        lambda run: stages.run_table(run, "kernel_distance"),
+        lambda run: drawing.draw(run.study, "fig5", Path("figures")),
+        lambda run: [],
     ),
     "summary": (
-        lambda s: paths.summary(s, "chaos"),
-        lambda s: paths.summary(s, "training"),
-        lambda s: figures.draw(s, "fig3", Path("figures")),
+        lambda run: stages.summary_table(run.study, "chaos"),
+        lambda run: stages.summary_table(run.study, "training"),
+        lambda run: drawing.draw(run.study, "fig3", Path("figures")),
+        lambda run: [],
     ),
 }
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """A folder in which the smoke study's ResNet has gone through every stage."""
+def results(tmp_path_factory, trained):
+    """A run, and a folder in which it has gone through every stage."""
     from conftest import CONFIG
 
-    from twophase import study
+    from twophase import studyfile
 
-    plan = study.load(CONFIG / "smoke.yaml")
-    plan = plan.model_copy(update={"models": {"resnet": plan.models["resnet"]}})
+    study = studyfile.load(CONFIG / "smoke.yaml")
+    study = study.model_copy(update={"models": {"resnet": study.models["resnet"]}})
+    run = Run(study, "resnet", 0)
     folder = tmp_path_factory.mktemp("damage")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare_data(plan)
-        base.train_base(plan, *RUN)
-        fork.train_forks(plan, *RUN, 0)
-        chaos.compare_forks(plan, *RUN)
-        kernel.compute_kernels(plan, *RUN)
-        cone.measure_cone(plan, *RUN)
-        linearized.train_linearized(plan, *RUN)
-        for table in paths.RUN_TABLES:
-            summary.summarize(plan, table)
-    return plan, folder
+        for stage, row in stages.STAGES.items():
+            if row.scope == "run":
+                stages.load(stage)(run)
+        for table in stages.SUMMARISED:
+            summary(study, table)
+        # As an interruption leaves it.
+        state = read_tensors(stages.base_state(run, 6)) | {"step": torch.tensor(5)}
+        write_tensors(stages.unfinished(stages.base_state(run, 0)), state)
+    return run, folder
 
 
 def _rewritten(file, change):
-    """Write `file` anew, whole and sealed, with its content or header changed."""
-    header = read_header(file)
-    change(header["identity"])
+    """Write `file` again, whole and sealed, with its content or header changed."""
+    result = Result(file, read_header(file)["identity"])
     if file.suffix == ".safetensors":
-        tensors = read_tensors(file, {})
-        name = sorted(tensors)[0]
-        if header["identity"].pop("wrong shape", False):
-            tensors[name] = torch.cat([tensors[name], tensors[name]])
-        if header["identity"].pop("lacking", False):
-            del tensors[name]
-        write_tensors(file, tensors, header["identity"])
+        tensors = read_tensors(result)
+        change(result.identity, tensors)
+        write_tensors(result, tensors)
     else:
-        write_table(file, read_table(file, {}), header["identity"])
+        table = read_table(result)
+        change(result.identity, table)
+        write_table(result, table)
 
 
 def _newer(file):
     with pytest.MonkeyPatch.context() as patch:
+        result = Result(file, read_header(file)["identity"])
         tensors = file.suffix == ".safetensors"
-        content = read_tensors(file, {}) if tensors else read_table(file, {})
-        identity = read_header(file)["identity"]
+        content = read_tensors(result) if tensors else read_table(result)
         patch.setattr(artifacts, "FORMAT", artifacts.FORMAT + 1)
-        (write_tensors if tensors else write_table)(file, content, identity)
+        (write_tensors if tensors else write_table)(result, content)
+
+
+def _double(tensors):
+    name = min(tensors)
+    tensors[name] = torch.stack([tensors[name], tensors[name]])
 
 
 def _damages(file, other, rng):
@@ -143,57 +217,55 @@ def _damages(file, other, rng):
     yield "zeros", lambda: file.write_bytes(bytes(len(whole)))
     yield "text", lambda: file.write_text("<html>not found</html>")
     yield "newer format", lambda: _newer(file)
-    if other:
-        yield "another in its place", lambda: shutil.copy(other, file)
+    yield "another in its place", lambda: shutil.copy(other, file)
     identity = read_header(file)["identity"]
-    if "study" in identity:
-        yield "of another study", lambda: _rewritten(file, lambda i: i.update(study="other"))
-    if "model" in identity:
-        yield "of another model", lambda: _rewritten(file, lambda i: i.update(model="vgg"))
+    for key in identity.keys() - {"kind"}:
+        value = identity[key]
+        odd = value + 1 if isinstance(value, int) else f"{value}2"
+        yield f"another {key}", lambda odd={key: odd}: _rewritten(file, lambda i, _: i.update(odd))
     if file.suffix == ".safetensors":
-        mark = {"wrong shape": True}
-        yield "wrong shape", lambda: _rewritten(file, lambda i: i.update(mark))
-        yield "a tensor less", lambda: _rewritten(file, lambda i: i.update(lacking=True))
+        yield "wrong shape", lambda: _rewritten(file, lambda _, tensors: _double(tensors))
+        yield "a tensor less", lambda: _rewritten(file, lambda _, t: t.pop(min(t)))
 
 
 @pytest.mark.parametrize("kind", READERS)
 def test_every_damage_is_refused(kind, results, tmp_path, monkeypatch):
-    plan, folder = results
+    run, folder = results
     shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
-    for path in Path("results").rglob("comparison*"):
-        shutil.rmtree(path)
-    if kind == "base state that training goes on from":
-        paths.checkpoint(paths.base(plan, *RUN), 12).unlink()
-    if kind == "base state of a switch":
-        paths.switch(plan, *RUN, 6).unlink()
-    file_of, other_of, read = READERS[kind]
-    file, other = file_of(plan), other_of(plan)
+    file_of, other_of, read, gone = READERS[kind]
+    for result in gone(run):
+        result.path.unlink()
+    file, other = file_of(run).path, other_of(run).path
     whole = file.read_bytes()
     others = {path: path.read_bytes() for path in Path("results").rglob("*.parquet")}
     done = 0
     for damage, do in _damages(file, other, np.random.default_rng(0)):
         do()
         with pytest.raises(ArtifactError) as caught:
-            read(plan)
+            read(run)
         message = str(caught.value)
         assert message.startswith(f"{file}: "), damage
-        assert "delete it" in message, damage
+        assert message.endswith("; delete it and run the same command again"), damage
         assert "\n" not in message, damage
         file.write_bytes(whole)
         done += 1
-    assert done >= 12
+    assert done >= 14
     # A stage that refused has left no table changed.
     assert all(path.read_bytes() == content for path, content in others.items())
-    read(plan)  # and with the file put right it runs
+    read(run)  # and with the file put right it runs
+    assert all(result.path.exists() for result in gone(run))
 
 
-def test_damages_are_at_least_a_hundred(results):
-    plan, folder = results
-    count = 0
+def test_damages_are_many_and_of_every_kind_of_file(results):
+    run, folder = results
+    count, kinds = 0, set()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for file_of, other_of, _ in READERS.values():
+        for file_of, other_of, _, _ in READERS.values():
             rng = np.random.default_rng(0)
-            count += len(list(_damages(file_of(plan), other_of(plan), rng)))
-    assert count >= 100
+            count += len(list(_damages(file_of(run).path, other_of(run).path, rng)))
+            kinds.add(file_of(run).identity["kind"])
+    assert count >= 200
+    # Tables are all read by the same reader, most of them by the stage `summary`.
+    assert {r.identity["kind"] for r in stages.every(run.study)} <= kinds | set(stages.STAGE_OF)

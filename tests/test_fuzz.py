@@ -13,9 +13,10 @@ from conftest import CONFIG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twophase import base, chaos, cone, fork, kernel, linearized, paths, study, summary
+from twophase import figures, stages, studyfile
 from twophase.errors import Problem, StudyError
-from twophase.sources import prepare_data
+from twophase.figures import drawing
+from twophase.stages.summary import summary
 
 RAW = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 SCALE = settings.get_current_profile_name() == "long"
@@ -70,7 +71,7 @@ def _load(raw, folder):
     path = Path(folder) / "mine.yaml"
     path.write_text(yaml.safe_dump(raw))
     try:
-        return study.load(path)
+        return studyfile.load(path)
     except StudyError as error:
         for line in str(error).splitlines():
             assert line.startswith(f"{path}: "), line
@@ -87,35 +88,34 @@ def _load(raw, folder):
 @given(changed())
 def test_a_changed_study_is_refused_by_key_or_plans(raw):
     with tempfile.TemporaryDirectory() as folder:
-        plan = _load(raw, folder)
-    small = (
-        plan
-        and plan.models
-        and all(
-            m.training.iterations < 1000 and m.chaos.directions < 100 for m in plan.models.values()
-        )
-    )
-    if small and len(plan.seeds) < 100:
-        planned = list(paths.every(plan))
+        study = _load(raw, folder)
+    if study and len(study.seeds) < 100 and all(_short(m) for m in study.models.values()):
+        planned = [result.path for result in stages.every(study)]
         assert len(set(planned)) == len(planned)
+        for figure in figures.asked(study):
+            assert {t.path for t in figures.tables(study, figure).values()} <= set(planned)
 
 
-def _tiny(plan):
+def _short(model):
+    return model.training.iterations < 1000 and not (model.chaos and model.chaos.directions >= 100)
+
+
+def _tiny(study):
     """Whether a study is of the smoke study's scale."""
-    images = plan.data.images
+    images = study.data.images
     return (
         images.source == "digits"
-        and len(plan.seeds) < 4
-        and plan.compute.device == "cpu"
+        and len(study.seeds) < 4
+        and study.compute.device == "cpu"
         and all(
             m.training.iterations <= 20
             and m.training.batch_size <= 64
-            and m.chaos.directions <= 3
-            and m.chaos.barrier_points <= 20
-            and m.kernel.examples_per_class <= 3
-            and plan.compute.threads <= 2
+            and not (m.chaos and (m.chaos.directions > 3 or m.chaos.barrier_points > 20))
+            and not (m.kernel and m.kernel.examples_per_class > 3)
+            and study.compute.threads <= 2
             and m.network.architecture in ("vgg_small", "resnet8")
-            for m in plan.models.values()
+            and m.network.width <= 2
+            for m in study.models.values()
         )
     )
 
@@ -130,39 +130,33 @@ def _tiny(plan):
 def test_a_study_that_is_accepted_runs(raw):
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
-        plan = _load(raw, folder)
+        study = _load(raw, folder)
         os.chdir(folder)
         try:
-            _run(plan)
+            _run(study)
         finally:
             os.chdir(before)
 
 
 def _accepted(raw):
     with tempfile.TemporaryDirectory() as folder:
-        plan = _load(raw, folder)
-    return plan is not None and raw != RAW and _tiny(plan)
+        study = _load(raw, folder)
+    return study is not None and raw != RAW and _tiny(study)
 
 
-def _run(plan):
+def _run(study):
     """All stages of a study; a run whose numbers cannot be used may say so."""
-    prepare_data(plan)
-    for model in plan.models:
-        for seed in plan.seeds:
-            try:
-                base.train_base(plan, model, seed)
-                for t0 in plan.models[model].chaos.forks:
-                    fork.train_forks(plan, model, seed, t0)
-                chaos.compare_forks(plan, model, seed)
-                kernel.compute_kernels(plan, model, seed)
-                cone.measure_cone(plan, model, seed)
-                linearized.train_linearized(plan, model, seed)
-            except Problem:  # for example training that diverges
-                return
-    for table in paths.RUN_TABLES:
-        summary.summarize(plan, table)
-    missing = [path for path in paths.every(plan) if not path.exists()]
-    assert missing == []
+    for stage, row in stages.STAGES.items():
+        try:
+            for each in [study] if row.scope == "study" else stages.runs_of(study, stage):
+                stages.load(stage)(each)
+        except Problem:  # for example training that diverges
+            return
+    for table in stages.tables_of(study):
+        summary(study, table)
+    assert [result.path for result in stages.every(study) if not result.path.exists()] == []
+    for figure in figures.asked(study) if SCALE else ["findings"]:
+        drawing.draw(study, figure, Path("figures"))
 
 
 @pytest.fixture(autouse=True)
