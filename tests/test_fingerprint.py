@@ -12,7 +12,6 @@ from conftest import CONFIG, ROOT
 
 from twophase import figures, stages
 from twophase.errors import StudyError
-from twophase.records import Record
 from twophase.store import fingerprint
 from twophase.study import Run
 from twophase.studyfile import load
@@ -49,7 +48,7 @@ def _with(*stage_names, parts=()):
     drawn = {
         name
         for name, figure in figures.FIGURES.items()
-        if tables & {*figure.summaries, *figure.first_seed}
+        if tables & {*figure.summaries, *figure.also, *figure.first_seed}
     }
     return {*parts, *tables, *(f"{t} summary" for t in tables & set(stages.SUMMARISED)), *drawn}
 
@@ -242,6 +241,7 @@ MATRIX = {
         [append("stages/trajectory.py", "\nx = 1\n")],
         _with("trajectory"),
     ),
+    "edit stage curvature": ([append("stages/curvature.py", "\nx = 1\n")], _with("curvature")),
     "edit stage linearized": ([append("stages/linearized.py", "\nx = 1\n")], LINEARIZED),
     "edit stage summary": ([append("stages/summary.py", "\nx = 1\n")], SUMMARIES | FIGURES),
     "edit progress bars and commands": (
@@ -265,11 +265,6 @@ def test_the_matrix(change, before, edited):
 
 def test_a_new_option_counts_where_it_is_set(before, edited):
     option("study.py", "Kernel")(edited / "twophase")
-    replace(
-        "stages/__init__.py",
-        '"examples_per_class", "kind"}',
-        '"examples_per_class", "kind", "novel"}',
-    )(edited / "twophase")
     assert _differing(_cells(edited), before) == set()
     raw = yaml.safe_load((edited / "mine.yaml").read_text())
     raw["kernel"]["novel"] = True
@@ -529,37 +524,3 @@ def test_another_model_is_left_alone(raw, write_study):
     after = load(write_study(raw))
     assert of(after) == before
     assert summaries(after, "chaos").path != whole
-
-
-def _records(record=Record):
-    for each in record.__subclasses__():
-        yield each
-        yield from _records(each)
-
-
-def test_defaults_are_as_they_always_were():
-    # An option left at its default does not count, so a default that changes would have results
-    # of the old one taken for current. New options may be added here; a value never changes.
-    found = {
-        f"{record.__name__}.{name}": field.default
-        for record in _records()
-        if record.__module__.startswith("twophase.")
-        for name, field in record.model_fields.items()
-        if not field.is_required() and record.__name__ != "Model"  # whose sections may be left out
-    }
-    assert found == {
-        "AdamW.betas": [0.9, 0.999],
-        "AdamW.eps": 1e-8,
-        "ResNet.activation": "relu",
-        "ResNet.width": 1.0,
-        "SGD.optimizer": "sgd",
-        "SmallVGG.activation": "relu",
-        "SmallVGG.batch_norm": False,
-        "SmallVGG.head_init": "normal",
-        "SmallVGG.width": 1.0,
-        "VGG16.activation": "relu",
-        "VGG16.batch_norm": True,
-        "VGG16.head_init": "normal",
-        "VGG16.wide_head": False,
-        "VGG16.width": 1.0,
-    }
