@@ -56,7 +56,7 @@ def _draw(
     for name in files(figure):
         with whole_file(folder / name) as temporary:
             if name.endswith(".md"):
-                temporary.write_text(f"<!-- {note} -->\n{drawing}")
+                temporary.write_text(f"<!-- {note} -->\n{drawing}", encoding="utf-8")
             elif name.endswith(".pdf"):
                 metadata = {"CreationDate": None, "Keywords": note}
                 drawing.savefig(temporary, format="pdf", dpi=200, metadata=metadata)

@@ -13,7 +13,7 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
     """The text, from the study's summaries."""
     summaries = {name: style.summary(tables, name.removesuffix("_summary")) for name in tables}
     lines = [
-        f"# {study.title}",
+        f"# {' '.join(study.title.split())}",
         "",
         f"Seeds {', '.join(map(str, study.seeds))}. Numbers are means, with the smallest and the "
         "largest run in brackets.",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
+import os
 
-mpl.use("agg")
+os.environ["MPLBACKEND"] = "agg"
 
+import matplotlib as mpl  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
@@ -17,6 +18,7 @@ from twophase.store.artifacts import read_table  # noqa: E402
 from twophase.store.paths import Result  # noqa: E402
 from twophase.study import Model, Study  # noqa: E402
 
+mpl.rcdefaults()  # whatever a matplotlibrc of the user's says
 sns.set_theme("paper", "ticks", "colorblind", font="DejaVu Sans", font_scale=0.9)
 mpl.rcParams |= {
     "figure.constrained_layout.use": True,
@@ -109,5 +111,6 @@ def logarithmic(ax: Axes) -> None:
 
 def note(figure: Figure, study: Study, text: str) -> None:
     """Small print under the figure: the study's title, and `text`."""
-    text = f"{study.title}.\n{text}"
+    title = study.title.replace("$", r"\$")  # text, and never mathematics
+    text = f"{title}.\n{text}"
     figure.supxlabel(text, fontsize="small", color="0.35", x=0.01, ha="left")
