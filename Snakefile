@@ -1,9 +1,15 @@
 # The way in. `snakemake --cores 8 figures/all` builds the studies that
 # workflow/config/config.yaml lists; figures/<study>/all builds one, figures/<study>/fig3.pdf
 # one figure. A study is a file workflow/config/<study>.yaml; the path names it.
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.20")
+
+if not Path(workflow.basedir).samefile(Path.cwd()):
+    sys.exit(f"Snakemake must run in the folder of its Snakefile, {workflow.basedir}")
 
 
 configfile: "workflow/config/config.yaml"
@@ -25,3 +31,6 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
+
+
+check_targets()

@@ -40,7 +40,9 @@ def raw():
 @pytest.fixture
 def write_study(tmp_path):
     def write(raw, name="mine"):
-        path = tmp_path / f"{name}.yaml"
+        # Where commands look for it, in a test that works in `tmp_path`.
+        path = tmp_path / "workflow" / "config" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(raw))
         return path
 

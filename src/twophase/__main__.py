@@ -13,7 +13,7 @@ from pathlib import Path
 from twophase import stages, studyfile
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES
-from twophase.study import Run, Study
+from twophase.study import STUDIES, Run, Study
 
 # Commands beside the stages: what they do, their arguments, and the function that does it.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -71,6 +71,10 @@ ARGUMENTS: dict[str, dict] = {
         "default": 0.02,
         "help": "share of each stage's work that is done again (default: 0.02)",
     },
+    "digest": {
+        "action": "store_true",
+        "help": "only print the line `sha256: ...` that names the images in a folder or tar",
+    },
     "fingerprint": {
         "help": "fail unless this stands in the name of what is to be written: the study or the "
         "code may have changed since the workflow was planned",
@@ -97,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
         arguments = ("model", "seed") if stage.scope == "run" else ()
         arguments += ("part", "parts") if stage.shared else ()
         arguments += ("keep-minutes",) if stage.keeps_time else ()
+        arguments += ("digest",) if name == "data" else ()
         add(name, stage.help, (*arguments, "fingerprint"))
     for name, (text, arguments, _) in COMMANDS.items():
         add(name, text, arguments)
@@ -107,12 +112,19 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run one command; its modules are imported only now, so that light ones start fast."""
+    _own_code()
     if arguments.command == "provenance":
         from twophase.commands.provenance import describe
 
         print(describe(arguments.file))
         return
-    study = studyfile.load(arguments.file)
+    digest = getattr(arguments, "digest", False)
+    study = studyfile.load(arguments.file, digest=not digest)
+    if arguments.command != "redraw":
+        _in_place(arguments.file)
+    if digest:
+        _function("stages.data:digest")(study)
+        return
     if arguments.command in stages.STAGES:
         work = _stage(study, arguments)
     else:
@@ -132,6 +144,26 @@ def run(arguments: argparse.Namespace) -> None:
         f"{time.process_time() - started:.2f} s at work",
         file=sys.stderr,
     )
+
+
+def _in_place(file: Path) -> None:
+    """Raise `StudyError` unless the study lies where Snakemake finds it."""
+    wanted = STUDIES / f"{file.stem}.yaml"
+    if not (wanted.exists() and wanted.samefile(file)):
+        raise StudyError(
+            f"{file}: must be {wanted} in the folder that the command runs in, which gets the "
+            f"results and is {Path.cwd()} now: copy it there, or run the command in its checkout"
+        )
+
+
+def _own_code() -> None:
+    """Raise `StudyError` if the code that runs is not that of the checkout that it runs in."""
+    own, running = Path("src/twophase"), Path(stages.__file__).parents[1]
+    if own.exists() and not own.samefile(running):
+        raise StudyError(
+            f"{running}: this code runs, not {own} of this folder; say `PYTHONPATH=src python -m "
+            "twophase ...`, or activate the environment that was made for this checkout"
+        )
 
 
 def _function(place: str) -> Callable:

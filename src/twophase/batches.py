@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from twophase.datasets import Images
-from twophase.errors import StudyError
+from twophase.errors import ArtifactError, StudyError
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import Result
 from twophase.study import Augmentation
@@ -44,13 +44,24 @@ class Data:
 
 
 def load_data(file: Result, images: Images, device: torch.device) -> Data:
-    """Read the canonical file of `images` (see `stages/data.py`) onto `device`."""
+    """Read the canonical file of `images` (see `stages/data.py`) onto `device`.
+
+    Raises `ArtifactError` if the file is missing, damaged, or has other numbers of images or
+    classes than the study.
+    """
     shapes = {"mean": (images.channels,), "std": (images.channels,)}
     size = (images.channels, images.image_size, images.image_size)
-    for split, count in (("train", images.train_examples), ("test", images.test_examples)):
-        shapes |= {f"{split}_images": (count, *size), f"{split}_labels": (count,)}
+    for split in ("train", "test"):
+        shapes |= {f"{split}_images": (-1, *size), f"{split}_labels": (-1,)}
     tensors = read_tensors(file, shapes)
     classes = int(tensors["train_labels"].max()) + 1
+    counts = {f"{s}_examples": len(tensors[f"{s}_labels"]) for s in ("train", "test")}
+    for option, found in {**counts, "classes": classes}.items():
+        if (asked := getattr(images, option, None)) not in (None, found):
+            raise ArtifactError(
+                f"{file.path}: data.images.{option} = {asked}, but it holds {found}: correct the "
+                "study, or delete the file and run the same command again"
+            )
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     train = Split(tensors["train_images"], tensors["train_labels"])
     test = Split(tensors["test_images"], tensors["test_labels"])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from twophase.batches import Data
+from twophase.errors import StudyError
 from twophase.study import Evaluation
 
 # Images that pass through the network at once: part of the result, because a batch of another
@@ -20,11 +21,19 @@ Examples = tuple[torch.Tensor, torch.Tensor]
 
 
 def evaluation_sets(data: Data, evaluation: Evaluation) -> dict[str, Examples]:
-    """The first examples of each split, without augmentation: normalised images and labels."""
+    """The first examples of each split, without augmentation: normalised images and labels.
+
+    Raises `StudyError` if there are not as many.
+    """
     sets = {
         "train": (data.train, evaluation.train_examples),
         "test": (data.test, evaluation.test_examples),
     }
+    for name, (split, count) in sets.items():
+        if count > len(split.labels):
+            raise StudyError(
+                f"evaluation.{name}_examples = {count}: must be at most {len(split.labels)}"
+            )
     return {
         name: (data.normalised(split.images[:count]), split.labels[:count])
         for name, (split, count) in sets.items()

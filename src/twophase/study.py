@@ -6,13 +6,16 @@ override any key of them. No PyTorch here: the Snakefile reads studies each time
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from twophase.datasets import Images
+from twophase.errors import StudyError
 from twophase.networks import Network
 from twophase.optimizers import Optimizer
 from twophase.records import (
@@ -24,6 +27,8 @@ from twophase.records import (
     Record,
     must_rise,
 )
+
+STUDIES = Path("workflow/config")  # where the files of studies lie, in a checkout
 
 
 class Augmentation(Record):
@@ -271,14 +276,33 @@ class Model(Record):
         return sorted(wanted)
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+def too_many(model: Model, train: int | None, test: int | None, rarest: int | None) -> Mistakes:
+    """Options of `model` that ask for more examples than there are: of training, of test, and of
+    training of the rarest class. None where the number is not known yet.
+    """
+    kernel = model.kernel.examples_per_class if model.kernel else 0
+    curvature = model.curvature.examples if model.curvature else 0
+    for option, asked, most, those in (
+        ("evaluation.train_examples", model.evaluation.train_examples, train, "all of them"),
+        ("evaluation.test_examples", model.evaluation.test_examples, test, "all of them"),
+        ("training.batch_size", model.training.batch_size, train, "all training examples"),
+        ("curvature.examples", curvature, train, "all training examples"),
+        ("kernel.examples_per_class", kernel, rarest, "the training examples of the rarest class"),
+    ):
+        if most is not None and asked > most:
+            yield option, f"= {asked}: must be at most {most}, {those}"
+
+
+# Of a study or a model; it stands in paths, and in the rules' wildcards.
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
 class Study(Record):
     """A whole study; `name` is the stem of its file."""
 
     name: Name
-    title: str
+    title: Annotated[str, Field(min_length=1)]
     data: Data
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
@@ -286,6 +310,19 @@ class Study(Record):
 
     # By identity, so that what is derived from a study can be cached.
     __hash__ = object.__hash__
+
+
+def check_sizes(study: Study, models: Iterable[str], train: int, test: int, rarest: int) -> None:
+    """Raise `StudyError` if one of these models asks for more examples than there are; numbers as
+    in `too_many`.
+    """
+    lines = [
+        f"{STUDIES / study.name}.yaml: models.{name}.{option} {line}"
+        for name in models
+        for option, line in too_many(study.models[name], train, test, rarest)
+    ]
+    if lines:
+        raise StudyError("\n".join(lines))
 
 
 @dataclass(frozen=True)

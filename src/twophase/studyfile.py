@@ -16,7 +16,7 @@ from twophase.errors import StudyError
 from twophase.networks import Network
 from twophase.optimizers import Optimizer
 from twophase.records import Record, show
-from twophase.study import Model, Study
+from twophase.study import NAME, Model, Study, too_many
 
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")
@@ -27,36 +27,54 @@ TAGGED = {
 }
 
 
+NAMES = "must start with a letter or digit and hold only letters, digits, '_', '-' and '.'"
+# A study's figures could not lie beside the target figures/all, or its file beside config.yaml.
+RESERVED = ("all", "config")
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys without a word; here that is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [self.construct_object(key, deep=True) for key in own]
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        # Before keys are merged: one that comes by `<<` may be overridden.
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
+                raise yaml.composer.ComposerError(
                     None, None, f"the key '{key}' stands twice", node.start_mark
                 )
-        return super().construct_mapping(node, deep)
+        return node
 
 
-def load(path: str | Path) -> Study:
-    """Read and check the study file at `path`.
+def load(path: str | Path, digest: bool = True) -> Study:
+    """Read and check the study file at `path`; without `digest`, it need not say which images a
+    folder holds, or say it right.
 
     Raises `StudyError` with one line per mistake: file, key, value, what is allowed.
     """
     # Parsed again only when its text has changed: the Snakefile asks for it many times.
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
-    return _parse(path, text)
+        there = f"; studies there: {', '.join(names) or 'none'}" if (names := known(path)) else ""
+        why = getattr(error, "strerror", error)
+        raise StudyError(f"{path}: cannot be read: {why}{there}") from None
+    try:
+        return _parse(path, text, digest)
+    except RecursionError:
+        raise StudyError(f"{path}: sections refer to themselves, or lie too deep") from None
+
+
+def known(path: Path) -> list[str]:
+    """The studies in the folder of `path`."""
+    names = (file.stem for file in path.parent.glob("*.yaml"))
+    return sorted(name for name in names if re.fullmatch(NAME, name) and name not in RESERVED)
 
 
 @lru_cache
-def _parse(path: Path, text: str) -> Study:
+def _parse(path: Path, text: str, digest: bool) -> Study:
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
@@ -67,6 +85,8 @@ def _parse(path: Path, text: str) -> Study:
         raise StudyError(f"{path}: must be a mapping of sections, is {show(raw)}")
     if "name" in raw:
         raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
+    if not digest:
+        _put_any_digest(raw)
     try:
         study = Study.model_validate(_merged(raw) | {"name": path.stem})
     except ValidationError as error:
@@ -75,6 +95,12 @@ def _parse(path: Path, text: str) -> Study:
     if mistakes := dict.fromkeys(_mistakes(study, raw)):
         raise StudyError("\n".join(f"{path}: {line}" for line in mistakes))
     return study
+
+
+def _put_any_digest(raw: dict) -> None:
+    images = raw["data"].get("images") if isinstance(raw.get("data"), dict) else None
+    if isinstance(images, dict) and images.get("source") == "folder":
+        images["sha256"] = 64 * "0"
 
 
 def _merged(raw: dict) -> dict:
@@ -123,24 +149,32 @@ def _key(raw: dict, location: tuple) -> str:
 def _explain(path: Path, raw: dict, detail: dict) -> str:
     """One line for one of pydantic's errors."""
     kind, context = detail["type"], detail.get("ctx", {})
+    location = detail["loc"]
     # The tag of a discriminated union is a step of the location that the file does not have.
-    steps = zip(detail["loc"], ("", *detail["loc"]), strict=False)
-    location = tuple(part for part, before in steps if before not in TAGGED)
+    tag = {"data": 2, "models": 3}.get(location[0])  # its place
+    if tag and len(location) > tag and location[tag - 1] in TAGGED:
+        location = location[:tag] + location[tag + 1 :]
     if location[:1] == ("name",):
-        return (
-            f"{path}: the file's name '{path.stem}' names the study: it must start with a "
-            "small letter and hold only small letters, digits, '_' and '-'"
-        )
+        return f"{path}: the file's name {path.stem!r} names the study: it {NAMES}"
+    if location[:1] == ("models",) and location[2:] == ("[key]",):
+        return f"{path}: {_key(raw, location[:2])}: a model's name {NAMES}"
     key = _key(raw, location)
+    ask = ""
+    if location == ("data", "images", "sha256"):
+        ask = f"; `python -m twophase data {path} --digest` prints it"
     if kind == "missing":
-        return f"{path}: {key}: is missing"
+        return f"{path}: {key}: is missing{ask}"
     if kind in ("extra_forbidden", "invalid_key"):
         allowed = ", ".join(_allowed_keys(location[:-1], detail["loc"]))
         return f"{path}: {key}: no such key; allowed here: {allowed}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{path}: {key} = {show(detail['input'])}: must be a section: keys with values"
+    if kind == "list_type":
+        value = show(detail["input"])
+        such = value.strip("'") if isinstance(detail["input"], int | float | str) else "0, 1"
+        return f"{path}: {key} = {value}: must be a list, such as [{such}]"
     if kind == "string_pattern_mismatch":
-        return f"{path}: {key}: must match {context['pattern']}"
+        return f"{path}: {key}: must match {context['pattern']}{ask}"
     message = detail["msg"].replace("Input should be", "must be").replace("Input tag", "the tag")
     message = re.sub(r"^(List|Dictionary) should have", "must have", message)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -149,14 +183,14 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
             return f"{path}: {key}.{tag}: is missing"
         message = f"must be one of {context['expected_tags']}"
         return f"{path}: {key}.{tag} = {show(detail['input'][tag])}: {message}"
-    return f"{path}: {key} = {show(detail['input'])}: {message}"
+    return f"{path}: {key} = {show(detail['input'])}: {message}{ask}"
 
 
 def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
     """The keys of the section at `location`; `tagged` is the location with tags."""
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
-    if location[-1] in TAGGED:
+    if len(tagged) > len(location) + 1:
         return list(_tagged_record(location[-1], tagged[len(location)]).model_fields)
     record: Any = Study
     for part in location:
@@ -186,6 +220,8 @@ def _record_of(annotation: Any) -> type[Record]:
 
 def _mistakes(study: Study, raw: dict) -> Iterator[str]:
     """What is wrong between keys that are each right by themselves."""
+    if study.name in RESERVED:
+        yield f"the file's name {study.name!r} names the study: it must be another than this"
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds = {study.seeds}: a seed stands twice"
     for name, model in study.models.items():
@@ -209,26 +245,4 @@ def _unfit(study: Study, name: str, model: Model) -> Iterator[tuple[str, str]]:
             f"data.images.source '{images.source}' has {images.image_size}; "
             "must be 'resnet20' or 'resnet8', or one for that size",
         )
-    sizes = {"train_examples": images.train_examples, "test_examples": images.test_examples}
-    for option, size in sizes.items():
-        asked = getattr(model.evaluation, option)
-        if asked > size:
-            yield f"evaluation.{option}", f"= {asked}: must be at most {size}, all of them"
-    if model.curvature and model.curvature.examples > images.train_examples:
-        yield (
-            "curvature.examples",
-            f"= {model.curvature.examples}: must be at most {images.train_examples}, "
-            "the number of training examples",
-        )
-    if model.kernel and model.kernel.examples_per_class > images.smallest_class:
-        yield (
-            "kernel.examples_per_class",
-            f"= {model.kernel.examples_per_class}: must be at most {images.smallest_class}, "
-            "the training examples of the rarest class",
-        )
-    if model.training.batch_size > images.train_examples:
-        yield (
-            "training.batch_size",
-            f"= {model.training.batch_size}: must be at most {images.train_examples}, "
-            "the number of training examples",
-        )
+    yield from too_many(model, images.train_examples, images.test_examples, images.smallest_class)

@@ -1,8 +1,11 @@
 # What all rules share: the study that a path names, what its jobs read, and whether what lies there
 # is current. Dates decide nothing: a result's name says what made it, a figure says so itself.
+import os
 import sys
 from functools import cache
 from pathlib import Path
+
+from snakemake import cli
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
@@ -11,16 +14,16 @@ from twophase.commands import manifest, run_this_checkout
 from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import StudyError
 from twophase.figures import drawing
-from twophase.study import Run
+from twophase.study import NAME, STUDIES, Run
 
 run_this_checkout(Path(workflow.basedir))
-STUDY = "workflow/config/{study}.yaml"
+STUDY = f"{STUDIES}/{{study}}.yaml"
 RUN = "results/{study}/{model}/seed{seed}"
 
 
 wildcard_constraints:
-    study="[a-z][a-z0-9_-]*",
-    model="[a-z][a-z0-9_-]*",
+    study=NAME,
+    model=NAME,
     seed=r"\d+",
     part=r"\d+",
     parts=r"\d+",
@@ -31,10 +34,28 @@ def studies():
     """The studies of config.yaml, checked."""
     names = config.get("studies")
     if not isinstance(names, list) or not names:
-        sys.exit(f"workflow/config/config.yaml: studies = {names!r}: must be a list of studies")
-    for name in names:
-        load(name)
-    return names
+        sys.exit(
+            f"workflow/config/config.yaml: studies = {names}: must be a list of studies, such as "
+            f"[{names if isinstance(names, str) else 'digits'}]"
+        )
+    return [load(str(name)).name for name in names]
+
+
+def check_targets():
+    """End the run, with a line on the targets that there are, if it is asked for another."""
+    if not workflow.is_main_process:
+        return
+    # The workflow does not have them yet.
+    for target in cli.get_argument_parser().parse_known_args()[0].targets:
+        file = target if os.path.isabs(target) else os.path.relpath(target)
+        if not workflow.is_rule(target) and not any(r.is_producer(file) for r in workflow.rules):
+            names = ", ".join(studyfile.known(Path(STUDY)))
+            files = ", ".join(figures.files(figure)[0] for figure in figures.FIGURES)
+            sys.exit(
+                f"{target}: no rule makes this; ask for figures/all, figures/<study>/all, one of a "
+                f"study's figures ({files}), or paper/figures/<study>/all. A study is a file in "
+                f"{STUDIES} (now: {names}), whose name {studyfile.NAMES}"
+            )
 
 
 @cache

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     import torch
 
 
-class Digits(Record):
+class Source(Record):
+    """A source of images. Options `beside` only say where its images lie, or how many there are;
+    which they are, its other options say.
+    """
+
+    beside: ClassVar[frozenset[str]] = frozenset()
+
+
+class Digits(Source):
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; they ship with the package."""
 
     source: Literal["digits"]
@@ -36,7 +44,7 @@ class Digits(Record):
         return 174 * self.train_examples // 1797
 
 
-class CIFAR10(Record):
+class CIFAR10(Source):
     """CIFAR-10, downloaded to `folder` unless it is there."""
 
     source: Literal["cifar10"]
@@ -46,13 +54,16 @@ class CIFAR10(Record):
     train_examples: ClassVar[int] = 50_000
     test_examples: ClassVar[int] = 10_000
     smallest_class: ClassVar[int] = 5_000
+    beside = frozenset({"folder"})
 
 
-class ImageFolder(Record):
+class ImageFolder(Source):
     """A folder or (compressed) tar with images `train/<class>/<file>` and `test/<class>/<file>`.
 
     `sha256` is the digest of what `sha256sum` prints for `train/<class>/<file>` and the others in
-    the order of their names: it says which images these are, wherever they lie.
+    the order of their names: it says which images these are, wherever they lie. Numbers that are
+    left out are counted. `resize` scales an image until its shorter side is `image_size` and cuts
+    off what is too long on both sides; `pad` puts black around it until it is square, before.
     """
 
     source: Literal["folder"]
@@ -60,19 +71,21 @@ class ImageFolder(Record):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     channels: ClassVar[int] = 3
     image_size: Count
-    classes: Annotated[int, Field(ge=2)]
-    train_examples: Count
-    test_examples: Count
+    classes: Annotated[int, Field(ge=2)] | None = None
+    train_examples: Count | None = None
+    test_examples: Count | None = None
+    resize: bool = False
+    pad: bool = False
+    beside = frozenset({"path", "classes", "train_examples", "test_examples"})
 
     @property
-    def smallest_class(self) -> int:
-        """Training examples of the rarest class, at most."""
-        return self.train_examples // self.classes
+    def smallest_class(self) -> int | None:
+        """Training examples of the rarest class, at most; none if that is not known."""
+        known = self.train_examples and self.classes
+        return self.train_examples // self.classes if known else None
 
 
 Images = Annotated[Digits | CIFAR10 | ImageFolder, Field(discriminator="source")]
-# Options that say where images lie; which they are, a checksum says.
-PLACES = {"path", "folder"}
 
 
 def module(images: Images) -> str:
@@ -86,3 +99,8 @@ def read(images: Images) -> dict[str, torch.Tensor]:
     Raises `RunError` if the images are not there, damaged, or not those that the study names.
     """
     return importlib.import_module(f"twophase.{module(images)}").read(images)
+
+
+def digest(images: ImageFolder) -> str:
+    """The `sha256` of the images that lie there now; raises as `read` does."""
+    return importlib.import_module(f"twophase.{module(images)}").digest(images)

@@ -2,113 +2,255 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import lzma
-import tarfile
-import zlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
 from twophase.datasets import ImageFolder
+from twophase.datasets.files import Folder, Tar, opened, printable
 from twophase.errors import RunError
 from twophase.progress import progress
 
 ARRANGEMENT = 4  # first number of the counter that orders a folder's images; see batches.py
 SPLITS = ("train", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-BROKEN = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, OSError)
 
 
 def read(images: ImageFolder) -> dict[str, torch.Tensor]:
     """Images of a folder or (compressed) tar, `train/<class>/<file>` and `test/<class>/<file>`.
 
-    Classes are numbered in the order of their names, as torchvision's `ImageFolder` does; images
-    are brought into a fixed random order, because losses are measured on the first ones. Archives
-    are read in memory, never extracted. Raises `RunError` if anything is not as the study says.
+    Which files are images, what their classes are, and how they become RGB is as in torchvision's
+    `ImageFolder`; but names that begin with a dot and `__MACOSX` are passed over, and of pixels of
+    16 bits the upper eight are taken. Images are brought into a fixed random order, because losses
+    are measured on the first ones. Raises `RunError` if anything is not as the study says.
     """
-    path = Path(images.path)
-    pixels: dict[str, np.ndarray] = {}
-    digests: dict[str, str] = {}
-    with progress(f"images of {path}", images.train_examples + images.test_examples, "img") as bar:
-        for name, content in _files(path):
-            if name in pixels:
-                raise RunError(f"{path}: holds {name} twice")
-            pixels[name] = _decoded(path, name, content, images.image_size)
-            digests[name] = hashlib.sha256(content).hexdigest()
-            bar.update()
-
-    tensors = {}
-    classes = sorted({name.split("/")[1] for name in pixels})
-    if len(classes) != images.classes:
+    path, size = _path(images), images.image_size
+    with opened(path) as tree:
+        places = _images(path, tree)
+        classes = _classes(path, images, places)
+        at, tensors = {}, {}
+        for split in SPLITS:
+            names = _in_order(name for name in places if name.startswith(f"{split}/"))
+            order = np.random.default_rng((ARRANGEMENT, len(names))).permutation(len(names))
+            names = [names[index] for index in order]
+            labels = [classes.index(name.split("/")[1]) for name in names]
+            tensors[f"{split}_labels"] = torch.tensor(labels)
+            pixels = torch.empty(len(names), 3, size, size, dtype=torch.uint8)
+            tensors[f"{split}_images"] = pixels
+            at |= {name: pixels[index] for index, name in enumerate(names)}
+        digests, deep = {}, {}
+        with progress(f"images of {path}", len(places), "img") as bar:
+            for name, content in _contents(tree, places):
+                try:
+                    image, brightest = _decoded(content)
+                    at[name].copy_(torch.from_numpy(_fitted(image, images)))
+                except Refused as error:
+                    raise RunError(f"{path}: {printable(name)}: {error}") from None
+                digests[name] = hashlib.sha256(content).hexdigest()
+                if brightest is not None:
+                    deep[name] = brightest
+                bar.update()
+    if (found := _digest(digests)) != images.sha256:
         raise RunError(
-            f"{path}: holds {len(classes)} classes ({', '.join(classes[:20])}); "
-            f"data.images.classes = {images.classes}"
-        )
-    for split, expected in (("train", images.train_examples), ("test", images.test_examples)):
-        names = sorted(name for name in pixels if name.startswith(f"{split}/"))
-        if len(names) != expected:
-            raise RunError(
-                f"{path}: holds {len(names):,} images in {split}/ that can be read; "
-                f"data.images.{split}_examples = {expected}: damaged, or another data set"
-            )
-        order = np.random.default_rng((ARRANGEMENT, expected)).permutation(expected)
-        names = [names[index] for index in order]
-        tensors[f"{split}_images"] = torch.from_numpy(np.stack([pixels[name] for name in names]))
-        labels = [classes.index(name.split("/")[1]) for name in names]
-        tensors[f"{split}_labels"] = torch.tensor(labels)
-    # What `sha256sum` prints for the files in the order of their names, once more digested.
-    listing = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
-    digest = hashlib.sha256(listing.encode()).hexdigest()
-    if digest != images.sha256:
-        raise RunError(
-            f"{path}: its images have the digest {digest}: damaged, or another data set; "
+            f"{path}: its images have the digest {found}: damaged, or another data set; "
             f"data.images.sha256 = {images.sha256!r}"
+        )
+    if deep and max(deep.values()) < 128:
+        name = max(deep, key=deep.get)
+        raise RunError(
+            f"{path}: {printable(name)}: its pixels have 16 bits, and no such image here uses more "
+            f"than {(max(deep.values()) + 1) / 256:.1%} of their range: their upper eight bits "
+            "would not say much; scale all to the full range first, or save them with 8 bits"
         )
     return tensors
 
 
-def _files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """`<split>/<class>/<file>` and content of each image of a folder or tar."""
-    if not path.exists():
-        raise RunError(f"{path}: no such file or folder; data.images.path names it")
-    if path.is_dir():
-        for file in path.rglob("*"):
-            if name := _image_name(file.relative_to(path).as_posix()):
-                yield name, file.read_bytes()
-        return
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isfile() and (name := _image_name(member.name)):
-                    yield name, archive.extractfile(member).read()
-    except BROKEN as error:
-        why = f"{type(error).__name__}: {error}"
-        raise RunError(f"{path}: cannot be read to its end ({why}); damaged, or no tar") from None
+def digest(images: ImageFolder) -> str:
+    """The `sha256` that the study file should say, if these are the right images.
+
+    It is the digest of what `sha256sum` prints for them, in the order of their names. Raises
+    `RunError` if folders or files are not as the study says otherwise.
+    """
+    path = _path(images)
+    with opened(path) as tree:
+        places = _images(path, tree)
+        _classes(path, images, places)
+        contents = _contents(tree, places)
+        return _digest({name: hashlib.sha256(content).hexdigest() for name, content in contents})
 
 
-def _image_name(name: str) -> str | None:
-    """The last three parts of an image's path; none if the file is not an image of a split."""
-    parts = name.split("/")[-3:]
-    is_image = Path(name).suffix.lower() in SUFFIXES
-    return "/".join(parts) if is_image and len(parts) == 3 and parts[0] in SPLITS else None
+def _path(images: ImageFolder) -> Path:
+    return Path(images.path).expanduser()
 
 
-def _decoded(path: Path, name: str, content: bytes, size: int) -> np.ndarray:
-    """Pixels (3, size, size) as bytes."""
-    from PIL import Image
+def _images(path: Path, tree: Folder | Tar) -> dict[str, str]:
+    """The places of all images, by name: `<split>/<class>/<file>`, or deeper below the class.
 
+    Raises `RunError` if a link leads nowhere, or if two images have one name.
+    """
+    found: dict[str, str] = {}
+    others = []
+    for parts, place in _walk(path, tree, tree.root, (), ()):
+        split = _split(parts)
+        if split is None:
+            continue
+        name = "/".join(parts[split:])
+        if Path(name).suffix.lower() not in SUFFIXES:
+            others.append(name)
+        elif name in found:
+            raise RunError(f"{path}: holds {printable(name)} twice, below two folders")
+        else:
+            found[name] = place
+    classes = {"/".join(name.split("/")[:2]) for name in found}
+    for other in others:
+        if "/".join(other.split("/")[:2]) not in classes:
+            raise RunError(
+                f"{path}: {printable(other)}: is no image, nor is any file of its class in this "
+                f"split; names of images end in {', '.join(sorted(SUFFIXES))}"
+            )
+    if others:
+        print(
+            f"{path}: {len(others):,} files are no images by their names and passed over, such as "
+            f"{printable(others[0])}",
+            file=sys.stderr,
+        )
+    return found
+
+
+def _walk(
+    path: Path, tree: Folder | Tar, place: str, parts: tuple[str, ...], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The parts of the path of each file, and its place. `above` are the places on the way."""
+    for name in _in_order(tree.names(place)):
+        if name.startswith(".") or name == "__MACOSX":
+            continue
+        below = (*parts, name)
+        try:
+            found = tree.follow(place, name)
+            if found in (*above, place):
+                raise OSError("it leads to a folder that it lies in")
+        except OSError as error:
+            if not {*SPLITS} & {*below}:
+                continue
+            why = f"cannot be followed ({error.strerror or error})"
+            raise RunError(f"{path}: {printable('/'.join(below))}: {why}") from None
+        kind = tree.kind(found)
+        if kind == "folder":
+            yield from _walk(path, tree, found, below, (*above, place))
+        elif kind == "file":
+            yield below, found
+
+
+def _split(parts: tuple[str, ...]) -> int | None:
+    """Where in a path the split stands: the last such name that a class and a file follow."""
+    return next((k for k in range(len(parts) - 3, -1, -1) if parts[k] in SPLITS), None)
+
+
+def _classes(path: Path, images: ImageFolder, places: dict[str, str]) -> list[str]:
+    """The classes, in the order of their names. Raises `RunError` if their number, that of images
+    or a split is not as it should be.
+    """
+    count = {split: sum(name.startswith(f"{split}/") for name in places) for split in SPLITS}
+    examples = {split: {} for split in SPLITS}
+    for name in places:
+        split, label = name.split("/")[:2]
+        examples[split].setdefault(label, name)
+    classes = _in_order(examples["train"].keys() | examples["test"].keys())
+    if images.classes not in (None, len(classes)):
+        listed = printable(", ".join(classes[:20]))
+        raise RunError(
+            f"{path}: holds {len(classes)} classes ({listed}); "
+            f"data.images.classes = {images.classes}"
+        )
+    for split in SPLITS:
+        asked = getattr(images, f"{split}_examples")
+        if asked not in (None, count[split]) or not count[split]:
+            raise RunError(
+                f"{path}: holds {count[split]:,} images in {split}/<class>/; "
+                f"data.images.{split}_examples = {asked or 'all'}: damaged, or another data set"
+            )
+    for label in classes:
+        if label not in examples["train"]:
+            raise RunError(
+                f"{path}: {printable(examples['test'][label])}: no image in train/ is of this class"
+            )
+    if len(classes) < 2:
+        raise RunError(f"{path}: holds one class, {printable(classes[0])}; two are the least")
+    return classes
+
+
+def _in_order(names: Iterator[str]) -> list[str]:
+    """Names in the order of their bytes; they may be no UTF-8."""
+    return sorted(names, key=_bytes)
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
+def _contents(tree: Folder | Tar, places: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Each image's name and content; one that several links lead to is read once."""
+    names: dict[str, list[str]] = {}
+    for name, place in places.items():
+        names.setdefault(place, []).append(name)
+    for place, content in tree.contents(names):
+        for name in names[place]:
+            yield name, content
+
+
+def _digest(digests: dict[str, str]) -> str:
+    """The digest of what `sha256sum` prints for files in the order of their names."""
+    lines = [f"{digests[name]}  ".encode() + _bytes(name) + b"\n" for name in _in_order(digests)]
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
+class Refused(Exception):
+    """An image that cannot be used; the message says why."""
+
+
+def _decoded(content: bytes) -> tuple[Image.Image, int | None]:
+    """The image in RGB, and its largest value if its pixels have 16 bits."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            found = image.size
-            if found == (size, size):
-                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RunError(f"{path}: {name}: cannot be decoded ({error})") from None
-    raise RunError(
-        f"{path}: {name}: has {found[0]} x {found[1]} pixels; data.images.image_size = {size}"
-    )
+            # BMP's 16 bits are three colours.
+            deep = image.format != "BMP" and ";16" in f"{image.mode} {image.tile}"
+            if image.mode == "I" and image.format in ("PNG", "PPM") or image.mode.startswith("I;"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                numbers = "float" if image.mode == "F" else "32-bit integer"
+                raise Refused(
+                    f"has {numbers} pixels, of which only you know what is black and what white; "
+                    "save it with 8 bits, or with the full range of 16"
+                )
+            image = image.convert("RGB")
+    except Refused:
+        raise
+    except Exception as error:  # a reader of damaged images may raise nearly anything
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Refused(f"cannot be decoded ({why})") from None
+    return image, max(high for _, high in image.getextrema()) if deep else None
+
+
+def _fitted(image: Image.Image, images: ImageFolder) -> np.ndarray:
+    """Pixels (3, size, size) as bytes, padded and resized if the study says so."""
+    size = (images.image_size, images.image_size)
+    width, height = image.size
+    if images.pad:
+        side = max(width, height) if images.resize else max(width, height, images.image_size)
+        square = Image.new("RGB", (side, side))
+        square.paste(image, ((side - width) // 2, (side - height) // 2))
+        image = square
+    if images.resize:
+        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if image.size != size:
+        raise Refused(
+            f"has {width} x {height} pixels; data.images.image_size = {images.image_size}; with "
+            "data.images.resize = true it would be scaled"
+        )
+    return np.array(image).transpose(2, 0, 1)

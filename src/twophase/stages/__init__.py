@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -49,7 +50,8 @@ class Stage(NamedTuple):
 
 
 def _data_options(run: Run) -> dict:
-    return run.study.data.images.options(exclude=datasets.PLACES)
+    images = run.study.data.images
+    return images.options(exclude=set(images.beside))
 
 
 def _base_options(run: Run) -> list:
@@ -136,7 +138,7 @@ def unfinished(kept: Result) -> Result:
     those.
     """
     identity = {key: kept.identity[key] for key in kept.identity if key not in ("t", "t1")}
-    return Result(kept.path.with_name("unfinished.safetensors"), identity, kept.maker)
+    return replace(kept, path=kept.path.with_name("unfinished.safetensors"), identity=identity)
 
 
 def comparisons(run: Run) -> list[tuple[int, str, int]]:
@@ -317,14 +319,14 @@ def load(stage: str) -> Callable[..., None]:
 def data_file(study: Study) -> Result:
     """The data set of the study, in its canonical form."""
     maker, identity = _maker("data", runs(study)[0]), {"source": study.data.images.source}
-    return table(RESULTS / study.name, "data", identity, maker, ".safetensors")
+    return table(RESULTS / study.name, "data", identity, maker, ".safetensors", "data")
 
 
 def run_table(run: Run, name: str) -> Result:
     """A run's table."""
     stage = STAGE_OF[name]
     maker = table_maker(stage, run)
-    return table(run_folder(run.identity), name, run.identity, maker, ".parquet")
+    return table(run_folder(run.identity), name, run.identity, maker, ".parquet", stage)
 
 
 def summary_table(study: Study, name: str) -> Result:
@@ -335,8 +337,9 @@ def summary_table(study: Study, name: str) -> Result:
         digest([code_digest("stages.summary"), [m.code for m in makers]]),
     )
     identity = {"kind": "summary", "study": study.name, "table": name}
-    result = table(RESULTS / study.name, f"{name}_summary", identity, maker, ".parquet")
-    return Result(result.path, identity, maker)
+    name = f"{name}_summary"
+    result = table(RESULTS / study.name, name, identity, maker, ".parquet", "summary")
+    return replace(result, identity=identity)
 
 
 def runs_of(study: Study, stage: str) -> list[Run]:

@@ -11,7 +11,7 @@ from twophase.errors import RunError
 from twophase.evaluation import accuracy, evaluation_sets, logits, mean_loss
 from twophase.progress import progress
 from twophase.store.artifacts import write_table
-from twophase.study import Run
+from twophase.study import Run, check_sizes
 from twophase.training import KEEP_MINUTES, initial_state, learning_rate, trajectory
 
 
@@ -24,6 +24,10 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     """
     model, training = run.model, run.model.training
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    train = data.train.labels
+    check_sizes(
+        run.study, [run.name], len(train), len(data.test.labels), int(train.bincount().min())
+    )
     sets = evaluation_sets(data, model.evaluation)
     state = initial_state(model, data, run.seed)
     files = {t: stages.base_state(run, t) for t in model.checkpoints()}

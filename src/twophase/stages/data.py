@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import torch
 
 from twophase import datasets, stages
+from twophase.errors import RunError, StudyError
 from twophase.store.artifacts import write_tensors
-from twophase.study import Study
+from twophase.study import Study, check_sizes
 
 
 def data(study: Study) -> None:
     """Write the canonical file: `train_images` (n, channels, height, width) as bytes,
     `train_labels` (n,), the same for `test`, and `mean` and `std` (channels,) of the training
-    pixels.
+    pixels. What the file says of itself holds the numbers of images and classes.
+
+    Raises `RunError` if the images cannot be used, `StudyError` if the study asks for more than
+    there are.
     """
     tensors = datasets.read(study.data.images)
+    labels = [tensors[f"{split}_labels"] for split in ("train", "test")]
+    check_sizes(study, study.models, *map(len, labels), int(labels[0].bincount().min()))
+    tensors["mean"], tensors["std"] = _moments(tensors)
+    file = stages.data_file(study)
+    counts = {
+        "classes": int(labels[0].max()) + 1,
+        "train_examples": len(labels[0]),
+        "test_examples": len(labels[1]),
+    }
+    write_tensors(replace(file, identity=file.identity | counts), tensors)
+    print(", ".join(f"{count:,} {name}" for name, count in counts.items()), file=sys.stderr)
+
+
+def _moments(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (channels,) of the training pixels, in bytes.
+
+    A channel that is the same everywhere gets 1 for its deviation, and so is 0 once normalised.
+    """
     channels = tensors["train_images"].unbind(1)
-    tensors["mean"] = torch.stack([channel.double().mean() for channel in channels]).float()
-    tensors["std"] = torch.stack([channel.double().std() for channel in channels]).float()
-    write_tensors(stages.data_file(study), tensors)
+    mean = torch.stack([channel.double().mean() for channel in channels])
+    std = torch.stack([channel.double().std() for channel in channels])
+    for channel in (std == 0).nonzero().flatten().tolist():
+        value = int(mean[channel])
+        if bool((tensors["test_images"][:, channel] != value).any()):
+            raise RunError(
+                f"channel {channel} of the images (of {len(std)}, from 0) is {value} in every "
+                "training image, but not in every test image: damaged, or split amiss"
+            )
+    if bool((std == 0).all()):
+        raise RunError("every pixel of every training image is the same: there is nothing to learn")
+    return mean.float(), torch.where(std == 0, 1.0, std).float()
+
+
+def digest(study: Study) -> None:
+    """Print the line `sha256: …` that names the images of the study as they are now."""
+    images = study.data.images
+    if images.source != "folder":
+        raise StudyError(f"data.images.source '{images.source}' takes no sha256")
+    print(f"sha256: {datasets.digest(images)}")

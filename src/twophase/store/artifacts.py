@@ -83,7 +83,7 @@ def read_tensors(result: Result, shapes: Shapes | None = None) -> dict[str, torc
     """
     from safetensors.torch import load
 
-    path, content = result.path, _read_sealed(result.path)
+    path, content = result.path, _read_sealed(result.path, result.command)
     _check(result, _tensors_header(content))
     tensors = load(content)
     if shapes is not None:
@@ -112,7 +112,7 @@ def write_table(result: Result, table: pd.DataFrame, **said: dict) -> None:
 
 def read_table(result: Result) -> pd.DataFrame:
     """Read what `write_table` wrote; raises as `read_tensors` does."""
-    file = pq.ParquetFile(pa.BufferReader(_read_sealed(result.path)))
+    file = pq.ParquetFile(pa.BufferReader(_read_sealed(result.path, result.command)))
     _check(result, json.loads(file.metadata.metadata[b"twophase"]))
     return file.read().to_pandas()
 
@@ -173,9 +173,10 @@ def _write_sealed(path: Path, content: bytes) -> None:
         temporary.write_bytes(content.replace(SEAL, SEAL[:7] + digest))
 
 
-def _read_sealed(path: Path) -> bytes:
+def _read_sealed(path: Path, command: str = "") -> bytes:
     if not path.exists():
-        raise ArtifactError(f"{path}: is missing; run the same command again to make it")
+        how = f"; `python -m twophase {command}` makes it, as does Snakemake when it is run again"
+        raise ArtifactError(f"{path}: is missing{how if command else ''}")
     try:
         content = path.read_bytes()
     except OSError as error:

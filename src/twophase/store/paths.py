@@ -36,7 +36,7 @@ class Maker(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """A file of results: where it lies, what it is, and what makes it.
+    """A file of results: where it lies, what it is, and what makes it: digests, and the command.
 
     Without a maker it is a published copy, of which only the identity is known.
     """
@@ -44,6 +44,7 @@ class Result:
     path: Path
     identity: Identity
     maker: Maker | None = None
+    command: str = ""
 
 
 def digest(values: Any) -> str:
@@ -56,10 +57,12 @@ def run_folder(identity: Identity) -> Path:
     return RESULTS / identity["study"] / identity["model"] / f"seed{identity['seed']}"
 
 
-def table(folder: Path, name: str, identity: Identity, maker: Maker, suffix: str) -> Result:
-    """The table called `name` in a study's or run's folder."""
+def table(
+    folder: Path, name: str, identity: Identity, maker: Maker, suffix: str, command: str
+) -> Result:
+    """The table called `name` in a study's or run's folder, which `command` makes."""
     path = folder / f"{name}-{maker.fingerprint}{suffix}"
-    return Result(path, {"kind": name, **identity}, maker)
+    return Result(path, {"kind": name, **identity}, maker, command)
 
 
 def part(
@@ -69,4 +72,4 @@ def part(
     names = [f"{k}-{v:06d}" if isinstance(v, int) else f"{k}-{v}" for k, v in point.items()]
     folder = run_folder(identity) / f"{stage}-{maker.fingerprint}"
     path = folder.joinpath(*names[:-1], names[-1] + suffix)
-    return Result(path, {"kind": kind, **identity, **point}, maker)
+    return Result(path, {"kind": kind, **identity, **point}, maker, stage)
