@@ -26,7 +26,8 @@ from torchvision.transforms import v2 as transforms
 from twophase.compute import prepare
 from twophase.data import Data, Split
 from twophase.models import resnet20, vgg16
-from twophase.study import Augmentation, Compute, Training
+from twophase.sections import Augmentation, Compute
+from twophase.study import Training
 from twophase.train import State, advance
 
 BATCH = 128

@@ -12,7 +12,7 @@ from twophase.batches import (
     batch_indices,
 )
 from twophase.errors import StudyError
-from twophase.study import Augmentation
+from twophase.sections import Augmentation
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def compared(run):
 
 
 def _forget_comparisons(run):
-    for point in stages.comparisons(run):
+    for point in run.model.comparisons():
         stages.comparison(run, *point).path.unlink()
 
 

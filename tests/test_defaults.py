@@ -14,7 +14,7 @@ FILE = Path(__file__).with_name("defaults.yaml")
 
 def _records(record=Record):
     for each in record.__subclasses__():
-        # A model's optional sections are no options.
+        # A model's optional sections are no options, nor those of the copies that adopt makes.
         if each.__module__.startswith("twophase.") and not issubclass(each, Model):
             yield each
         yield from _records(each)

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from conftest import ROOT
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
-
-from twophase import kernels
 from twophase.kernels import entk
 from twophase.models import initialised
+
+from twophase import kernels
 
 
 def _double(architecture, seed=0):

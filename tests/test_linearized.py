@@ -130,4 +130,4 @@ def test_a_row_is_that_of_the_taylor_model_in_the_last_state(smoke, in_trained):
 
 @pytest.mark.parametrize(("switch", "kept"), [(0, [10, 12]), (6, [11, 12]), (11, [12])])
 def test_a_state_is_kept_soon_after_the_switch_and_at_the_end(switch, kept, smoke):
-    assert stages.linearized_steps(Run(smoke, "resnet", 0), switch) == kept
+    assert smoke.models["resnet"].linearized_steps(switch) == kept

@@ -11,13 +11,14 @@ from twophase.batches import batch, load_data
 from twophase.compute import prepare
 from twophase.measures.barrier import interpolate
 from twophase.measures.distance import identical, state_vector
+from twophase.sections import Perturbation
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
 from twophase.stages.data import data
 from twophase.stages.fork import fork, perturb
 from twophase.stages.linearized import linearized
 from twophase.store.artifacts import read_table
-from twophase.study import Perturbation, runs
+from twophase.study import runs
 from twophase.tensors import named_state, place
 from twophase.training import advance, initial_state
 

@@ -18,8 +18,8 @@ from conftest import ROOT, snakemake
 from PIL import Image
 from trials import kill
 from trials.kill import ENVIRONMENT
-
 from twophase.artifacts import sha256
+
 from twophase.figures import FIGURES
 
 

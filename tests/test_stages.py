@@ -162,7 +162,7 @@ def _runs(draw):
 @given(run=_runs(), jobs=st.integers(1, 60))
 @settings(deadline=None)
 def test_jobs_share_all_forks_in_order_whatever_their_number(run, jobs):
-    shares = stages.fork_shares(run, jobs)
+    shares = run.model.fork_shares(jobs)
     assert len(shares) == jobs
     assert [fork for share in shares for fork in share] == run.model.forks()
     lengths = {(t0, d): run.model.compare_points(t0)[-1] - t0 for t0, d in run.model.forks()}
@@ -176,11 +176,11 @@ def test_forks_that_several_jobs_did_have_the_same_bytes(smoke, in_trained):
     whole = {path: sha256(path) for path in parts}
     for path in parts:
         path.unlink()
-    for part, share in enumerate(stages.fork_shares(run, 4), 1):
+    for part, share in enumerate(run.model.fork_shares(4), 1):
         fork(run, part, 4)
         there = {f for f in run.model.forks() if stages.perturbation(run, *f).path.exists()}
         assert set(share) <= there
-        assert len(there) == sum(len(s) for s in stages.fork_shares(run, 4)[:part])
+        assert len(there) == sum(len(s) for s in run.model.fork_shares(4)[:part])
     assert {path: sha256(path) for path in parts} == whole
 
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from twophase.datasets import Images
 from twophase.errors import ArtifactError, StudyError
+from twophase.sections import Augmentation
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import Result
-from twophase.study import Augmentation
 
 # First number of every counter that seeds a random stream: no two uses share one.
 ORDER, AUGMENTATION = 1, 2

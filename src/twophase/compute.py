@@ -5,7 +5,7 @@ import ctypes
 import os
 
 from twophase.errors import RunError
-from twophase.study import Compute
+from twophase.sections import Compute
 
 # cuBLAS reads this once, when CUDA starts; without it its sums may change order, and with another
 # value it may choose other algorithms.

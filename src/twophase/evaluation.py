@@ -11,7 +11,7 @@ from torch import nn
 
 from twophase.batches import Data
 from twophase.errors import StudyError
-from twophase.study import Evaluation
+from twophase.sections import Evaluation
 
 # Images that pass through the network at once: part of the result, because a batch of another
 # size may round differently.

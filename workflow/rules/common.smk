@@ -127,7 +127,7 @@ def shares_of(stage, run, missing):
     folder = Path(RUN.format(study=run.study.name, model=run.name, seed=run.seed))
     return [
         folder / f"{stage}-{fingerprint}" / f"{part}of{jobs}.done"
-        for part, share in enumerate(stages.fork_shares(run, jobs), 1)
+        for part, share in enumerate(run.model.fork_shares(jobs), 1)
         if missing & set(share)
     ]
 

@@ -77,6 +77,14 @@ FIGURES = {
         summaries=("linearized", "training"),
         options=("training",),
     ),
+    "s1": Figure(
+        "How base run and forks part, step by step from iteration t0, in the first seed: distance "
+        "of the parameters after Gaussian noise, after one unit in the last place of one "
+        "parameter (ulp), and without perturbation but with other SGD noise. Dots: the first step "
+        "at which a ReLU gate or a pooling winner differs on a fixed batch.",
+        first_seed=("growth", "growth_rate"),
+        options=("growth",),
+    ),
     "s3": Figure(
         "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
         "mean direction of all of them, beside that of a random walk with the same angles between "

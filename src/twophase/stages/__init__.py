@@ -121,6 +121,12 @@ def curvature_at(run: Run, t: int) -> Result:
     return part("curvature", "curvature_row", run.identity, maker, ".parquet", t=t)
 
 
+def growth_part(run: Run, t0: int, precision: str) -> Result:
+    """The steps from one t0 in one precision, a table."""
+    point = {"t0": t0, "precision": precision}
+    return part("growth", "growth_steps", run.identity, _maker("growth", run), ".parquet", **point)
+
+
 def linearized_state(run: Run, switch: int, t: int) -> Result:
     """The linearised network's state at iteration t."""
     maker, point = _maker("linearized", run), {"switch": switch, "t": t}
@@ -141,35 +147,6 @@ def unfinished(kept: Result) -> Result:
     return replace(kept, path=kept.path.with_name("unfinished.safetensors"), identity=identity)
 
 
-def comparisons(run: Run) -> list[tuple[int, str, int]]:
-    """All (t0, direction, t1) at which forks are compared, base state by base state."""
-    return [
-        (t0, direction, t1)
-        for t1 in run.model.chaos.compare
-        for t0, direction in run.model.forks()
-        if t0 < t1
-    ]
-
-
-def fork_shares(run: Run, jobs: int) -> list[list[tuple[int, str]]]:
-    """The run's forks (t0, direction), shared out to `jobs` jobs of about the same length."""
-    forks = run.model.forks()
-    length = [run.model.compare_points(t0)[-1] - t0 for t0, _ in forks]
-    shares: list[list] = [[] for _ in range(jobs)]
-    for index, fork in enumerate(forks):
-        middle = sum(length[:index]) + length[index] / 2
-        shares[int(jobs * middle / sum(length))].append(fork)
-    return shares
-
-
-def linearized_steps(run: Run, switch: int) -> list[int]:
-    """Iterations at which the linearised network's state is kept: soon after the switch, so that
-    a sample of the work can be repeated (see `commands/adopt.py`), and at the end.
-    """
-    stop = run.model.training.iterations
-    return [min(switch + 10, stop - 1), stop] if stop - switch > 1 else [stop]
-
-
 def _fork_parts(run: Run) -> list[Result]:
     points = [(t0, d, t1) for t0, d in run.model.forks() for t1 in run.model.compare_points(t0)]
     return [fork_state(run, *p) for p in points] + [
@@ -179,7 +156,7 @@ def _fork_parts(run: Run) -> list[Result]:
 
 def _linearized_parts(run: Run) -> list[Result]:
     switches = run.model.linearized.switches
-    states = [linearized_state(run, s, t) for s in switches for t in linearized_steps(run, s)]
+    states = [linearized_state(run, s, t) for s in switches for t in run.model.linearized_steps(s)]
     return states + [linearized_end(run, s) for s in switches]
 
 
@@ -230,8 +207,8 @@ STAGES = {
             "barrier_path": ("direction", "t0", "t1", "split", "alpha"),
         },
         options=_comparison_options,
-        parts=lambda run: [comparison(run, *point) for point in comparisons(run)],
-        grid=comparisons,
+        parts=lambda run: [comparison(run, *point) for point in run.model.comparisons()],
+        grid=lambda run: run.model.comparisons(),
         section="chaos",
         summarised=("chaos",),
         memory_mb=8000,
@@ -277,6 +254,21 @@ STAGES = {
         grid=lambda run: run.model.curvature_steps(),
         section="curvature",
         summarised=("curvature",),
+        minutes=720,
+    ),
+    "growth": Stage(
+        "Train base run and forks side by side, step by step.",
+        scope="run",
+        reads=("base",),
+        tables={
+            "growth": ("t0", "precision", "perturbation", "step"),
+            "growth_rate": ("t0", "precision", "perturbation"),
+        },
+        options=lambda run: run.model.growth.options(exclude={"forks", "precisions"}),
+        parts=lambda run: [growth_part(run, *point) for point in run.model.growth_points()],
+        grid=lambda run: run.model.growth_points(),
+        section="growth",
+        summarised=("growth_rate",),
         minutes=720,
     ),
     "trajectory": Stage(

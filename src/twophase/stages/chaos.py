@@ -35,7 +35,7 @@ def chaos(run: Run) -> None:
     # The base run, a fork, and the networks between them.
     networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
     ends: dict[str, torch.Tensor] = {}
-    points = stages.comparisons(run)
+    points = run.model.comparisons()
     parts = []
     with progress(f"comparisons of {run}", len(points), "pair") as bar:
         for t0, direction, t1 in points:

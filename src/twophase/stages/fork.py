@@ -9,9 +9,10 @@ from twophase import stages
 from twophase.batches import load_data
 from twophase.compute import prepare
 from twophase.progress import progress
+from twophase.sections import Perturbation
 from twophase.store.artifacts import check_origin, write_table
 from twophase.store.origin import ORIGIN
-from twophase.study import Perturbation, Run
+from twophase.study import Run
 from twophase.tensors import trained
 from twophase.training import KEEP_MINUTES, initial_state, load_state, trajectory
 
@@ -64,7 +65,7 @@ def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MIN
     Raises `RunError` if the base run was made by other packages or on another kind of machine.
     """
     model = run.model
-    chosen = stages.fork_shares(run, parts)[part - 1]
+    chosen = run.model.fork_shares(parts)[part - 1]
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     state = initial_state(model, data, run.seed)
     total = sum(model.compare_points(t0)[-1] - t0 for t0, _ in chosen)

@@ -199,7 +199,7 @@ def linearized(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     with progress(f"linearised training of {run}", total) as bar:
         for switch in switches:
             end = stages.linearized_end(run, switch)
-            steps = stages.linearized_steps(run, switch)
+            steps = run.model.linearized_steps(switch)
             files = {t: stages.linearized_state(run, switch, t) for t in steps}
             if all(file.path.exists() for file in [end, *files.values()]):
                 bar.update(stop - switch)

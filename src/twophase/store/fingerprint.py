@@ -26,6 +26,7 @@ NEUTRAL = {
     "errors",
     "progress",
     "records",
+    "sections",
     "study",
     "studyfile",
     "stages",

@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from twophase.sections import Compute
 from twophase.store.paths import Identity
-from twophase.study import Compute
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
 

@@ -1,0 +1,144 @@
+"""Stage `growth`: base run and forks side by side from t0, step by step."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from twophase import stages
+from twophase.batches import Data, batch, load_data
+from twophase.compute import prepare
+from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
+from twophase.progress import progress
+from twophase.sections import Perturbation
+from twophase.stages.fork import perturb
+from twophase.store.artifacts import read_table, write_table
+from twophase.study import Run
+from twophase.tensors import trained
+from twophase.training import State, initial_state, load_state, optimizer_step
+
+NOISE = 5  # first number of the counters that seed other SGD noise; see batches.py for the others
+NEAR, FAR, APART = 0.03, 0.3, 0.1  # distances of the parameters
+
+
+def growth(run: Run) -> None:
+    """Write the tables `growth` and `growth_rate` of one base run.
+
+    Forks from t0 differ from the base run by `perturbation`: Gaussian noise with a standard
+    deviation in the parameters, `ulp` (one unit in the last place of one parameter), or `noise`
+    (no perturbation, but other batches: Frankle et al. 2020). Both are trained in `precision`.
+
+    `growth`: study, model, seed, t0, precision, perturbation, step (since t0), l2 (distance of the
+    parameters), layer and layer_share (the tensor of parameters that has most of its square, and
+    how much), logit_distance (root mean
+    square over the first training examples, in eval mode), gates and winners (numbers of ReLU
+    gates and pooling winners that differ on these). `growth_rate`: the same keys without step,
+    then first_flip (the first step with a gate or winner that differs), steps_apart (to distance
+    0.1), flip_free_factor, finite_size_rate (from 0.03 to 0.3); infinite or not a number where
+    there is none.
+    """
+    options = run.model.growth
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    images = data.normalised(data.train.images[: options.examples])
+    parts = []
+    points = run.model.growth_points()
+    with progress(f"growth of {run}", len(points), "point") as bar:
+        for t0, precision in points:
+            file = stages.growth_part(run, t0, precision)
+            if not file.path.exists():
+                write_table(file, pd.DataFrame(_side_by_side(run, data, images, t0, precision)))
+            parts.append(read_table(file))
+            bar.update()
+    steps = pd.concat(parts, ignore_index=True)
+    keys = ["t0", "precision", "perturbation"]
+    rates = [
+        {**run.identity, **dict(zip(keys, point, strict=True)), **_rates(rows)}
+        for point, rows in steps.groupby(keys, sort=False)
+    ]
+    write_table(stages.run_table(run, "growth"), steps)
+    write_table(stages.run_table(run, "growth_rate"), pd.DataFrame(rates))
+
+
+def _side_by_side(
+    run: Run, data: Data, images: torch.Tensor, t0: int, precision: str
+) -> list[dict]:
+    """The rows of all perturbations at one t0 and precision; the base run is trained once."""
+    dtype = getattr(torch, precision)
+    base = initial_state(run.model, data, run.seed)
+    load_state(stages.base_state(run, t0), base, t0)
+    forks = {name: _perturbed(base, name, run, dtype) for name in run.model.growth.perturbations}
+    base = _in_precision(base, dtype)
+    images, rows = images.to(dtype), []
+    other = int(np.random.default_rng((NOISE, run.seed)).integers(2**32))
+    for step in range(run.model.growth.steps + 1):
+        seen = branches(base.model, images)
+        for name, fork in forks.items():
+            row = {**run.identity, "t0": t0, "precision": precision, "perturbation": name}
+            rows.append(row | {"step": step} | _difference(base, seen, fork, images))
+        for name, state in (("", base), *forks.items()):
+            seed = other if name == "noise" else run.seed
+            _train(run, data, state, seed, dtype)
+    return rows
+
+
+def _train(run: Run, data: Data, state: State, seed: int, dtype: torch.dtype) -> None:
+    training, augmentation = run.model.training, run.study.data.augmentation
+    images, labels = batch(data, augmentation, seed, state.step, training.batch_size)
+    parameters = list(trained(state.model).values())
+    state.model.train()
+    loss = F.cross_entropy(state.model(images.to(dtype)), labels)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    optimizer_step(parameters, gradients, state.optimizer, training, state.step)
+    state.step += 1
+
+
+def _in_precision(state: State, dtype: torch.dtype) -> State:
+    state = copy.deepcopy(state)
+    state.model.to(dtype)
+    optimizer = {kind: [t.to(dtype) for t in ts] for kind, ts in state.optimizer.items()}
+    return State(state.model, optimizer, state.step)
+
+
+def _perturbed(base: State, name: str, run: Run, dtype: torch.dtype) -> State:
+    fork = _in_precision(base, dtype)
+    if name == "ulp":
+        # Of the first entry of the largest parameter tensor, in the precision of the run.
+        weight = max(trained(fork.model).values(), key=torch.Tensor.numel)
+        with torch.no_grad():
+            entry = weight.view(-1)[:1] if weight.is_contiguous() else weight[(0,) * weight.dim()]
+            entry.copy_(torch.nextafter(entry, torch.full_like(entry, math.inf)))
+    elif name != "noise":
+        perturb(fork.model, Perturbation(kind="std", size=float(name)), run.seed, "1")
+    return fork
+
+
+def _difference(base: State, seen: tuple, fork: State, images: torch.Tensor) -> dict:
+    ours, theirs = trained(base.model), trained(fork.model)
+    squares = {n: float((p - theirs[n]).detach().double().square().sum()) for n, p in ours.items()}
+    layer = max(squares, key=squares.get)
+    out, gates, winners = branches(fork.model, images)
+    total = sum(squares.values())
+    return {
+        "l2": math.sqrt(total),
+        "layer": layer,
+        "layer_share": squares[layer] / total if total else 0.0,
+        "logit_distance": float((out - seen[0]).double().square().mean().sqrt()),
+        "gates": int((gates != seen[1]).sum()),
+        "winners": int((winners != seen[2]).sum()),
+    }
+
+
+def _rates(rows: pd.DataFrame) -> dict:
+    distances = rows["l2"].tolist()
+    flips = (rows["gates"] + rows["winners"]).tolist()
+    return {
+        "first_flip": steps_to(flips, 1),
+        "steps_apart": steps_to(distances, APART),
+        "flip_free_factor": flip_free_factor(distances, flips),
+        "finite_size_rate": finite_size_rate(distances, NEAR, FAR),
+    }

@@ -1,0 +1,72 @@
+"""Known answers for how two runs part."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from twophase import stages, studyfile
+from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
+from twophase.networks.resnet import resnet8
+from twophase.stages.base import base
+from twophase.stages.data import data
+from twophase.stages.growth import growth
+from twophase.study import Run
+
+
+def test_rates_of_a_distance_that_doubles():
+    distances = [1e-7 * 2**step for step in range(40)]
+    assert steps_to(distances, 0.1) == 20
+    assert steps_to([0.0, 0.0], 0.1) == math.inf
+    rate = finite_size_rate(distances, 1e-6, 1e-6 * 2**10)
+    assert rate == pytest.approx(math.log(2), rel=1e-12)
+    assert math.isnan(finite_size_rate([0.0, 1.0], 0.03, 0.3))
+    assert math.isnan(finite_size_rate([0.0, 0.1], 0.03, 0.3))
+
+
+def test_steps_with_a_flip_do_not_count_for_the_flip_free_factor():
+    assert flip_free_factor([1, 3, 90, 270, 810], [0, 0, 5, 0, 0]) == pytest.approx(3)
+    assert math.isnan(flip_free_factor([1, 3], [0, 1]))
+
+
+def test_gates_and_winners_are_those_of_the_layers():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    images = torch.randn(3, 1, 4, 4)
+    out, gates, winners = branches(network, images)
+    before = network[0](images)
+    assert torch.equal(gates, (before > 0).flatten())
+    pooled, places = nn.functional.max_pool2d(before.relu(), 2, return_indices=True)
+    assert torch.equal(winners, places.flatten())
+    assert torch.equal(out, pooled.flatten(1))
+
+
+@pytest.fixture
+def grown(raw, write_study, in_tmp):
+    """The ResNet of the smoke study, side by side with its forks."""
+    del raw["models"]["vgg"]
+    raw["growth"] = {"forks": [4], "steps": 3, "examples": 20}
+    run = Run(studyfile.load(write_study(raw)), "resnet", 0)
+    data(run.study)
+    base(run)
+    growth(run)
+    return run
+
+
+def test_the_table_follows_the_base_run_and_repeats(grown):
+    file = stages.run_table(grown, "growth").path
+    table = pd.read_parquet(file)
+    assert len(table) == 2 * 3 * 4
+    start = table.query("step == 0").set_index(["precision", "perturbation"])["l2"]
+    assert start["float64", "noise"] == start["float32", "noise"] == 0
+    assert 0 < start["float64", "ulp"] < 1e-15 < start["float32", "ulp"] < 1e-7
+    count = sum(p.numel() for p in resnet8().parameters())
+    assert start["float64", "1e-7"] == pytest.approx(1e-7 * count**0.5, rel=0.05)
+    apart = table.query("step == 1 and perturbation == 'noise'")["l2"]
+    assert (apart > 1e-3).all()
+    first = file.read_bytes()
+    for part in stages.STAGES["growth"].parts(grown):
+        part.path.unlink()
+    growth(grown)
+    assert file.read_bytes() == first
