@@ -204,8 +204,8 @@ MATRIX = {
     "edit the own optimizer": ([append("optimizers/sgd.py", "\nx = 1\n")], TRAINED),
     "add options with defaults": (
         [
-            *(option("study.py", r) for r in ("Augmentation", "Evaluation", "Perturbation")),
-            *(option("study.py", r) for r in ("Chaos", "Kernel", "Linearized", "Compute")),
+            *(option("sections.py", r) for r in ("Augmentation", "Evaluation", "Perturbation")),
+            *(option("sections.py", r) for r in ("Chaos", "Kernel", "Linearized", "Compute")),
             option("networks/__init__.py", "ResNet"),
             option("datasets/__init__.py", "Digits"),
             option("optimizers/__init__.py", "Training"),
@@ -243,7 +243,12 @@ MATRIX = {
     ),
     "edit stage curvature": ([append("stages/curvature.py", "\nx = 1\n")], _with("curvature")),
     "edit stage linearized": ([append("stages/linearized.py", "\nx = 1\n")], LINEARIZED),
-    "edit stage summary": ([append("stages/summary.py", "\nx = 1\n")], SUMMARIES | FIGURES),
+    "edit stage growth": ([append("stages/growth.py", "\nx = 1\n")], _with("growth")),
+    # Figure s1 shows single runs.
+    "edit stage summary": (
+        [append("stages/summary.py", "\nx = 1\n")],
+        SUMMARIES | FIGURES - {"s1"},
+    ),
     "edit progress bars and commands": (
         [
             append("progress.py", "\nx = 1\n"),
@@ -264,7 +269,7 @@ def test_the_matrix(change, before, edited):
 
 
 def test_a_new_option_counts_where_it_is_set(before, edited):
-    option("study.py", "Kernel")(edited / "twophase")
+    option("sections.py", "Kernel")(edited / "twophase")
     assert _differing(_cells(edited), before) == set()
     raw = yaml.safe_load((edited / "mine.yaml").read_text())
     raw["kernel"]["novel"] = True

@@ -3,8 +3,8 @@ import torch
 
 from twophase import networks
 from twophase.networks import SmallVGG
+from twophase.perturbation import perturb
 from twophase.sections import Perturbation
-from twophase.stages.fork import perturb
 
 
 def _model():

@@ -1,58 +1,16 @@
 """Stage `fork`: perturb a base run at t0 and train on, with the same SGD noise."""
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
 from twophase import stages
 from twophase.batches import load_data
 from twophase.compute import prepare
+from twophase.perturbation import perturb
 from twophase.progress import progress
-from twophase.sections import Perturbation
 from twophase.store.artifacts import check_origin, write_table
 from twophase.store.origin import ORIGIN
 from twophase.study import Run
-from twophase.tensors import trained
 from twophase.training import KEEP_MINUTES, initial_state, load_state, trajectory
-
-DIRECTION = 3  # first number of the counters that seed directions; see batches.py for the others
-
-
-@torch.no_grad()
-def perturb(
-    model: nn.Module, perturbation: Perturbation, seed: int, direction: str
-) -> tuple[float, float]:
-    """Add the perturbation called `direction` to the trained parameters of `model`, in place.
-
-    The noise is Gaussian and the same for every t0; it is added in float64 and rounded to the
-    parameters' float32. Rounding swallows part of it, so the realised perturbation is measured.
-    The direction `control` is the perturbation zero.
-
-    Returns its L2 norm, and the share of parameters that it left unchanged.
-    """
-    if direction == "control":
-        return 0.0, 1.0
-    rng = np.random.default_rng((DIRECTION, seed, int(direction)))
-    parameters = list(trained(model).values())
-    noise = [torch.from_numpy(rng.standard_normal(p.shape)).to(p.device) for p in parameters]
-    scale = perturbation.size
-    if perturbation.kind != "std":
-        scale /= _norm(noise)
-    if perturbation.kind == "relative":
-        scale *= _norm(parameters)
-    realised = []
-    for parameter, direction_of_it in zip(parameters, noise, strict=True):
-        before = parameter.double()
-        parameter.copy_(before + scale * direction_of_it)
-        realised.append(parameter.double() - before)
-    unchanged = sum(int((d == 0).sum()) for d in realised)
-    return _norm(realised), unchanged / sum(d.numel() for d in realised)
-
-
-def _norm(tensors: list[torch.Tensor]) -> float:
-    """L2 norm of all entries together, in float64."""
-    return sum(float(t.double().square().sum()) for t in tensors) ** 0.5
 
 
 def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MINUTES) -> None:

@@ -14,9 +14,9 @@ from twophase import stages
 from twophase.batches import Data, batch, load_data
 from twophase.compute import prepare
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
+from twophase.perturbation import perturb
 from twophase.progress import progress
 from twophase.sections import Perturbation
-from twophase.stages.fork import perturb
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import Run
 from twophase.tensors import trained
