@@ -16,7 +16,8 @@ from twophase.store.fingerprint import code_digest
 from twophase.store.paths import Result, digest
 from twophase.study import Run, Study
 
-BANDS = "Lines are means over all seeds{}; bands reach from the smallest to the largest."
+BANDS = "Lines are means over all seeds; bands reach from the smallest to the largest."
+RUNS = "Thick lines are means over all runs, thin lines the runs: one for each seed{}."
 
 
 class Figure(NamedTuple):
@@ -25,6 +26,7 @@ class Figure(NamedTuple):
     caption: str
     summaries: tuple[str, ...] = ()  # the tables whose summary over all runs it shows
     also: tuple[str, ...] = ()  # the same, where the study has them
+    runs: tuple[str, ...] = ()  # the tables that it shows of every run
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
     files: tuple[str, ...] = (".pdf", ".png")
@@ -32,28 +34,36 @@ class Figure(NamedTuple):
 
 FIGURES = {
     "fig1": Figure(
-        "The chaos and the cone effect at a glance. Left: test disagreement between base run and "
-        "forks, for the earliest and the latest fork of the study; the dotted line marks the "
-        "perturbation. Right: tangent kernels of the first seed, scaled to norm 1, on their two "
-        "leading principal directions; 0 is the apex of the cone. "
-        + BANDS.format(" and perturbation directions"),
+        "The chaos and the cone effect at a glance. Left: loss barrier between base run and forks, "
+        "for the earliest and the latest fork of the study. A fork is a copy of the base run whose "
+        "parameters were changed by a tiny perturbation at one iteration (dotted line) and that "
+        "then saw the same batches. A barrier above the dashed line: the two runs ended in "
+        "different valleys of the loss. Right: tangent kernels of the first seed, scaled to norm "
+        "1, on their two leading principal directions; 0 is the apex of the cone. "
+        + RUNS.format(" and perturbation direction"),
         summaries=("chaos",),
+        runs=("chaos",),
         first_seed=("kernel_projection",),
         options=("chaos",),
     ),
     "fig2": Figure(
         "The protocol of this replication (the paper's figure 2 is not known to us): training "
         "curves of the base runs, and the iterations at which runs are forked, compared, their "
-        "kernels computed and their linearised training started. " + BANDS.format(""),
+        "kernels computed and their linearised training started. " + RUNS.format(""),
         summaries=("training",),
+        runs=("training",),
         options=("chaos", "kernel", "linearized"),
     ),
     "fig3": Figure(
-        "Chaos effect. Forks differ from the base run by a tiny perturbation at iteration t0 and "
-        "share all SGD noise with it. Parameter dissimilarity C = 1 - cos, test loss barrier on "
-        "the straight path, and share of test examples on which the two predict differently, at "
-        "iteration t1. " + BANDS.format(" and perturbation directions"),
+        "Does a tiny perturbation change where training ends? It depends on when it comes. Each "
+        "fork is a copy of its base run, perturbed at iteration t0 and then trained on the same "
+        "batches; at iteration t1 the two are compared. Left: dissimilarity of their parameters, "
+        "C = 1 - cos. Middle: loss barrier, the most by which the test loss on the straight path "
+        "from one to the other exceeds the line between its ends; above the dashed line they lie "
+        "in different valleys of the loss, below it in one. Right: share of test images on which "
+        "they predict different classes. " + RUNS.format(" and perturbation direction"),
         summaries=("chaos",),
+        runs=("chaos",),
         options=("chaos",),
     ),
     "fig4": Figure(
@@ -65,16 +75,18 @@ FIGURES = {
         "Cone effect. Left: kernel distance from reference iterations. Middle: distance of "
         "kernels dt iterations apart. Right: kernels of the first seed, scaled to norm 1, on "
         "their three leading uncentred principal directions; rays start at the origin. "
-        + BANDS.format(""),
+        + RUNS.format(""),
         summaries=("kernel_distance",),
+        runs=("kernel_distance",),
         first_seed=("kernel_projection",),
         options=("kernel",),
     ),
     "fig6": Figure(
         "Training is normal up to the switch and linearised (first-order Taylor model in the "
         "parameters, batch norm frozen) from there to the end. Test accuracy and loss at the end, "
-        "with normal training for comparison. " + BANDS.format(""),
+        "with normal training for comparison. " + RUNS.format(""),
         summaries=("linearized", "training"),
+        runs=("linearized", "training"),
         options=("training",),
     ),
     "s1": Figure(
@@ -89,8 +101,7 @@ FIGURES = {
         "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
         "mean direction of all of them, beside that of a random walk with the same angles between "
         "neighbours and no preferred direction. Middle: exponent of the kernel distance "
-        "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. "
-        + BANDS.format(""),
+        "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. " + BANDS,
         summaries=("cone",),
         options=("kernel",),
     ),
@@ -98,7 +109,7 @@ FIGURES = {
         "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "
         "with the labels of the tangent kernel along the base runs. Where the study measures it, "
         "the curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
-        "beside 2 / lr and the threshold of SGD with momentum. " + BANDS.format(""),
+        "beside 2 / lr and the threshold of SGD with momentum. " + BANDS,
         summaries=("kernel_content",),
         also=("curvature",),
         options=("curvature",),
@@ -149,9 +160,9 @@ def tables(study: Study, figure: str) -> dict[str, Result]:
         for t in row.summaries + row.also
         if t in there
     }
-    for table in row.first_seed:
+    for table in row.runs + row.first_seed:
         for run in stages.runs_of(study, stages.STAGE_OF[table]):
-            if run.seed == study.seeds[0]:
+            if table in row.runs or run.seed == study.seeds[0]:
                 found[published_name(run, table)] = stages.run_table(run, table)
     return found
 

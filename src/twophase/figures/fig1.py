@@ -9,25 +9,35 @@ from twophase.study import Study
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
-    chaos = style.summary(tables, "chaos").query("direction == 'perturbed'")
+    chaos = style.points(tables, "chaos").where(direction="perturbed", measure="test_barrier")
     models = style.models(study, "chaos", "kernel")
     figure, axes = style.grid(len(models), 2, 2.4, width_ratios=(1.25, 1))
     for (left, right), (name, model) in zip(axes, models.items(), strict=True):
-        points = chaos[(chaos["model"] == name) & (chaos["measure"] == "disagreement")]
+        points = chaos.where(model=name)
         forks = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
         for t0, color, marker in zip(forks, ("C0", "C1"), "os", strict=False):
             label = f"perturbed at iteration {t0}"
             style.line(
-                left, points[points["t0"] == t0], "t1", color=color, marker=marker, label=label
+                left,
+                points.where(t0=t0),
+                "t1",
+                color=color,
+                marker=marker,
+                label=label,
+                clip_on=False,
             )
             left.axvline(t0, color=color, linestyle=":", linewidth=1)
+        threshold = model.chaos.barrier_threshold
+        left.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
+        left.set_title(f"{name}: forks and base run", pad=16)
         left.set(
-            title=f"{name}: forks leave the base run",
-            xlabel="iteration $t_1$",
-            ylabel="test disagreement with base run",
-            ylim=(0, None),
+            xlabel="compared at iteration $t_1$",
+            ylabel="test loss barrier (nats)",
+            # A network without barriers shows a flat line and not its noise.
+            ylim=(0, max(2 * threshold, left.get_ylim()[1])),
         )
-        left.legend(frameon=True, facecolor="white", edgecolor="none", framealpha=1)
+        # Above the data: barriers may be anywhere.
+        left.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=2, borderaxespad=0)
 
         cone = style.projection(study, tables, name)
         for x, y in zip(cone["x"], cone["y"], strict=True):
@@ -42,11 +52,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             aspect="equal",
         )
         figure.colorbar(dots, ax=right, label="iteration $t$")
-    seed = study.seeds[0]
+    seed, runs = study.seeds[0], style.runs_note(study, forks=True, each=True)
     style.note(
         figure,
         study,
-        f"Left: {style.perturbation_note(study)}; {style.runs_note(study, forks=True)}.\n"
+        f"Left: {style.perturbation_note(study)}; {runs}.\n"
         f"Right: kernels of seed {seed}, scaled to norm 1; + is 0, the apex; %: share of squares.",
     )
     return figure

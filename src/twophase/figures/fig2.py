@@ -9,7 +9,7 @@ from twophase.study import Study
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Loss and accuracy of the base runs; under them the iterations that each stage uses."""
-    training = style.summary(tables, "training")
+    training = style.points(tables, "training")
     figure, axes = style.grid(
         2 * len(study.models), 2, 1.35, sharex="row", height_ratios=(2, 1) * len(study.models)
     )
@@ -17,9 +17,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         curves, marks = axes[2 * index], axes[2 * index + 1]
         for ax, measure, unit in zip(curves, ("loss", "accuracy"), ("nats", "share"), strict=True):
             for split, color, dashes in (("train", "C0", "--"), ("test", "C1", "-")):
-                points = training[
-                    (training["model"] == name) & (training["measure"] == f"{split}_{measure}")
-                ]
+                points = training.where(model=name, measure=f"{split}_{measure}")
                 style.line(ax, points, "t", color=color, linestyle=dashes, label=split)
             ax.set(title=f"{name}: {measure}", ylabel=f"{measure} ({unit})")
             ax.legend()
@@ -40,6 +38,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
     style.note(
-        figure, study, f"Protocol of this replication. {style.runs_note(study).capitalize()}."
+        figure,
+        study,
+        f"Protocol of this replication. {style.runs_note(study, each=True).capitalize()}.",
     )
     return figure

@@ -15,17 +15,17 @@ MEASURES = {
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: dissimilarity, loss barrier and disagreement, a line for each t0."""
-    chaos = style.summary(tables, "chaos").query("direction == 'perturbed'")
+    chaos = style.points(tables, "chaos").where(direction="perturbed")
     models = style.models(study, "chaos")
     figure, axes = style.grid(len(models), 3, 2.2)
     for row, (name, model) in zip(axes, models.items(), strict=True):
         colors = style.shades(model.chaos.forks)
         for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
-            points = chaos[(chaos["model"] == name) & (chaos["measure"] == measure)]
+            points = chaos.where(model=name, measure=measure)
             for marker, t0 in zip(style.MARKERS * len(colors), model.chaos.forks, strict=False):
                 style.line(
                     ax,
-                    points[points["t0"] == t0],
+                    points.where(t0=t0),
                     "t1",
                     color=colors[t0],
                     marker=marker,
@@ -40,10 +40,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.set_ylim(0, None)
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
     thresholds = dict.fromkeys(model.chaos.barrier_threshold for model in models.values())
+    runs = style.runs_note(study, forks=True, each=True)
     style.note(
         figure,
         study,
-        f"{style.perturbation_note(study).capitalize()}; {style.runs_note(study, forks=True)}.\n"
+        f"{style.perturbation_note(study).capitalize()}; {runs}.\n"
         f"Dashed: barrier of {' or '.join(f'{each:g}' for each in thresholds)} nats.",
     )
     return figure

@@ -17,22 +17,21 @@ LEGEND = {
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
-    distances = style.summary(tables, "kernel_distance")
+    distances = style.points(tables, "kernel_distance")
+    distances = style.Points(*(frame.assign(dt=frame["u"] - frame["t"]) for frame in distances))
     models = style.models(study, "kernel")
     figure, axes = style.grid(len(models), 3, 2.5, width_ratios=(1, 1, 1.25))
     for row, (name, model) in zip(axes, models.items(), strict=True):
-        points = distances[distances["model"] == name]
+        points = distances.where(model=name)
         colors = style.shades(model.kernel.references)
         for tau in model.kernel.references:
-            later = points[points["u"] == tau]
-            style.line(row[0], later, "t", color=colors[tau], label=str(tau))
+            style.line(row[0], points.where(u=tau), "t", color=colors[tau], label=str(tau))
         row[0].set(title=name, xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
         row[0].legend(title=r"$\tau$", **LEGEND)
 
         colors = style.shades(model.kernel.intervals)
         for dt in model.kernel.intervals:
-            ahead = points[points["u"] - points["t"] == dt]
-            style.line(row[1], ahead, "t", color=colors[dt], label=str(dt))
+            style.line(row[1], points.where(dt=dt), "t", color=colors[dt], label=str(dt))
         row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")
         row[1].legend(title="$dt$", **LEGEND)
         for ax in row[:2]:
@@ -63,11 +62,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         box.plot(0, 0, 0, "k+", markersize=6)
         box.tick_params(labelsize="xx-small", pad=-3)
         figure.colorbar(dots, ax=box, label="iteration $t$", shrink=0.7, pad=0.12)
-    seed = study.seeds[0]
+    seed, runs = study.seeds[0], style.runs_note(study, each=True)
     style.note(
         figure,
         study,
         "S: one minus the cosine of two kernels H.\n"
-        f"{style.runs_note(study).capitalize()}. 3-D: seed {seed}; rays start at the origin.",
+        f"{runs.capitalize()}. 3-D: seed {seed}; rays start at the origin.",
     )
     return figure

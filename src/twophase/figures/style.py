@@ -1,8 +1,9 @@
-"""What all figures share: looks, reading tables, lines with their range."""
+"""What all figures share: looks, reading tables, lines with their runs or range."""
 
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 os.environ["MPLBACKEND"] = "agg"
 
@@ -10,17 +11,30 @@ import matplotlib as mpl  # noqa: E402
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-import seaborn as sns  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from twophase.stages import SUMMARISED  # noqa: E402
 from twophase.store.artifacts import read_table  # noqa: E402
 from twophase.store.paths import Result  # noqa: E402
 from twophase.study import Model, Study  # noqa: E402
 
 mpl.rcdefaults()  # whatever a matplotlibrc of the user's says
-sns.set_theme("paper", "ticks", "colorblind", font="DejaVu Sans", font_scale=0.9)
+plt.style.use(["seaborn-v0_8-ticks", "seaborn-v0_8-colorblind"])  # matplotlib's own
 mpl.rcParams |= {
+    "font.size": 8.6,
+    "font.sans-serif": ["DejaVu Sans"],
+    "axes.labelsize": "medium",
+    "axes.linewidth": 1,
+    "legend.fontsize": "small",
+    "legend.title_fontsize": "medium",
+    "lines.linewidth": 1.4,
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+    "xtick.major.size": 4,
+    "ytick.major.size": 4,
+    "xtick.minor.size": 2.5,
+    "ytick.minor.size": 2.5,
     "figure.constrained_layout.use": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,7 +47,7 @@ mpl.rcParams |= {
 }
 
 # Sequential, and readable in grey and by colour-blind people.
-SEQUENTIAL = sns.color_palette("viridis", as_cmap=True)
+SEQUENTIAL = mpl.colormaps["viridis"]
 MARKERS = "osD^vP*X"
 WIDTH = 7.2  # inches: the text width of a two-column page
 
@@ -45,6 +59,43 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
         for name, model in study.models.items()
         if all(getattr(model, section) for section in sections)
     }
+
+
+class Points(NamedTuple):
+    """A table's points: their summary over runs, and the same measures of each run.
+
+    Both have the table's keys and the columns `model` and `measure`; `means` has `mean`, `low`,
+    `high` and `runs`, `each` has `value` and `run`.
+    """
+
+    means: pd.DataFrame
+    each: pd.DataFrame
+
+    def where(self, **values: object) -> Points:
+        """The points at which each of these columns has this value."""
+        chosen = []
+        for frame in self:
+            for column, value in values.items():
+                frame = frame[frame[column] == value]
+            chosen.append(frame)
+        return Points(*chosen)
+
+
+def points(tables: dict[str, Result], table: str) -> Points:
+    """The points of the table called `table`, of which a figure reads the summary and each run.
+
+    Of `chaos`, each direction of a seed is a run.
+    """
+    runs = [read_table(result) for name, result in tables.items() if name.endswith(f"/{table}")]
+    wide = pd.concat(runs, ignore_index=True)
+    wide = wide.assign(run=wide["seed"].astype(str))
+    if "direction" in wide:
+        wide["run"] += "/" + wide["direction"]
+        wide["direction"] = wide["direction"].where(wide["direction"] == "control", "perturbed")
+    keys = ["study", "model", "seed", "run", *SUMMARISED[table]]
+    measures = [column for column in wide if column not in keys]
+    each = wide.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
+    return Points(summary(tables, table), each)
 
 
 def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
@@ -72,25 +123,35 @@ def shades(values: list[int]) -> dict[int, tuple]:
     }
 
 
-def line(ax: Axes, points: pd.DataFrame, x: str, **looks: object) -> None:
-    """The mean over runs as a line with markers, the range over runs as a band behind it."""
-    points = points.sort_values(x)
-    (drawn,) = ax.plot(points[x], points["mean"], **looks)
-    ax.fill_between(
-        points[x], points["low"], points["high"], color=drawn.get_color(), alpha=0.18, linewidth=0
-    )
+def line(ax: Axes, points: pd.DataFrame | Points, x: str, **looks: object) -> None:
+    """The mean over runs as a line with markers; behind it, each run as a thin line, or the range
+    over runs as a band where `points` is but a summary.
+    """
+    means, each = points if isinstance(points, Points) else (points, None)
+    means = means.sort_values(x)
+    (drawn,) = ax.plot(means[x], means["mean"], **looks)
+    color = drawn.get_color()
+    if each is None:
+        ax.fill_between(means[x], means["low"], means["high"], color=color, alpha=0.18, linewidth=0)
+        return
+    clip = looks.get("clip_on", True)
+    for _, run in each.sort_values(x).groupby("run"):
+        ax.plot(run[x], run["value"], color=color, linewidth=0.6, alpha=0.5, zorder=1, clip_on=clip)
 
 
-def runs_note(study: Study, forks: bool = False) -> str:
-    """How many runs a line and its band stand for; of forks, seeds times directions."""
+def runs_note(study: Study, forks: bool = False, each: bool = False) -> str:
+    """How many runs a line stands for, of forks seeds times directions; and what shows them: `each`
+    a thin line, or all of them a band.
+    """
     seeds = len(study.seeds)
     directions = sorted({model.chaos.directions for model in models(study, "chaos").values()})
     if seeds == 1 and not (forks and directions != [1]):
         return f"lines: one run, seed {study.seeds[0]}"
     text = f"{seeds} seed{'s' * (seeds > 1)}"
-    if forks:
-        many = " or ".join(map(str, directions))
-        text += f" × {many} perturbation direction{'s' * (directions != [1])}"
+    if forks and directions != [1]:
+        text += f" × {' or '.join(map(str, directions))} perturbation directions"
+    if each:
+        return f"thick lines: mean over {text}; thin lines: each run"
     return f"lines: mean over {text}; bands: smallest to largest"
 
 
