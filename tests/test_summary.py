@@ -1,8 +1,10 @@
 import math
 
 import pandas as pd
+import pytest
+from scipy.stats import binomtest
 
-from twophase.figures.findings import verdict
+from twophase.figures import findings
 from twophase.stages.summary import mean_and_range
 
 
@@ -30,8 +32,26 @@ def test_a_run_that_is_not_a_number_is_not_hidden():
     assert mean_and_range(runs, ["t"])["mean"].isna().all()
 
 
-def test_a_verdict_needs_all_runs_on_one_side():
-    assert verdict(0.2, 0.3, 0.1) == "above"
-    assert verdict(0.0, 0.05, 0.1) == "below"
-    assert verdict(0.0, 0.3, 0.1) == "on both sides"
-    assert verdict(float("nan"), float("nan"), 0.1) == "diverged"
+def _ends(*barriers):
+    """Barriers of runs, two directions of each seed."""
+    return pd.DataFrame({"seed": [index // 2 for index in range(len(barriers))], "value": barriers})
+
+
+def test_a_share_is_of_runs_and_its_interval_of_seeds():
+    # Wilson's interval of 5 of 5 is [0.566, 1] and of 2.5 of 5 [0.170, 0.830]
+    # (scipy.stats.binomtest and Agresti and Coull 1998), however many runs a seed has.
+    assert findings.above(_ends(*[0.2] * 10), 0.1) == "10 of 10 [0.57, 1.00]"
+    assert findings.above(_ends(*[0.2, 0.0] * 5), 0.1) == "5 of 10 [0.17, 0.83]"
+    assert findings.above(_ends(*[0.1, 0.0] * 5), 0.1) == "0 of 10 [0.00, 0.43]"
+
+
+def test_a_run_that_diverged_is_counted_as_such():
+    said = findings.above(_ends(0.2, math.nan), 0.1)
+    assert said.startswith("1 of 2 ")
+    assert said.endswith(", 1 diverged")
+
+
+def test_wilsons_interval_is_scipys():
+    for count, seeds in ((0, 3), (1, 3), (4, 5), (10, 10)):
+        theirs = binomtest(count, seeds).proportion_ci(method="wilson")
+        assert findings.wilson(count / seeds, seeds) == pytest.approx(tuple(theirs), abs=1e-6)

@@ -122,8 +122,9 @@ FIGURES = {
     ),
     "findings": Figure(
         "What the study shows, in numbers: means over all runs, with the smallest and the largest "
-        "in brackets.",
+        "in brackets, and how many runs end behind a barrier.",
         summaries=tuple(stages.SUMMARISED),
+        runs=("chaos",),
         options=("training", "chaos", "kernel"),
         files=(".md",),
     ),

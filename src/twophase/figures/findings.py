@@ -1,6 +1,8 @@
-"""The findings: what a study shows, in numbers, as Markdown."""
+"""The findings: what a study shows, in numbers, as Markdown.
 
-import math
+What holds for a share of the runs comes with an interval over seeds: single runs are those of the
+kind of machine that made them.
+"""
 
 import pandas as pd
 
@@ -10,8 +12,12 @@ from twophase.study import Model, Study
 
 
 def draw(study: Study, tables: dict[str, Result]) -> str:
-    """The text, from the study's summaries."""
-    summaries = {name: style.summary(tables, name.removesuffix("_summary")) for name in tables}
+    """The text, from the study's summaries and the comparisons of each run."""
+    summaries = {
+        name: style.summary(tables, name.removesuffix("_summary"))
+        for name in tables
+        if name.endswith("_summary")
+    }
     lines = [
         f"# {' '.join(study.title.split())}",
         "",
@@ -24,7 +30,8 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
         }
         lines += ["", f"## {name}", ""] + _training(own["training"], model)
         if model.chaos:
-            lines += [""] + _chaos(own["chaos"], model)
+            ends = style.points(tables, "chaos").each.query("model == @name")
+            lines += [""] + _chaos(own["chaos"], ends, model)
         if model.kernel:
             lines += [""] + _cone(own["kernel_distance"], model)
         if model.linearized:
@@ -32,13 +39,27 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict(low: float, high: float, threshold: float) -> str:
-    """Where all runs lie: above the threshold, below it, or on both sides."""
-    if math.isnan(low) or math.isnan(high):
-        return "diverged"
-    if low > threshold:
-        return "above"
-    return "below" if high < threshold else "on both sides"
+def above(barriers: pd.DataFrame, threshold: float) -> str:
+    """How many runs are above the threshold, such as "9 of 10 [0.60, 0.98]".
+
+    `barriers` has a row for each run, with `seed` and `value`; a run that diverged is not above.
+    """
+    values = barriers["value"]
+    count, runs = int((values > threshold).sum()), len(values)
+    low, high = wilson(count / runs, barriers["seed"].nunique())
+    diverged = int(values.isna().sum())
+    return f"{count} of {runs} [{low:.2f}, {high:.2f}]" + f", {diverged} diverged" * (diverged > 0)
+
+
+def wilson(share: float, seeds: int) -> tuple[float, float]:
+    """95 % interval of a share over seeds (Wilson 1927).
+
+    Runs of one seed are no independent draws: the seeds are, each with the share of its runs.
+    """
+    z = 1.959964
+    middle = (share + z**2 / (2 * seeds)) / (1 + z**2 / seeds)
+    half = z / (1 + z**2 / seeds) * (share * (1 - share) / seeds + z**2 / (4 * seeds**2)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _spread(row: pd.Series) -> str:
@@ -59,24 +80,25 @@ def _training(training: pd.DataFrame, model: Model) -> list[str]:
     ]
 
 
-def _chaos(chaos: pd.DataFrame, model: Model) -> list[str]:
+def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model) -> list[str]:
     last = max(model.chaos.compare)
     threshold = model.chaos.barrier_threshold
     lines = [
         f"Chaos: forks compared with the base run at iteration {last} "
-        f"(runs each: {chaos['runs'].max()}).",
+        f"(runs each: {chaos['runs'].max()}). In brackets after a count of runs: the share, 95 % "
+        "interval over seeds.",
         "",
-        f"| t0 | test loss barrier (nats) | runs against {threshold:g} | disagreement "
+        f"| t0 | test loss barrier (nats) | runs above {threshold:g} | disagreement "
         "| dissimilarity |",
         "|---|---|---|---|---|",
     ]
     ends = chaos[(chaos["direction"] == "perturbed") & (chaos["t1"] == last)]
+    each = each.query("direction == 'perturbed' and t1 == @last and measure == 'test_barrier'")
     for t0, rows in ends.groupby("t0"):
         rows = rows.set_index("measure")
-        barrier = rows.loc["test_barrier"]
-        side = verdict(barrier["low"], barrier["high"], threshold)
         lines.append(
-            f"| {t0} | {_spread(barrier)} | {side} | {_spread(rows.loc['disagreement'])} "
+            f"| {t0} | {_spread(rows.loc['test_barrier'])} "
+            f"| {above(each[each['t0'] == t0], threshold)} | {_spread(rows.loc['disagreement'])} "
             f"| {_spread(rows.loc['dissimilarity'])} |"
         )
     control = chaos[(chaos["direction"] == "control") & (chaos["measure"] == "identical")]
