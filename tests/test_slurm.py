@@ -1,16 +1,18 @@
-"""The smoke study on a real SLURM cluster of one node, through the profiles that users copy."""
+"""The smoke study on a real SLURM of one node with two cores, through the profile users copy."""
 
 import os
 import re
-import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
+import yte
 from conftest import ROOT
 from trials import cluster, kill, slurm
 
-PROFILES = ROOT / "workflow" / "profiles"
+PROFILE = ROOT / "workflow/profiles/slurm/config.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +29,17 @@ def node(tmp_path_factory):
     cluster.stop(folder)
 
 
-def _profile(name):
-    return yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+@pytest.fixture
+def commands(tmp_path):
+    """Write commands of SLURM as shell scripts; returns the folder."""
 
+    def write(**scripts):
+        for name, script in scripts.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+        return tmp_path
 
-def test_the_profiles_differ_only_in_what_jobs_ask_for():
-    gpu, cpu = _profile("slurm"), _profile("slurm-cpu")
-    assert set(gpu) - set(cpu) == {"resources", "set-resource-scopes"}
-    asked = {"__variables__", "set-resources"}
-    assert all(gpu[key] == cpu[key] for key in set(cpu) - asked)
-    for profile in (gpu, cpu):
-        assert set(profile["set-resources"]) == {
-            "base", "fork", "chaos", "kernel", "cone", "linearized"
-        }  # fmt: skip
-        for asks in profile["set-resources"].values():
-            assert {"runtime", "mem_mb"} <= set(asks)
+    return write
 
 
 def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(
@@ -65,44 +63,100 @@ def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(
     assert complaint["rule"] == "base"
     assert "CANCELLED" in complaint["message"]
     assert "CANCELLED" in complaint["in it"]
-    # What does not need it ran on: but for forks, which share a job with its forks.
-    assert list(trial.folder.glob("results/smoke/resnet/seed0/linearized-*.parquet"))
+    # What does not need it went on.
+    assert list(trial.folder.glob("results/smoke/resnet/seed0/chaos-*.parquet"))
     assert not list(trial.folder.glob("results/smoke/vgg/seed0/training-*.parquet"))
 
     status, output = slurm.daemon_restarted(trial)
     assert status == 0, output
     assert kill.differences(trial.folder, finished) == []
 
+    # Each job asked for one core, the study's threads, for no GPU, and for the partition without.
+    jobs = (node / "jobs").read_text().splitlines()
+    asked = [re.search(r" Partition=(\S+) .* Tres=(\S+) ", job).groups() for job in jobs]
+    assert len(asked) > 15
+    assert {partition for partition, _ in asked} == {"main"}
+    assert {re.sub(r"mem=\w+", "mem", tres) for _, tres in asked} == {"cpu=1,mem,node=1,billing=1"}
+
 
 @pytest.mark.parametrize(
     ("asked", "shown"),
-    [
-        ("gpu: 1", "TresPerJob=gres:gpu:1"),
-        ('gpu: 0, gres: "gpu:1"', "TresPerNode=gres:gpu:1"),
-    ],
-    ids=["gpu", "gres"],
+    [("gpu: 1", "TresPerJob=gres:gpu:1"), ('gres: "gpu:1"', "TresPerNode=gres:gpu:1")],
+    ids=["gpus", "gres"],
 )
-def test_gpus_are_asked_for_in_both_ways(finished, node, tmp_path, asked, shown):
-    trial = slurm.Trial(shutil.copytree(finished, tmp_path / "checkout"), node)
-    # What Snakemake misses: a figure, and all that lies between it and the job wanted here.
-    shutil.rmtree(trial.folder / "figures/smoke")
-    for table in (
-        *trial.folder.glob("results/smoke/resnet/seed0/linearized-*.parquet"),
-        *trial.folder.glob("results/smoke/linearized_summary-*.parquet"),
-    ):
-        table.unlink()
-    file = trial.folder / "workflow/profiles/slurm/config.yaml"
+def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, asked, shown):
+    trial = slurm.Trial(copy_checkout(tmp_path), node)
+    raw["compute"] |= {"device": "cuda", "threads": 2}
+    del raw["models"]["vgg"]
+    (trial.folder / "workflow/config/mine.yaml").write_text(yaml.safe_dump(raw))
+    file = trial.folder / PROFILE.relative_to(ROOT)
     text = file.read_text()
-    assert "gpu, gpu: 1}" in text
-    file.write_text(text.replace("gpu, gpu: 1}", f"gpu, {asked}}}"))
-    run = trial.start(profile="workflow/profiles/slurm")
-    try:
-        job = trial.running("rule_linearized")
-        request = trial.slurm("scontrol", "show", "job", job)
-    finally:
-        run.send_signal(signal.SIGINT)
-        slurm.ended(run)
-    assert shown in request
-    assert "Partition=gpu" in request
-    # An interrupted run leaves no job behind.
+    assert "gpu, gpu: 1," in text
+    file.write_text(text.replace("gpu, gpu: 1,", f"gpu, {asked},"))
+
+    # While its partition is down, a job waits and can be looked at.
+    trial.slurm("scontrol", "update", "partitionname=gpu", "state=down")
+    run = trial.start(target="figures/mine/fig2.pdf")
+    job = trial.job("rule_base_wildcards_mine", "PENDING")
+    request = trial.slurm("scontrol", "show", "job", job)
+    assert {shown, "Partition=gpu", "CPUs/Task=2", "MinMemoryNode=16000M"} <= set(request.split())
+    data = trial.slurm(
+        "scontrol", "show", "job", trial.job("rule_data_wildcards_mine", "COMPLETED")
+    )
+    assert {"Partition=main", "CPUs/Task=1"} <= set(data.split())
+    assert "gpu" not in data
+
+    # It gets what it asked for: the stage starts, and looks for a GPU that is more than a name.
+    trial.slurm("scontrol", "update", "partitionname=gpu", "state=up")
+    _, output = slurm.ended(run)
+    (log,) = trial.folder.glob("results/mine/resnet/seed0/logs/base-*.log")
+    assert re.search("compute.device = 'cuda'|processor time", log.read_text()), output
+
+
+def test_an_interrupted_run_leaves_no_job_behind(node, tmp_path, copy_checkout):
+    trial = slurm.Trial(copy_checkout(tmp_path), node)
+    run = trial.start()
+    job = trial.job("rule_data")
+    run.send_signal(signal.SIGINT)
+    slurm.ended(run)
     assert job not in trial.slurm("squeue", "--noheader", "--format=%i").split()
+
+
+HANGS, FAILS, ANSWERS = "exec /bin/sleep 1000", "exit 1", "exit 0"
+FORGETS = "echo 'MinJobAge               = {} sec'"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "command", "why"),
+    [
+        ({"scontrol": FORGETS.format(300), "sacct": HANGS}, "squeue", None),
+        ({"scontrol": FORGETS.format(0), "sacct": ANSWERS}, "squeue", None),
+        ({"scontrol": FORGETS.format(60), "sacct": ANSWERS}, "sacct", None),
+        ({"scontrol": FORGETS.format(60), "sacct": FAILS}, "squeue", "'sacct'.* exit status 1"),
+        ({"scontrol": FORGETS.format(60)}, "squeue", "No such file or directory: 'sacct'"),
+        ({}, "squeue", "No such file or directory: 'scontrol'"),
+    ],
+    ids=["remembers", "never forgets", "forgets", "sacct fails", "no sacct", "no SLURM"],
+)
+def test_jobs_are_followed_with_what_answers(commands, monkeypatch, capsys, scripts, command, why):
+    monkeypatch.setenv("PATH", str(commands(**scripts)))
+    with PROFILE.open() as file:
+        profile = yte.process_yaml(file, require_use_yte=True)
+    assert profile["slurm-status-command"] == command
+    said = f"jobs are followed with squeue: .*{why}\\.?\n" if why else ""
+    assert re.fullmatch(said, capsys.readouterr().err)
+
+
+def test_a_sacct_that_hangs_does_not_stop_the_profile(commands, tmp_path, copy_checkout):
+    folder = commands(scontrol=FORGETS.format(60), sacct=HANGS)
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", PROFILE.parent, "--dry-run", slurm.TARGET],
+        cwd=copy_checkout(tmp_path / "checkout"),
+        env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=600,  # sacct sleeps longer
+    )
+    assert run.returncode == 0, run.stderr
+    (said,) = [line for line in run.stderr.splitlines() if "squeue" in line]
+    assert "'sacct', '--noheader']' timed out after 10 seconds" in said

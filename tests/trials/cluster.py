@@ -25,10 +25,11 @@ ACCOUNTANTS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
 # Where Debian keeps daemons; not on every user's path.
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
-# One node that claims more memory and processors than a laptop may have, for jobs ask for what
-# they need at most. The GPU is /dev/null, enough to be asked for. Memory is measured every second
-# and the job that takes more than it asked for is killed, as on a cluster; no control groups are
-# needed. slurmctld remembers a job for five minutes, and lists in a file those that ended.
+# One node of two cores, whatever this machine has: a job must not ask for more than it uses. The
+# node claims more memory than a laptop may have. Its GPU is /dev/null, enough to be asked for.
+# Memory is measured every second and a job that takes more than it asked for is killed, as on a
+# cluster; no control groups are needed. slurmctld remembers a job for five minutes, and lists in a
+# file those that ended.
 CONF = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -62,7 +63,7 @@ KillWait=2
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/jobs
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 Gres=gpu:1 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES State=UP
 PartitionName=gpu Nodes={host} State=UP
 """
@@ -189,7 +190,6 @@ def _configure(
         "slurmd_port": slurmd,
         "dbd_port": dbd,
         "database_port": database,
-        "cpus": max(4, os.cpu_count() or 1),
     }
     conf = CONF + ACCOUNTED if accounting else CONF
     (folder / "slurm.conf").write_text(conf.format(**values))

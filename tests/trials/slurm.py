@@ -24,7 +24,8 @@ from pathlib import Path
 
 from trials import cluster, kill
 
-PROFILE = "workflow/profiles/slurm-cpu"
+PROFILE = "workflow/profiles/slurm"
+TARGET = "figures/smoke/findings.md"  # needs every result and no drawing
 # A test has no hundreds of jobs to spare SLURM from questions about.
 IMPATIENT = [
     "--slurm-init-seconds-before-status-checks=2",
@@ -42,11 +43,11 @@ class Trial:
         python = str(Path(sys.executable).parent)
         self.environment["PATH"] = f"{where / 'bin'}:{python}:{self.environment['PATH']}"
 
-    def start(self, *options: str, profile: str = PROFILE) -> subprocess.Popen:
-        """Give the command that the README gives."""
-        command = [sys.executable, "-m", "snakemake", "--profile", profile, *IMPATIENT]
+    def start(self, *options: str, target: str = TARGET) -> subprocess.Popen:
+        """Give the command that docs/cluster.md gives."""
+        command = [sys.executable, "-m", "snakemake", "--profile", PROFILE, *IMPATIENT]
         return subprocess.Popen(
-            [*command, *self.options, *options, "--", kill.TARGET],
+            [*command, *self.options, *options, "--", target],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -63,21 +64,21 @@ class Trial:
         run = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         return run.stdout.strip()
 
-    def running(self, comment: str) -> str:
+    def job(self, comment: str, state: str = "RUNNING") -> str:
         """Wait for a job whose comment, which names its rule, matches; its id."""
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
-            queue = self.slurm("squeue", "--noheader", "--states=RUNNING", "--format=%i %k")
+            queue = self.slurm("squeue", "--noheader", f"--states={state}", "--format=%i %k")
             for line in queue.splitlines():
                 job, _, its_comment = line.partition(" ")
                 if re.match(comment, its_comment):
                     return job
             time.sleep(0.2)
-        raise RuntimeError(f"no job {comment} runs; the queue holds: {self.slurm('squeue')}")
+        raise RuntimeError(f"no job {comment} is {state}; the queue holds: {self.slurm('squeue')}")
 
-    def stage(self, name: str) -> int:
-        """Wait until a stage computes; its process id."""
-        deadline = time.monotonic() + 60
+    def stopped(self, name: str, model: str) -> None:
+        """Wait until a stage computes for a model, and stop it there."""
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             for folder in Path("/proc").glob("[0-9]*"):
                 try:
@@ -85,10 +86,14 @@ class Trial:
                     here = (folder / "cwd").resolve() == self.folder.resolve()
                 except OSError:
                     continue
-                if here and [b"-m", b"twophase", name.encode()] == command[1:4]:
-                    return int(folder.name)
+                if (
+                    here
+                    and [b"twophase", name.encode()] == command[2:4]
+                    and model.encode() in command
+                ):
+                    return os.kill(int(folder.name), signal.SIGSTOP)
             time.sleep(0.1)
-        raise RuntimeError(f"no stage {name} runs")
+        raise RuntimeError(f"no stage {name} runs for {model}")
 
 
 def ended(run: subprocess.Popen) -> tuple[int, str]:
@@ -105,7 +110,7 @@ def ended(run: subprocess.Popen) -> tuple[int, str]:
 def complaints(output: str) -> list[dict[str, str]]:
     """What Snakemake says of each failed job, and what SLURM says in the log that it names."""
     found = []
-    for block in re.split(r"^Error in (?:group job |rule |group )", output, flags=re.M)[1:]:
+    for block in re.split(r"^Error in rule ", output, flags=re.M)[1:]:
         said = dict(re.findall(r"^    (message|log): (.*)$", block, re.M))
         log = Path(re.search(r"(/\S*/logs/slurm/\S*\.log)", said["log"]).group())
         why = [line for line in log.read_text().splitlines() if line.startswith("slurmstepd")]
@@ -121,8 +126,8 @@ def too_much_memory(trial: Trial) -> tuple[int, str]:
 def cancelled(trial: Trial) -> tuple[int, str]:
     """Somebody cancels the base run of the VGG while it trains."""
     run = trial.start()
-    job = trial.running("rule_base_wildcards_smoke_vgg")
-    trial.stage("base")
+    job = trial.job("rule_base_wildcards_smoke_vgg")
+    trial.stopped("base", "vgg")
     trial.slurm("scancel", job)
     return ended(run)
 
@@ -130,15 +135,14 @@ def cancelled(trial: Trial) -> tuple[int, str]:
 def too_long(trial: Trial) -> tuple[int, str]:
     """A comparison hangs, and its minute is soon over."""
     run = trial.start("--set-resources", "chaos:runtime=1")
-    trial.running("rule_chaos")
-    os.kill(trial.stage("chaos"), signal.SIGSTOP)
+    trial.stopped("chaos", "vgg")
     return ended(run)
 
 
 def daemon_restarted(trial: Trial) -> tuple[int, str]:
     """The node's daemon ends and starts while a job runs: the job does not notice."""
     run = trial.start()
-    trial.running("rule_")
+    trial.job("rule_")
     cluster.end(trial.where, "slurmd")
     time.sleep(3)
     cluster.start_slurmd(trial.where)
@@ -148,7 +152,7 @@ def daemon_restarted(trial: Trial) -> tuple[int, str]:
 def node_failed(trial: Trial) -> tuple[int, str]:
     """The node goes down under a running job and comes back: SLURM queues the job again."""
     run = trial.start()
-    job = trial.running("rule_")
+    job = trial.job("rule_")
     node = trial.slurm("squeue", "--noheader", "--jobs", job, "--format=%N")
     trial.slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=trial")
     time.sleep(3)
@@ -165,7 +169,7 @@ def main() -> int:
         sys.exit(f"not installed: {', '.join(missing)}")
     with tempfile.TemporaryDirectory() as scratch:
         undisturbed, folder = (kill.checkout(Path(scratch) / name) for name in ("a", "b"))
-        _, errors = (run := kill.snakemake(undisturbed, "--cores", "2", kill.TARGET)).communicate()
+        _, errors = (run := kill.snakemake(undisturbed, "--cores", "2", TARGET)).communicate()
         if run.returncode:
             sys.exit(errors)
         where = Path(scratch) / "cluster"

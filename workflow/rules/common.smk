@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake import cli
+from snakemake.resources import Resource
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
@@ -210,28 +211,34 @@ def published_inputs(wildcards):
 
 
 def resources_of(stage):
-    """What a job of a stage asks for. A job of several forks asks for the minutes of each."""
+    """What a job of a stage asks for: memory and time as the table of stages says, and if its study
+    is on CUDA, in place of these and of the profile's default-resources, config's gpu_resources.
+    """
     row = stages.STAGES[stage]
 
     def minutes(wildcards):
+        # A job of several forks asks for the time of each.
         shared = run_of(wildcards).model.forks() if row.shared else [None]
         return row.minutes * -(-len(shared) // int(getattr(wildcards, "parts", 1)))
 
-    return {"mem_mb": row.memory_mb, "runtime": minutes, **gpu_resources()}
+    def on_cuda(value, otherwise):
+        # On the command line, which a profile is part of, all values are text.
+        value = int(value) if str(value).isdecimal() else value
 
+        def resource(wildcards, **known):
+            if load(wildcards.study).compute.device == "cuda":
+                return value
+            return otherwise.evaluate(wildcards, **known).value
 
-def gpu_resources():
-    """What a job of a study on CUDA asks for beside, as config.yaml says; other jobs nothing."""
+        return resource
 
-    def of(value, otherwise):
-        def chosen(wildcards):
-            return value if load(wildcards.study).compute.device == "cuda" else otherwise
-
-        return chosen
-
-    asked = {"gpu": 1} | (config.get("gpu_resources") or {})
-    none = {"gpu": 0}
-    return {name: of(value, none.get(name, "")) for name, value in asked.items()}
+    asked = {"mem_mb": row.memory_mb, "runtime": minutes}
+    others = dict(workflow.resource_settings.default_resources or {})
+    others |= {name: Resource(name, value) for name, value in asked.items()}
+    for name, value in (config.get("gpu_resources") or {"gpu": 1}).items():
+        # A resource that is None is not asked for.
+        asked[name] = on_cuda(value, others.get(name, Resource(name, None)))
+    return asked
 
 
 def threads_of(wildcards):
