@@ -21,12 +21,20 @@ import torch
 from torch.func import functional_call, jacrev, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
-from twophase.kernels import entk
-from twophase.models import initialised
+from twophase.entk import entk
+from twophase.networks.resnet import resnet20
+from twophase.networks.vgg import vgg16
 
+NETWORKS = {"resnet20": resnet20, "vgg16": vgg16}
 POINTS = {"resnet20": (16, 64, 128), "vgg16": (16, 32, 64, 256)}
 PATIENCE = 180  # seconds for one call of the reference
 REPEAT_WITHIN = 15  # seconds: calls are repeated, at most five times, while they take less
+
+
+def initialised(network):
+    """A network with random parameters, always the same."""
+    torch.manual_seed(0)
+    return NETWORKS[network]()
 
 
 def by_torch_func(model, inputs):
@@ -56,7 +64,7 @@ def product_flop(total, left, right, out_shape=None, **_):
 
 def measure(method, network, n):
     """Seconds of the best warm call, peak GB, and counted GFLOP of one call."""
-    model = initialised({"architecture": network}, 3, 10, 0)
+    model = initialised(network)
     inputs = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     kernel = METHODS[method]
     kernel(model, inputs[:2])
@@ -78,7 +86,7 @@ def measure(method, network, n):
 
 def difference(network, n=4):
     """Relative Frobenius distance of the two kernels in float64."""
-    model = initialised({"architecture": network}, 3, 10, 0).double()
+    model = initialised(network).double()
     inputs = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
     expected = by_torch_func(model, inputs)
     return float((entk(model, inputs) - expected).norm() / expected.norm())
@@ -104,9 +112,7 @@ def in_a_process(threads, *arguments):
 
 def too_much(network, n, known):
     """Why the reference is skipped at this point, or an empty string."""
-    parameters = sum(
-        p.numel() for p in initialised({"architecture": network}, 3, 10, 0).parameters()
-    )
+    parameters = sum(p.numel() for p in initialised(network).parameters())
     needed = n * 10 * parameters * 4 / 1e9
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) * 1024 / 1e9 for line in lines if "MemAvailable" in line)

@@ -2,11 +2,11 @@
 
     python benchmarks/training.py [--turns 3] [--threads 1]
 
-Three loops train the same network on random images of CIFAR-10's size, batch 128, on the CPU, in
-turns, each in a process of its own:
+Three loops train the networks of the study `cifar10`, with its options, on random images of that
+size, on the CPU, in turns, each in a process of its own:
 
 - bare: forward, backward and update on one batch that lies ready in memory;
-- ours: `twophase.train.advance`, batches made from (seed, step);
+- ours: `twophase.training.advance`, batches made from (seed, step);
 - plain: torchvision's transforms, a DataLoader with two worker processes, `torch.optim.SGD`, and
   PyTorch as it comes.
 
@@ -17,23 +17,22 @@ import argparse
 import multiprocessing
 import statistics
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 
+from twophase import networks, studyfile
+from twophase.batches import Data, Split
 from twophase.compute import prepare
-from twophase.data import Data, Split
-from twophase.models import resnet20, vgg16
-from twophase.sections import Augmentation, Compute
-from twophase.study import Training
-from twophase.train import State, advance
+from twophase.sections import Compute
+from twophase.study import Run
+from twophase.training import advance, initial_state
 
-BATCH = 128
-TRAINING = Training(
-    iterations=10**6, batch_size=BATCH, lr=0.01, momentum=0.9, weight_decay=1e-4, lr_drops=[]
-)
+STUDY = Path(__file__).parents[1] / "workflow/config/cifar10.yaml"
+BATCH = 128  # the study's
 
 
 def random_data() -> Data:
@@ -43,22 +42,23 @@ def random_data() -> Data:
     return Data(split, split, 10, torch.full((3,), 127.0), torch.full((3,), 60.0))
 
 
-def state_of(builder) -> State:
-    model = builder().to(memory_format=torch.channels_last)
-    return State(model, {name: torch.zeros_like(p) for name, p in model.named_parameters()}, 0)
-
-
-def ours(builder, data):
-    state = state_of(builder)
+def ours(run, data):
+    state = initial_state(run.model, data, run.seed)
 
     def steps(count):
-        advance(state, data, Augmentation(shift=4, flip=True), TRAINING, 0, state.step + count)
+        advance(state, run, data, state.step + count)
 
     return steps
 
 
-def update_of(model):
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=1e-4, fused=True)
+def update_of(model, training):
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        training.lr,
+        training.momentum,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
 
     def update(images, labels):
         optimizer.zero_grad()
@@ -68,8 +68,9 @@ def update_of(model):
     return update
 
 
-def bare(builder, data):
-    update = update_of(builder().to(memory_format=torch.channels_last))
+def bare(run, data):
+    model = networks.build(run.model.network, 3, 10).to(memory_format=torch.channels_last)
+    update = update_of(model, run.model.training)
     images = data.normalised(data.train.images[:BATCH]).contiguous(
         memory_format=torch.channels_last
     )
@@ -101,8 +102,8 @@ class Images(Dataset):
         return self.transform(self.data.train.images[index]), self.data.train.labels[index]
 
 
-def plain(builder, data):
-    update = update_of(builder())
+def plain(run, data):
+    update = update_of(networks.build(run.model.network, 3, 10), run.model.training)
 
     def endless():
         loader = DataLoader(
@@ -126,7 +127,7 @@ def plain(builder, data):
 
 
 LOOPS = {"bare": bare, "ours": ours, "plain": plain}
-NETWORKS = {"ResNet-20": resnet20, "VGG-16": vgg16}
+NETWORKS = {"ResNet-20": "resnet", "VGG-16": "vgg"}  # models of the study
 
 
 def serve(loop: str, network: str, threads: int, pipe) -> None:
@@ -135,7 +136,7 @@ def serve(loop: str, network: str, threads: int, pipe) -> None:
         torch.set_num_threads(threads)
     else:
         prepare(Compute(device="cpu", threads=threads, precision="float32"))
-    steps = LOOPS[loop](NETWORKS[network], random_data())
+    steps = LOOPS[loop](Run(studyfile.load(STUDY), NETWORKS[network], 0), random_data())
     while count := pipe.recv():
         started = time.perf_counter()
         steps(count)
