@@ -7,7 +7,7 @@ import yaml
 from hypothesis import settings
 from trials.kill import ENVIRONMENT, ROOT, checkout
 
-from twophase import studyfile
+from twophase import datasets, studyfile
 from twophase.study import runs
 
 # For trials by hand; `make test` runs the short form.
@@ -94,3 +94,8 @@ def finished(tmp_path_factory, copy_checkout):
     run = snakemake(folder, "--cores", "2", "figures/smoke/all")
     assert run.returncode == 0, run.stderr
     return folder
+
+
+def read_images(images):
+    """The images that a `data.images` section names."""
+    return datasets.load(images).read(images)

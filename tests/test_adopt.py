@@ -167,3 +167,56 @@ def test_another_kind_of_machine_proves_nothing(run, monkeypatch):
     monkeypatch.setitem(ORIGIN, "machine", "another")
     with pytest.raises(RunError, match="machine"):
         adopt(run.study, 0.02)
+
+
+def test_what_is_not_proved_is_not_believed(run, code, monkeypatch):
+    code("old")
+    for result in stages.STAGES["chaos"].parts(run):
+        result.path.unlink()
+    for name in ("chaos", "barrier_path"):
+        stages.run_table(run, name).path.unlink()
+    for direction in ("1", "2", "control"):
+        stages.fork_state(run, 0, direction, 12).path.unlink()
+        stages.perturbation(run, 0, direction).path.unlink()
+    code("new")
+    adopt(run.study, 0.02)
+    # No fork has ended, so none was proved.
+    assert not stages.fork_state(run, 0, "1", 6).path.exists()
+    assert stages.base_state(run, 12).path.exists()
+
+
+@pytest.mark.parametrize("stage", ["chaos", "linearized", "kernel", "growth", "curvature"])
+def test_a_stage_that_was_stopped_in_its_middle_is_left_to_be_made_again(run, code, stage):
+    code("old")
+    parts = stages.STAGES[stage].parts(run)
+    for part in parts[len(parts) // 3 :]:
+        part.path.unlink()
+    for name in stages.STAGES[stage].tables:
+        stages.run_table(run, name).path.unlink()
+    code("new")
+    adopt(run.study, 0.02)
+    assert stages.run_table(run, "training").path.exists()
+    assert stages.fork_state(run, 0, "1", 12).path.exists()
+
+
+def test_tables_whose_states_are_gone_are_not_believed(run, code, capsys):
+    code("old")
+    for part in stages.STAGES["base"].parts(run):
+        part.path.unlink()
+    code("new")
+    adopt(run.study, 0.02)
+    assert not stages.run_table(run, "training").path.exists()
+    assert not stages.run_table(run, "chaos").path.exists()
+    assert "cannot be proved" in capsys.readouterr().out
+
+
+def test_two_versions_of_the_code_do_not_make_one_run(run, code):
+    code("old")
+    tensors = {name: t + 1 for name, t in read_tensors(stages.base_state(run, 4)).items()}
+    code("earlier, with other numbers, and stopped")
+    begun = stages.base_state(run, 4)
+    write_tensors(begun, tensors)
+    code("new")
+    adopt(run.study, 0.02)
+    assert stages.run_table(run, "chaos").path.exists()
+    assert begun.path.exists()

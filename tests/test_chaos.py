@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from twophase import networks, stages
+from twophase import stages
 from twophase.batches import load_data
 from twophase.compute import prepare
 from twophase.errors import RunError
@@ -12,6 +12,7 @@ from twophase.stages.chaos import chaos
 from twophase.store.artifacts import read_table, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
 from twophase.study import Run
+from twophase.training import build
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_row_agrees_with_a_plain_second_implementation(run, compared):
     file = stages.data_file(run.study)
     read = load_data(file, run.study.data.images, prepare(run.study.compute))
     images, labels = read.normalised(read.test.images[:100]), read.test.labels[:100].numpy()
-    network = networks.build(run.model.network, 1, 10)
+    network = build(run.model.network, 1, 10)
 
     def outputs(weights):
         network.load_state_dict(weights)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from conftest import read_images
 from PIL import Image
 
-from twophase import datasets, stages
+from twophase import stages
 from twophase.batches import load_data
 from twophase.datasets import CIFAR10, Digits, ImageFolder, Images
 from twophase.datasets.cifar10 import download
@@ -81,7 +82,7 @@ def _write_tar(path, images, mode="w:xz"):
 
 
 def test_digits_are_whole_and_evenly_split():
-    tensors = datasets.read(Digits(source="digits", test_examples=500))
+    tensors = read_images(Digits(source="digits", test_examples=500))
     assert tensors["train_images"].shape == (1297, 1, 8, 8)
     assert tensors["test_images"].shape == (500, 1, 8, 8)
     assert int(tensors["train_images"].max()) == 16
@@ -101,7 +102,7 @@ def test_a_folder_and_its_archives_give_what_torchvisions_image_folder_gives(
 ):
     root = _write_folder(tmp_path / "plain", images)
     (root / "README.md").write_text("not an image")
-    read = datasets.read(options(root))
+    read = read_images(options(root))
     for split in ("train", "test"):
         theirs = torchvision.datasets.ImageFolder(root / split)
         expected = {(np.asarray(image).tobytes(), label) for image, label in theirs}
@@ -111,7 +112,7 @@ def test_a_folder_and_its_archives_give_what_torchvisions_image_folder_gives(
     assert read["train_labels"].tolist() not in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
     backwards = dict(reversed(images.items()))
     for name, mode in (("a.tar", "w"), ("a.tar.gz", "w:gz"), ("a.tar.xz", "w:xz")):
-        same = datasets.read(options(_write_tar(tmp_path / name, backwards, mode)))
+        same = read_images(options(_write_tar(tmp_path / name, backwards, mode)))
         assert all(torch.equal(same[key], read[key]) for key in read)
 
 
@@ -124,15 +125,15 @@ def test_a_cut_or_changed_archive_is_refused_by_name(images, options, tmp_path, 
     for cut in [0, 1, *rng.integers(0, used - 20, 20)]:
         path.write_bytes(whole[:cut])
         with pytest.raises(RunError, match=r"images\.tar: "):
-            datasets.read(options(path))
+            read_images(options(path))
     path.write_bytes(whole)
-    expected = datasets.read(options(path))
+    expected = read_images(options(path))
     for place in rng.integers(0, used, 40):
         changed = bytearray(whole)
         changed[place] ^= 0x10
         path.write_bytes(changed)
         with contextlib.suppress(RunError):
-            read = datasets.read(options(path))
+            read = read_images(options(path))
             # A byte that no image depends on, such as a date.
             assert all(torch.equal(tensor, expected[key]) for key, tensor in read.items())
 
@@ -147,13 +148,13 @@ def test_what_is_not_as_the_study_says_is_refused(images, options, tmp_path):
         ({"path": "nowhere"}, "nowhere: no such file or folder"),
     ):
         with pytest.raises(RunError, match=expected):
-            datasets.read(options(**{"path": path, **changed}))
+            read_images(options(**{"path": path, **changed}))
     (path / "train/cat/1.png").write_bytes(images["train/cat/1.png"][:-30])
     with pytest.raises(RunError, match=r"train/cat/1\.png: cannot be decoded"):
-        datasets.read(options(path))
+        read_images(options(path))
     (path / "train/cat/1.png").unlink()
     with pytest.raises(RunError, match="holds 5 images in train/"):
-        datasets.read(options(path))
+        read_images(options(path))
 
 
 def test_the_digest_is_that_of_sha256sum(images, options, tmp_path):
@@ -175,7 +176,7 @@ def test_an_archive_cannot_write_outside_its_folder(images, options, tmp_path):
         tar.addfile(link)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RunError):
-        datasets.read(options(archive))
+        read_images(options(archive))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -254,7 +255,7 @@ def tiny_cifar10(server, monkeypatch):
 def test_cifar10_is_downloaded_once_and_read(tiny_cifar10, server, tmp_path):
     options = CIFAR10(source="cifar10", folder=str(tmp_path))
     for _ in range(2):
-        read = datasets.read(options)
+        read = read_images(options)
         assert read["train_images"].shape == (2, 3, 32, 32)
         assert np.array_equal(read["train_images"].flatten(1), tiny_cifar10["train"]["data"])
         assert read["train_labels"].tolist() == [3, 1]
@@ -265,14 +266,14 @@ def test_cifar10_is_downloaded_once_and_read(tiny_cifar10, server, tmp_path):
 def test_cifar10_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/")
     with pytest.raises(RunError, match=r"cifar-10-python\.tar\.gz: cannot be had.*by hand"):
-        datasets.read(CIFAR10(source="cifar10", folder=str(tmp_path)))
+        read_images(CIFAR10(source="cifar10", folder=str(tmp_path)))
 
 
 def test_a_false_cifar10_is_never_unpickled(tiny_cifar10, server, tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", 32 * "0")
     monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("unpickled"))
     with pytest.raises(RunError, match="cannot be had"):
-        datasets.read(CIFAR10(source="cifar10", folder=str(tmp_path)))
+        read_images(CIFAR10(source="cifar10", folder=str(tmp_path)))
 
 
 def test_every_source_of_a_study_can_be_read():

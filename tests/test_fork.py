@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from twophase import networks
 from twophase.networks import SmallVGG
 from twophase.perturbation import perturb
 from twophase.sections import Perturbation
+from twophase.training import build
 
 
 def _model():
     torch.manual_seed(0)
-    return networks.build(SmallVGG(architecture="vgg_small"), 1, 10)
+    return build(SmallVGG(architecture="vgg_small"), 1, 10)
 
 
 def _vector(model):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from conftest import read_images
 from PIL import Image
 
 from twophase import datasets, stages
@@ -88,7 +89,7 @@ def options(path, **changed):
 
 
 def read(path, **changed):
-    return datasets.read(options(path, **changed))
+    return read_images(options(path, **changed))
 
 
 def as_torchvision(root, tensors):
@@ -467,7 +468,7 @@ def test_what_is_left_out_is_counted_and_stands_in_the_result(study, capsys):
     with pytest.raises(ArtifactError, match=r"data\.images\.train_examples = 7, but it holds 6"):
         load_data(stages.data_file(said), wrong, torch.device("cpu"))
     with pytest.raises(RunError, match=r"holds 6 images in train/.*train_examples = 7"):
-        datasets.read(wrong)
+        read_images(wrong)
 
 
 def test_a_study_that_asks_for_more_than_was_counted_is_refused(study):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twophase import networks, stages
+from twophase import stages
 from twophase.batches import Data, Split, load_data
 from twophase.networks import ResNet
 from twophase.optimizers import load as load_optimizer
@@ -16,7 +16,7 @@ from twophase.stages.linearized import (
 from twophase.store.artifacts import read_table, read_tensors
 from twophase.study import Run
 from twophase.studyfile import load
-from twophase.training import State, advance
+from twophase.training import State, advance, build
 
 OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.1},
@@ -74,7 +74,7 @@ def test_a_linear_network_trains_as_its_linearisation(run):
 
 def test_the_linear_part_is_the_derivative_along_the_offset():
     torch.manual_seed(0)
-    model = networks.build(ResNet(architecture="resnet8"), 1, 10).double()
+    model = build(ResNet(architecture="resnet8"), 1, 10).double()
     generator = torch.Generator().manual_seed(1)
     model.train()(torch.randn(64, 1, 8, 8, generator=generator).double())
     images = torch.randn(5, 1, 8, 8, generator=generator).double()
@@ -95,7 +95,7 @@ def test_the_linear_part_is_the_derivative_along_the_offset():
 
 
 def test_linearised_training_starts_at_the_network_itself():
-    model = networks.build(ResNet(architecture="resnet8"), 1, 10)
+    model = build(ResNet(architecture="resnet8"), 1, 10)
     offset = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     images = torch.randn(5, 1, 8, 8)
     primal, tangent = linear_logits(model, offset, images)
@@ -110,7 +110,7 @@ def test_a_row_is_that_of_the_taylor_model_in_the_last_state(smoke, in_trained):
     file, images = stages.data_file(smoke), smoke.data.images
     data = load_data(file, images, torch.device("cpu"))
     inputs, labels = data.normalised(data.test.images[:100]), data.test.labels[:100]
-    network = networks.build(run.model.network, 1, 10).eval()
+    network = build(run.model.network, 1, 10).eval()
     for switch, row in table.iterrows():
         before = read_tensors(stages.base_state(run, switch))
         network.load_state_dict(

@@ -3,17 +3,17 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import networks
 from twophase.evaluation import CHUNK
 from twophase.measures import barrier, distance
 from twophase.networks import ResNet
+from twophase.training import build
 
 ALPHAS = [index / 10 for index in range(11)]
 
 
 def _network(seed):
     torch.manual_seed(seed)
-    model = networks.build(ResNet(architecture="resnet8"), 1, 10)
+    model = build(ResNet(architecture="resnet8"), 1, 10)
     # Running statistics that are not the initial ones.
     model.train()(torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(seed)))
     return model.eval()

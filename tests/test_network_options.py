@@ -4,12 +4,13 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from twophase import networks
+from twophase.training import build
 
 
 def _build(channels=1, **options):
     record = TypeAdapter(networks.Network).validate_python(options)
     torch.manual_seed(0)
-    return networks.build(record, channels, 10)
+    return build(record, channels, 10)
 
 
 def _widths(network):

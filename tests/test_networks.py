@@ -2,10 +2,10 @@ import pytest
 import torch
 import torchvision
 
-from twophase import networks
 from twophase.networks import VGG16, ResNet, SmallVGG
 from twophase.networks.resnet import resnet8, resnet20
 from twophase.networks.vgg import vgg16, vgg_small
+from twophase.training import build
 
 
 def _size(model):
@@ -54,7 +54,7 @@ def test_logits_have_a_column_for_each_class(build, shape):
     ("record", "architecture", "size"), [(SmallVGG, "vgg_small", 8), (VGG16, "vgg16", 32)]
 )
 def test_the_options_of_a_record_reach_the_network(record, architecture, size, norm):
-    network = networks.build(record(architecture=architecture, batch_norm=norm), 2, 7)
+    network = build(record(architecture=architecture, batch_norm=norm), 2, 7)
     assert network.eval()(torch.randn(1, 2, size, size)).shape == (1, 7)
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules()) == norm
 
@@ -71,7 +71,7 @@ def test_the_options_of_a_record_reach_the_network(record, architecture, size, n
 def test_weights_have_the_deviation_of_the_authors_code(architecture, weight, shape, deviation):
     torch.manual_seed(0)
     record = VGG16 if architecture == "vgg16" else ResNet
-    network = networks.build(record(architecture=architecture), 3, 10)
+    network = build(record(architecture=architecture), 3, 10)
     drawn = network.state_dict()[weight]
     assert drawn.shape == shape
     assert float(drawn.std()) == pytest.approx(deviation, rel=0.05)

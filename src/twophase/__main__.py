@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twophase import stages, studyfile
 from twophase.errors import Problem, StudyError
-from twophase.figures import FIGURES
+from twophase.figures import FIGURES, asked
 from twophase.study import STUDIES, Run, Study
 
 # Commands beside the stages: what they do, their arguments, and the function that does it.
@@ -129,6 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
         work = _stage(study, arguments)
     else:
         _, names, place = COMMANDS[arguments.command]
+        _there(study, arguments)
         if arguments.command == "summary":
             _expect(arguments, stages.summary_table(study, arguments.table).maker.fingerprint)
         values = [getattr(arguments, name) for name in names if name != "fingerprint"]
@@ -166,6 +167,17 @@ def _own_code() -> None:
         )
 
 
+def _there(study: Study, arguments: argparse.Namespace) -> None:
+    """Raise `StudyError` if the study has no such table or figure."""
+    for option, allowed in (("table", stages.tables_of), ("figure", asked)):
+        value = getattr(arguments, option, None)
+        if value is not None and value not in allowed(study):
+            raise StudyError(
+                f"{arguments.file}: --{option} {value}: no model has the section for it; "
+                f"must be one of {', '.join(allowed(study))}"
+            )
+
+
 def _function(place: str) -> Callable:
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(f"twophase.{module}"), name)
@@ -174,12 +186,13 @@ def _function(place: str) -> Callable:
 def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
     """The work of a stage, after its arguments have been checked against the study."""
     name, stage = arguments.command, stages.STAGES[arguments.command]
+    do = stages.load(name)  # now: what it imports tells which GPU there is
     first = stages.runs_of(study, name)
     if not first:
         raise StudyError(f"{arguments.file}: no model has the section {stage.section}")
     if stage.scope == "study":
         _expect(arguments, stages.job_fingerprint(name, first[0]))
-        return lambda: stages.load(name)(study)
+        return lambda: do(study)
     for option, allowed in {
         "model": list(dict.fromkeys(each.name for each in first)),
         "seed": study.seeds,
@@ -199,7 +212,7 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         options |= {"part": arguments.part, "parts": arguments.parts}
     if stage.keeps_time:
         options["keep_minutes"] = arguments.keep_minutes
-    return lambda: stages.load(name)(each, **options)
+    return lambda: do(each, **options)
 
 
 def _expect(arguments: argparse.Namespace, fingerprint: str) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from twophase import networks, optimizers
 from twophase.batches import Data, batch
+from twophase.networks import Network
 from twophase.optimizers import Training
 from twophase.store.artifacts import check_origin, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
@@ -44,6 +45,12 @@ class State:
         return tensors
 
 
+def build(network: Network, channels: int, classes: int) -> nn.Module:
+    """The network that a study's `network` section describes, as its constructor initialises it."""
+    options = network.model_dump(exclude={"architecture"})
+    return getattr(networks.load(network), network.architecture)(channels, classes, **options)
+
+
 def initial_state(model: Model, data: Data, seed: int) -> State:
     """The state before the first step, on the data's device.
 
@@ -53,7 +60,7 @@ def initial_state(model: Model, data: Data, seed: int) -> State:
     channels, device = data.train.images.shape[1], data.train.images.device
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = networks.build(model.network, channels, data.classes)
+        network = build(model.network, channels, data.classes)
     network = place(network, device)
     # Zeros and not "none yet", so that a state read from a file continues with the same bits.
     optimizer = {
@@ -191,6 +198,19 @@ def _keeper(unfinished: Result, state: State, minutes: float) -> Callable[[], No
             last = time.monotonic()
 
     return keep
+
+
+def base_run(
+    run: Run,
+    data: Data,
+    files: dict[int, Result],
+    bar: tqdm,
+    unfinished: Result,
+    keep_minutes: float = KEEP_MINUTES,
+) -> Iterator[State]:
+    """Train the run from its initial state, as `trajectory` does."""
+    state = initial_state(run.model, data, run.seed)
+    yield from trajectory(state, files, run, data, bar, unfinished, keep_minutes)
 
 
 @torch.no_grad()

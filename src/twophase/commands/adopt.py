@@ -10,6 +10,7 @@ name.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +35,6 @@ from twophase.store.paths import RESULTS, Result
 from twophase.study import Model, Run, Study
 from twophase.tensors import bits
 
-# Kinds of parts of which each is made from the one before.
-SEQUENCES = ("state", "fork", "linearized_state")
-
 
 class Adoption(NamedTuple):
     """A result that is missing, and the file of older code that may be the same."""
@@ -60,6 +58,8 @@ def adopt(study: Study, sample: float) -> None:
     if not found:
         print(f"{study.name}: nothing to adopt")
         return
+    for left in RESULTS.glob(".adopt-*"):  # by one that was killed
+        shutil.rmtree(left)
     with _scratch(study) as scratch:
         for adoption in found:
             _copy(adoption, sample)
@@ -83,27 +83,35 @@ def adopt(study: Study, sample: float) -> None:
 
 
 def _candidates(study: Study) -> Iterator[Adoption]:
-    """What is missing, with the file under an older name that was made by the same options."""
+    """What is missing, with the file under an older name that was made by the same options.
+
+    All parts of a run's stage come from one version of the code, that which made most of them; so
+    do all its tables.
+    """
     for stage, row in stages.STAGES.items():
         its_runs = stages.runs_of(study, stage)
         for run in its_runs if row.scope == "run" else its_runs[:1]:
-            for result in [*row.parts(run), *(stages.run_table(run, t) for t in row.tables)]:
-                if not result.path.exists() and (old := _older(result)):
-                    yield Adoption(stage, run, result, old.absolute())
+            for results in (row.parts(run), [stages.run_table(run, t) for t in row.tables]):
+                versions: dict[str, list[Adoption]] = {}
+                for result in results:
+                    if not result.path.exists():
+                        for code, old in _older(result):
+                            adoption = Adoption(stage, run, result, old.absolute())
+                            versions.setdefault(code, []).append(adoption)
+                yield from max(versions.values(), key=len, default=[])
 
 
-def _older(result: Result) -> Path | None:
-    """The file of the same options and identity under another fingerprint, if there is one."""
+def _older(result: Result) -> Iterator[tuple[str, Path]]:
+    """The files of the same options and identity under other fingerprints, with their code."""
     pattern = str(result.path).replace(f"-{result.maker.fingerprint}", "-????????")
     for file in sorted(Path().glob(pattern)):
         try:
-            header = read_header(file)
+            maker = read_header(file).get("maker", {})
         except ArtifactError:
             continue
-        if header.get("maker", {}).get("options") == result.maker.options:
+        if maker.get("options") == result.maker.options:
             check_origin(file, ORIGIN, "this proof")
-            return file
-    return None
+            yield maker["code"], file
 
 
 @contextmanager
@@ -148,24 +156,32 @@ def _by_stage_and_run(found: list[Adoption]) -> list[list[Adoption]]:
 def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
     """Do a sample of one run's stage again and compare.
 
-    Returns how many results were compared, and the paths of those that are believed: all parts,
-    and the tables that could be made again. (A table can not, if its parts are gone.)
+    Returns how many results were compared, and the paths of those that are believed: the parts of
+    what has ended, if one of each kind was compared, and the tables that could be made again.
     """
     stage, run = adoptions[0].stage, adoptions[0].run
-    names = stages.STAGES[stage].tables
-    parts = [each.result for each in adoptions if each.result.identity["kind"] not in names]
-    tables = [each.result for each in adoptions if each.result.identity["kind"] in names]
-    chosen = [*_sampled(parts, sample, run.seed), *tables]
-    there = _with_parts_there(stage, run)
+    row = stages.STAGES[stage]
+    there = _as_far_as_ended(stage, run)
+    ended = {part.path for part in row.parts(there)}
+    if not all(path.exists() for path in ended) or (row.parts(run) and not ended):
+        return 0, set()
+    if not ended and row.grid(there) != row.grid(run):  # a stage without parts gathers all or none
+        return 0, set()
+    parts = [each.result for each in adoptions if each.result.path in ended]
+    tables = [each.result for each in adoptions if each.result.identity["kind"] in row.tables]
+    chosen = [*_sampled(stage, parts, sample, run.seed), *tables]
     for result in chosen:
         result.path.rename(_aside(result.path))
-    if stages.STAGES[stage].scope == "study":
-        stages.load(stage)(run.study)
-    else:
-        stages.load(stage)(there)
+    try:
+        stages.load(stage)(there if row.scope == "run" else run.study)
+    except ArtifactError as error:  # what the stage reads is gone
+        print(f"{stage} of {run}: cannot be proved: {error}")
+        for result in chosen:
+            _aside(result.path).replace(result.path)
+        return 0, set()
     compared, believed = 0, {part.path for part in parts}
     for result in chosen:
-        # A run that is not finished gives a table of fewer points, which is another result.
+        # A run that has not ended gives a table of fewer points, which is another result.
         if result.path.exists():
             _compare(result, _aside(result.path))
             compared += 1
@@ -178,50 +194,53 @@ def _aside(path: Path) -> Path:
     return path.with_name(f"old-{path.name}")
 
 
-def _sampled(parts: list[Result], sample: float, seed: int) -> list[Result]:
-    """Of each kind of part those that are cheapest to do again, up to a share of all their cost.
+def _sampled(stage: str, parts: list[Result], sample: float, seed: int) -> list[Result]:
+    """Of each kind of part a random share of the work, `sample` of it, and one at least.
 
-    A state costs the iterations since the one before it, any other part the same as its like.
+    A state costs the iterations since the one before it, any other part the same as its like. The
+    first state drawn may cost a twentieth of all; if all cost more, it is the cheapest.
     """
     rng = np.random.default_rng(seed)
     chosen = []
     for kind in dict.fromkeys(part.identity["kind"] for part in parts):
         alike = [part for part in parts if part.identity["kind"] == kind]
-        costs = _costs(alike)
-        left, worked = sample * sum(costs), False
-        for cost, _, part in sorted(
-            zip(costs, rng.permutation(len(alike)).tolist(), alike, strict=True),
-            key=lambda each: each[:2],
-        ):
-            if worked and cost > left:
-                break
-            chosen.append(part)
-            left, worked = left - cost, worked or cost > 0
+        costs = [_cost(stage, part, alike) for part in alike]
+        budget = sample * sum(costs)
+        order = rng.permutation(len(alike)).tolist()
+        first = [i for i in order if 0 < costs[i] <= max(budget, sum(costs) / 20)]
+        first = first or sorted((i for i in order if costs[i]), key=costs.__getitem__)
+        taken = [i for i in order if not costs[i]] + first[:1]
+        budget -= sum(costs[i] for i in taken)
+        for i in order:
+            if i not in taken and costs[i] <= budget:
+                taken.append(i)
+                budget -= costs[i]
+        chosen += [alike[i] for i in taken]
     return chosen
 
 
-def _costs(parts: list[Result]) -> list[int]:
-    """What it costs to make each part of one kind again, if all others are there."""
-    costs = []
-    for part in parts:
-        if part.identity["kind"] not in SEQUENCES:
-            costs.append(1)
-            continue
-        t = part.identity.get("t1", part.identity.get("t"))
-        start = part.identity.get("t0", part.identity.get("switch", 0))
-        earlier = [
-            other.identity.get("t1", other.identity.get("t"))
-            for other in parts
-            if other.path.parent == part.path.parent
-        ]
-        costs.append(t - max([start, *(other for other in earlier if other < t)]))
-    return costs
+def _cost(stage: str, part: Result, alike: list[Result]) -> int:
+    """What it costs to make a part again, if all others of its kind are there."""
+    t = _time(part)
+    if not stages.STAGES[stage].keeps_time or t is None:
+        return 1
+    start = part.identity.get("t0", part.identity.get("switch", 0))
+    earlier = [_time(other) for other in alike if other.path.parent == part.path.parent]
+    return t - max([start, *(other for other in earlier if other < t)])
 
 
-def _with_parts_there(stage: str, run: Run) -> Run:
-    """The run as far as it is finished: without the points whose parts are missing now."""
+def _time(part: Result) -> int | None:
+    return part.identity.get("t1", part.identity.get("t"))
+
+
+def _as_far_as_ended(stage: str, run: Run) -> Run:
+    """The run without the base states, forks, kernels and switches that have not ended.
+
+    Other stages are proved where they have ended, or not at all.
+    """
     model = run.model
     states = [t for t in model.checkpoints() if stages.base_state(run, t).path.exists()]
+    states = states if 0 in states else []
     forks, kernels = [], []
     if model.chaos:
         part = stages.comparison if stage == "chaos" else stages.fork_state
@@ -232,17 +251,16 @@ def _with_parts_there(stage: str, run: Run) -> Run:
         ]
     if model.kernel:
         kernels = [t for t in model.kernel_steps() if stages.kernel_file(run, t).path.exists()]
-    curvatures = []
-    if model.curvature:
-        steps = model.curvature_steps()
-        curvatures = [t for t in steps if stages.curvature_at(run, t).path.exists()]
     options = dict(model)
     if model.linearized:
-        switches = model.linearized.switches
-        ended = [t for t in switches if stages.linearized_end(run, t).path.exists()]
+        ended = [
+            switch
+            for switch in model.linearized.switches
+            if stages.linearized_end(run, switch).path.exists()
+        ]
         options["linearized"] = model.linearized.model_copy(update={"switches": ended})
 
-    class Finished(Model):
+    class Ended(Model):
         def checkpoints(self) -> list[int]:
             return states
 
@@ -252,10 +270,7 @@ def _with_parts_there(stage: str, run: Run) -> Run:
         def kernel_steps(self) -> list[int]:
             return kernels
 
-        def curvature_steps(self) -> list[int]:
-            return curvatures
-
-    models = run.study.models | {run.name: Finished.model_construct(**options)}
+    models = run.study.models | {run.name: Ended.model_construct(**options)}
     return Run(run.study.model_copy(update={"models": models}), run.name, run.seed)
 
 

@@ -26,7 +26,7 @@ def manifest(study: Study, file: Path, folder: Path) -> None:
                     str(table.path): sha256(table.path)
                     for table in figures.tables(study, figure).values()
                 },
-                "code": code_digest(f"figures.{figure}"),
+                "code": figures.code_of(figure),
             }
             for figure in figures.asked(study)
         },
@@ -38,7 +38,7 @@ def manifest(study: Study, file: Path, folder: Path) -> None:
 def made_by(study: Study, file: Path) -> str:
     """What the manifest is made by: the study file and what all the figures are made by."""
     makers = {figure: figures.made_by(study, figure) for figure in figures.asked(study)}
-    return digest([sha256(file), makers])
+    return digest([sha256(file), makers, code_digest("commands.manifest")])
 
 
 def current(study: Study, file: Path, folder: Path) -> bool:

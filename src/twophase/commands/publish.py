@@ -60,8 +60,12 @@ def publish(study: Study, file: Path) -> None:
     }
     with whole_file(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(provenance, indent=2) + "\n")
-    shutil.rmtree(MEASUREMENTS / study.name, ignore_errors=True)
+    before = MEASUREMENTS / f".{study.name}-before"  # what was published stays until then
+    shutil.rmtree(before, ignore_errors=True)
+    if (MEASUREMENTS / study.name).exists():
+        (MEASUREMENTS / study.name).rename(before)
     folder.rename(MEASUREMENTS / study.name)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _commit() -> str:
@@ -88,8 +92,9 @@ def _processor_seconds(study: Study) -> dict[str, float]:
     Of a job that was stopped and resumed, only what it spent after that is known.
     """
     seconds: dict[str, float] = {}
+    current = stages.fingerprints(study)
     for log in (RESULTS / study.name).rglob("logs/*.log"):
-        if log.stem.partition("-")[2][:8] in stages.fingerprints(study):
+        if log.stem.partition("-")[2][:8] in current:
             for stage, start, work in SPENT.findall(log.read_text()):
                 seconds[stage] = round(seconds.get(stage, 0) + float(start) + float(work), 1)
     return seconds

@@ -7,14 +7,12 @@ and a file `<source>.py` with a function `read(images)`.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from types import ModuleType
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from twophase.records import Count, Record
-
-if TYPE_CHECKING:
-    import torch
 
 
 class Source(Record):
@@ -93,14 +91,9 @@ def module(images: Images) -> str:
     return f"datasets.{images.source}"
 
 
-def read(images: Images) -> dict[str, torch.Tensor]:
-    """`train_images` (n, channels, height, width) as bytes, `train_labels` (n,), and for `test`.
-
-    Raises `RunError` if the images are not there, damaged, or not those that the study names.
+def load(images: Images) -> ModuleType:
+    """That module, imported. Its `read(images)` gives `train_images` (n, channels, height, width)
+    as bytes, `train_labels` (n,), and the same for `test`; it raises `RunError` if the images are
+    not there, damaged, or not those that the study names.
     """
-    return importlib.import_module(f"twophase.{module(images)}").read(images)
-
-
-def digest(images: ImageFolder) -> str:
-    """The `sha256` of the images that lie there now; raises as `read` does."""
-    return importlib.import_module(f"twophase.{module(images)}").digest(images)
+    return importlib.import_module(f"twophase.{module(images)}")

@@ -19,6 +19,9 @@ from twophase.study import Run, Study
 BANDS = "Lines are means over all seeds; bands reach from the smallest to the largest."
 RUNS = "Thick lines are means over all runs, thin lines the runs: one for each seed{}."
 
+# How whole files end.
+ENDS = {".pdf": b"%%EOF\n", ".png": b"IEND\xaeB`\x82", ".md": b"\n"}
+
 
 class Figure(NamedTuple):
     """A row of the table."""
@@ -103,7 +106,6 @@ FIGURES = {
         "neighbours and no preferred direction. Middle: exponent of the kernel distance "
         "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. " + BANDS,
         summaries=("cone",),
-        options=("kernel",),
     ),
     "s4": Figure(
         "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "
@@ -123,7 +125,8 @@ FIGURES = {
     "findings": Figure(
         "What the study shows, in numbers: means over all runs, with the smallest and the largest "
         "in brackets, and how many runs end behind a barrier.",
-        summaries=tuple(stages.SUMMARISED),
+        summaries=("training",),
+        also=("chaos", "kernel_distance", "linearized"),
         runs=("chaos",),
         options=("training", "chaos", "kernel"),
         files=(".md",),
@@ -195,8 +198,12 @@ def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
         for name, model in study.models.items()
     }
     shown = [study.name, study.title, study.seeds, options]
-    code = code_digest(f"figures.{figure}", "figures.drawing")
-    return f"made by {digest([shown, drawn_from, code])[:8]}"
+    return f"made by {digest([shown, drawn_from, code_of(figure)])[:8]}"
+
+
+def code_of(figure: str) -> str:
+    """Digest of the code that draws a figure."""
+    return code_digest(f"figures.{figure}", "figures.drawing")
 
 
 def _dump(section: object) -> dict | None:
@@ -204,11 +211,15 @@ def _dump(section: object) -> dict | None:
 
 
 def current(folder: Path, figure: str, maker: str) -> bool:
-    """Whether a figure's files in `folder` are there and were made by `maker`.
+    """Whether a figure's files in `folder` are there, whole, and were made by `maker`.
 
     What they say decides, never their dates.
     """
-    try:
-        return all(maker.encode() in (folder / name).read_bytes() for name in files(figure))
-    except OSError:
-        return False
+    for name in files(figure):
+        try:
+            content = (folder / name).read_bytes()
+        except OSError:
+            return False
+        if maker.encode() not in content or not content.endswith(ENDS[Path(name).suffix]):
+            return False
+    return True

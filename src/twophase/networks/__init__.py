@@ -7,15 +7,12 @@ here and a builder `architecture(channels, classes, *, options…)` in its famil
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from types import ModuleType
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from twophase.records import Number, Record
-
-if TYPE_CHECKING:
-    from torch import nn
-
 
 # Bounded, so that a slip of the keyboard asks for no network that fits nowhere.
 Width = Annotated[Number, Field(gt=0, le=16)]
@@ -73,8 +70,6 @@ def module(network: Network) -> str:
     return f"networks.{network.family}"
 
 
-def build(network: Network, channels: int, classes: int) -> nn.Module:
-    """The network that a study's `network` section describes, as its constructor initialises it."""
-    family = importlib.import_module(f"twophase.{module(network)}")
-    options = network.model_dump(exclude={"architecture"})
-    return getattr(family, network.architecture)(channels, classes, **options)
+def load(network: Network) -> ModuleType:
+    """That module, imported."""
+    return importlib.import_module(f"twophase.{module(network)}")

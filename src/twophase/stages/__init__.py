@@ -323,9 +323,11 @@ def run_table(run: Run, name: str) -> Result:
 
 def summary_table(study: Study, name: str) -> Result:
     """Mean and range, over seeds and directions, of the runs' tables called `name`."""
-    makers = [table_maker(STAGE_OF[name], run) for run in runs_of(study, STAGE_OF[name])]
+    its_runs = runs_of(study, STAGE_OF[name])
+    makers = [table_maker(STAGE_OF[name], run) for run in its_runs]
+    shown = [[str(run) for run in its_runs], SUMMARISED[name]]
     maker = Maker(
-        digest([list(map(str, runs_of(study, STAGE_OF[name]))), [m.options for m in makers]]),
+        digest([shown, [m.options for m in makers]]),
         digest([code_digest("stages.summary"), [m.code for m in makers]]),
     )
     identity = {"kind": "summary", "study": study.name, "table": name}

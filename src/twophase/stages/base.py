@@ -12,7 +12,7 @@ from twophase.evaluation import accuracy, evaluation_sets, logits, mean_loss
 from twophase.progress import progress
 from twophase.store.artifacts import write_table
 from twophase.study import Run, check_sizes
-from twophase.training import KEEP_MINUTES, initial_state, learning_rate, trajectory
+from twophase.training import KEEP_MINUTES, base_run, learning_rate
 
 
 def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
@@ -29,12 +29,11 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
         run.study, [run.name], len(train), len(data.test.labels), int(train.bincount().min())
     )
     sets = evaluation_sets(data, model.evaluation)
-    state = initial_state(model, data, run.seed)
     files = {t: stages.base_state(run, t) for t in model.checkpoints()}
     unfinished = stages.unfinished(files[0])
     rows = []
     with progress(f"base run of {run}", training.iterations) as bar:
-        for at in trajectory(state, files, run, data, bar, unfinished, keep_minutes):
+        for at in base_run(run, data, files, bar, unfinished, keep_minutes):
             row = {**run.identity, "t": at.step, "lr": learning_rate(training, at.step)}
             for name, (images, labels) in sets.items():
                 out = logits(at.model, images)

@@ -21,7 +21,7 @@ def data(study: Study) -> None:
     Raises `RunError` if the images cannot be used, `StudyError` if the study asks for more than
     there are.
     """
-    tensors = datasets.read(study.data.images)
+    tensors = datasets.load(study.data.images).read(study.data.images)
     labels = [tensors[f"{split}_labels"] for split in ("train", "test")]
     check_sizes(study, study.models, *map(len, labels), int(labels[0].bincount().min()))
     tensors["mean"], tensors["std"] = _moments(tensors)

@@ -84,7 +84,7 @@ def read_tensors(result: Result, shapes: Shapes | None = None) -> dict[str, torc
     from safetensors.torch import load
 
     path, content = result.path, _read_sealed(result.path, result.command)
-    _check(result, _tensors_header(content))
+    _check(result, _tensors_header(path, content))
     tensors = load(content)
     if shapes is not None:
         if tensors.keys() != shapes.keys():
@@ -112,18 +112,16 @@ def write_table(result: Result, table: pd.DataFrame, **said: dict) -> None:
 
 def read_table(result: Result) -> pd.DataFrame:
     """Read what `write_table` wrote; raises as `read_tensors` does."""
-    file = pq.ParquetFile(pa.BufferReader(_read_sealed(result.path, result.command)))
-    _check(result, json.loads(file.metadata.metadata[b"twophase"]))
-    return file.read().to_pandas()
+    content = _read_sealed(result.path, result.command)
+    _check(result, _table_header(result.path, content))
+    return pq.ParquetFile(pa.BufferReader(content)).read().to_pandas()
 
 
 def read_header(path: Path) -> dict:
     """All that a table or file of tensors says of itself; raises as their readers do."""
     content = _read_sealed(path)
-    if path.suffix == ".parquet":
-        header = json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[b"twophase"])
-    else:
-        header = _tensors_header(content)
+    of = _table_header if path.suffix == ".parquet" else _tensors_header
+    header = of(path, content)
     _check(Result(path, {}), header)
     return header
 
@@ -161,10 +159,20 @@ def _header(result: Result, said: dict) -> str:
     return json.dumps(header, sort_keys=True)
 
 
-def _tensors_header(content: bytes) -> dict:
+def _tensors_header(path: Path, content: bytes) -> dict:
     # A safetensors file: the length of its header in 8 bytes, the header as JSON, the tensors.
     length = int.from_bytes(content[:8], "little")
-    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["twophase"])
+    try:
+        return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["twophase"])
+    except (ValueError, KeyError):
+        raise _damaged(path, "it holds no tensors") from None
+
+
+def _table_header(path: Path, content: bytes) -> dict:
+    try:
+        return json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[b"twophase"])
+    except (pa.ArrowInvalid, ValueError, KeyError, TypeError):
+        raise _damaged(path, "it holds no table") from None
 
 
 def _write_sealed(path: Path, content: bytes) -> None:

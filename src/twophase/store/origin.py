@@ -17,7 +17,7 @@ PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
 ORIGIN: Identity = {}
 
 # What of it does not change the bits of training.
-WITHOUT_EFFECT = {"code", "matplotlib", "pandas"}
+WITHOUT_EFFECT = {"matplotlib", "pandas"}
 
 
 def origin(compute: Compute | None) -> Identity:
