@@ -265,14 +265,14 @@ def test_cifar10_is_downloaded_once_and_read(tiny_cifar10, server, tmp_path):
 
 def test_cifar10_without_a_network_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/")
-    with pytest.raises(RunError, match=r"cifar-10-python\.tar\.gz: cannot be had.*by hand"):
+    with pytest.raises(RunError, match=r"cifar-10-python\.tar\.gz: cannot be downloaded.*by hand"):
         read_images(CIFAR10(source="cifar10", folder=str(tmp_path)))
 
 
 def test_a_false_cifar10_is_never_unpickled(tiny_cifar10, server, tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", 32 * "0")
     monkeypatch.setattr(pickle, "load", lambda *_: pytest.fail("unpickled"))
-    with pytest.raises(RunError, match="cannot be had"):
+    with pytest.raises(RunError, match="cannot be downloaded"):
         read_images(CIFAR10(source="cifar10", folder=str(tmp_path)))
 
 

@@ -19,6 +19,8 @@ from twophase.study import NAME, STUDIES, Run
 
 run_this_checkout(Path(workflow.basedir))
 STUDY = f"{STUDIES}/{{study}}.yaml"
+# Braces of a folder's name would stand for wildcards.
+CONDA = f"{workflow.basedir}/envs/conda.yaml".replace("{", "{{").replace("}", "}}")
 RUN = "results/{study}/{model}/seed{seed}"
 
 

@@ -6,7 +6,7 @@ rule data:
     benchmark:
         "results/{study}/benchmarks/data-{fingerprint}.tsv"
     conda:
-        "../../envs/conda.yaml"
+        CONDA
     threads: 1
     resources:
         mem_mb=stages.STAGES["data"].memory_mb,

@@ -10,7 +10,7 @@ rule summary:
     wildcard_constraints:
         table="|".join(stages.SUMMARISED),
     conda:
-        "../../envs/conda.yaml"
+        CONDA
     threads: 1
     resources:
         mem_mb=2000,
@@ -43,7 +43,7 @@ for figure, row in figures.FIGURES.items():
         benchmark:
             f"results/{{study}}/benchmarks/{figure}.tsv"
         conda:
-            "../../envs/conda.yaml"
+            CONDA
         threads: 1
         resources:
             mem_mb=2000,
@@ -69,7 +69,7 @@ rule study_figures:
     benchmark:
         "results/{study}/benchmarks/manifest.tsv"
     conda:
-        "../../envs/conda.yaml"
+        CONDA
     threads: 1
     resources:
         mem_mb=2000,

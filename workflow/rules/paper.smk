@@ -12,7 +12,7 @@ rule published_figure:
     wildcard_constraints:
         figure="|".join(name for name in figures.FIGURES if name != "findings"),
     conda:
-        "../../envs/conda.yaml"
+        CONDA
     threads: 1
     resources:
         mem_mb=2000,

@@ -42,7 +42,7 @@ for stage, row in stages.STAGES.items():
             benchmark:
                 f"{RUN}/benchmarks/{job_name(stage)}.tsv"
             conda:
-                "../../envs/conda.yaml"
+                CONDA
             threads: threads_of
             resources:
                 **resources_of(stage),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ def read(images: CIFAR10) -> dict[str, torch.Tensor]:
     """CIFAR-10 (Krizhevsky 2009) as torchvision downloads it, in the order of its files.
 
     Torchvision compares the checksums of archive and files before it opens any of them. Raises
-    `RunError` if the archive is neither there nor to be had.
+    `RunError` if the archive is not there and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10 as Files
 
@@ -31,10 +32,11 @@ def read(images: CIFAR10) -> dict[str, torch.Tensor]:
         try:
             download(Files.url, archive)
             Files(folder, download=True)
-        except (OSError, RuntimeError, tarfile.TarError) as error:
+        except (OSError, RuntimeError, HTTPException, tarfile.TarError) as error:
+            why = " ".join(f"{error or type(error).__name__}".split())[:200]
             raise RunError(
-                f"{archive}: cannot be had from {Files.url} ({error}); run the same command "
-                "again to go on with the download, or put that file there by hand, or let "
+                f"{archive}: cannot be downloaded from {Files.url} ({why}); run the same command "
+                "again to continue the download, or put that file there by hand, or let "
                 "data.images name another source"
             ) from None
     for split in ("train", "test"):
@@ -45,9 +47,9 @@ def read(images: CIFAR10) -> dict[str, torch.Tensor]:
 
 
 def download(url: str, file: Path) -> None:
-    """Fetch `url` to `file`; goes on with what an earlier download, stopped, has left.
+    """Fetch `url` to `file`; continues what an earlier download, stopped, has left.
 
-    Raises `OSError` if the connection fails or ends early.
+    Raises `OSError` or `HTTPException` if the connection fails or ends early.
     """
     if file.exists():
         return

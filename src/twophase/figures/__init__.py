@@ -7,6 +7,7 @@ is one too, in words. A new one is its module and its row here.
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -178,6 +179,7 @@ def published_name(run: Run, table: str) -> str:
 
 def load(figure: str) -> ModuleType:
     """The module that draws a figure."""
+    os.environ.pop("MPLBACKEND", None)  # ours needs none, and the user's may not exist here
     return importlib.import_module(f"twophase.figures.{figure}")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
-os.environ["MPLBACKEND"] = "agg"
+import matplotlib as mpl
 
-import matplotlib as mpl  # noqa: E402
+mpl.use("agg")
+
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
