@@ -14,7 +14,7 @@ import torchvision
 from conftest import read_images
 from PIL import Image
 
-from twophase import datasets, stages
+from twophase import stages
 from twophase.batches import load_data
 from twophase.datasets import ImageFolder, folder
 from twophase.errors import ArtifactError, Problem, RunError, StudyError
@@ -85,7 +85,7 @@ def options(path, **changed):
     """The study's section; the digest is that of what is there, as a user would paste it."""
     found = {"source": "folder", "path": str(path), "sha256": 64 * "0", "image_size": SIZE}
     asked = ImageFolder(**(found | changed))
-    return asked.model_copy(update={"sha256": datasets.digest(asked)})
+    return asked.model_copy(update={"sha256": folder.digest(asked)})
 
 
 def read(path, **changed):
@@ -447,7 +447,7 @@ def study(raw, write_study, tmp_path, monkeypatch):
         for section, changed in sections.items():
             raw[section] = raw.get(section, {}) | changed
         file = write_study(raw)
-        images["sha256"] = datasets.digest(load(file, digest=False).data.images)
+        images["sha256"] = folder.digest(load(file, digest=False).data.images)
         return load(write_study(raw))
 
     return make

@@ -60,4 +60,4 @@ def digest(study: Study) -> None:
     images = study.data.images
     if images.source != "folder":
         raise StudyError(f"data.images.source '{images.source}' takes no sha256")
-    print(f"sha256: {datasets.digest(images)}")
+    print(f"sha256: {datasets.load(images).digest(images)}")
