@@ -99,6 +99,12 @@ def test_what_is_missing_is_told_with_what_makes_it(smoke, in_tmp):
         )
 
 
+def test_provenance_of_what_is_no_result_says_so_and_no_more(in_tmp, capsys, monkeypatch):
+    (in_tmp / "mine.yaml").write_text("title: mine")
+    for file, expected in (("mine.yaml", "is no result or figure"), ("x.parquet", "is missing")):
+        assert says(capsys, monkeypatch, "provenance", file) == (1, f"{file}: {expected}\n")
+
+
 @pytest.mark.parametrize("name", ["CIFAR100", "v2.1", "2024", "a_b-c", "X"])
 def test_names_that_paths_can_hold_are_names(name, raw, write_study):
     raw["models"] = {name: raw["models"]["resnet"], "images": raw["models"]["vgg"]}

@@ -30,6 +30,8 @@ def read_note(file: Path) -> dict:
     """What a figure or `findings.md` says of itself."""
     if not file.exists():
         raise ArtifactError(f"{file}: is missing")
+    if file.suffix not in (".pdf", ".png", ".md"):
+        raise ArtifactError(f"{file}: is no result or figure")
     found = re.search(rb"made by ([0-9a-f]{8}) on (\{[^{}]*\})", file.read_bytes())
     if not found:
         raise ArtifactError(f"{file}: does not say what made it; delete it and draw it again")

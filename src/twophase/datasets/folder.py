@@ -103,7 +103,7 @@ def _images(path: Path, tree: Folder | Tar) -> dict[str, str]:
         name = "/".join(parts[split:])
         if Path(name).suffix.lower() not in SUFFIXES:
             others.append(name)
-        elif name in found:
+        elif found.get(name, place) != place:
             raise RunError(f"{path}: holds {printable(name)} twice, below two folders")
         else:
             found[name] = place
