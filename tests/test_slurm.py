@@ -99,7 +99,8 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
     run = trial.start(target="figures/mine/fig2.pdf")
     job = trial.job("rule_base_wildcards_mine", "PENDING")
     request = trial.slurm("scontrol", "show", "job", job)
-    assert {shown, "Partition=gpu", "CPUs/Task=2", "MinMemoryNode=16000M"} <= set(request.split())
+    assert "MinMemoryNode=16000M" in request
+    assert {shown, "Partition=gpu", "CPUs/Task=2", "TimeLimit=08:00:00"} <= set(request.split())
     data = trial.slurm(
         "scontrol", "show", "job", trial.job("rule_data_wildcards_mine", "COMPLETED")
     )
