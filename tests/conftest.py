@@ -1,6 +1,8 @@
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -23,6 +25,35 @@ def snakemake(folder, *arguments):
         capture_output=True,
         text=True,
     )
+
+
+def planned(folder, target, *arguments):
+    """The numbers of jobs that a dry run plans, by rule."""
+    dry = snakemake(folder, "--dry-run", "--cores", "2", *arguments, target)
+    assert dry.returncode == 0, dry.stderr
+    text = dry.stdout + dry.stderr
+    if "Nothing to be done" in text:
+        return {}
+    table = text.split("Job stats:")[1].split("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)\s*$", table, re.M)}
+
+
+def command(folder, *arguments):
+    """Run a command of the program in a checkout, as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "twophase", *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRONMENT | {"PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def edit(file, old, new):
+    """Replace the first `old` in a file."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
 
 
 @pytest.fixture
@@ -94,3 +125,9 @@ def finished(tmp_path_factory, copy_checkout):
     run = snakemake(folder, "--cores", "2", "figures/smoke/all")
     assert run.returncode == 0, run.stderr
     return folder
+
+
+@pytest.fixture
+def checkout(finished, tmp_path):
+    """A copy of the finished checkout that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "checkout"))

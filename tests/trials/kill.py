@@ -90,16 +90,17 @@ def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
             table.unlink()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """All results in a folder, by their paths; neither logs nor timings."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in (folder / "results").rglob("*")
+        if path.suffix in (".parquet", ".safetensors")
+    }
+
+
 def differences(folder: Path, undisturbed: Path) -> list[str]:
     """Results that only one of two folders has, or that differ between them."""
-
-    def contents(root: Path) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(root)): path.read_bytes()
-            for path in (root / "results").rglob("*")
-            if path.suffix in (".parquet", ".safetensors")
-        }
-
     ours, theirs = contents(folder), contents(undisturbed)
     return sorted(
         name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
