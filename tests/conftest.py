@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from hypothesis import settings
-from trials.kill import ENVIRONMENT, ROOT, checkout
+from trials import kill
+from trials.kill import ENVIRONMENT, ROOT
 
 from twophase import studyfile
 from twophase.study import runs
@@ -115,7 +116,7 @@ def in_trained(in_tmp, trained):
 @pytest.fixture(scope="session")
 def copy_checkout():
     """Copy what a fresh clone holds, without results, to a folder."""
-    return checkout
+    return kill.checkout
 
 
 @pytest.fixture(scope="session")
