@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT, command, edit, planned, snakemake
 from trials import kill
 
+from twophase.figures import FIGURES
 from twophase.store.artifacts import sha256
 
 
@@ -26,7 +27,7 @@ def test_all_figures_are_drawn(finished):
 
 def test_the_manifest_tells_the_true_digests(finished):
     manifest = json.loads((finished / "figures/smoke/manifest.json").read_text())
-    assert sorted(manifest["figures"]) == [*(f"fig{number}" for number in range(1, 7)), "findings"]
+    assert list(manifest["figures"]) == list(FIGURES)
     digests = dict(manifest["study"])
     for figure in manifest["figures"].values():
         digests |= figure["files"] | figure["tables"]
@@ -84,6 +85,18 @@ def test_a_mistake_in_a_study_ends_snakemake_with_one_line(checkout):
     assert run.returncode == 1
     expected = "workflow/config/smoke.yaml: training.lr = -1: must be greater than 0"
     assert [line for line in run.stderr.splitlines() if "training.lr" in line] == [expected]
+    assert "Traceback" not in run.stderr
+
+
+def test_code_that_cannot_be_followed_ends_snakemake_with_one_line(tmp_path, copy_checkout):
+    folder = copy_checkout(tmp_path)
+    file = folder / "src/twophase/networks/resnet.py"
+    file.write_text(f"{file.read_text()}exec('x = 1')\n")
+    run = snakemake(folder, "--cores", "1", "figures/smoke/fig3.pdf")
+    assert run.returncode == 1
+    expected = f"{file}:{len(file.read_text().splitlines())}: exec runs code that"
+    (line,) = [line for line in run.stderr.splitlines() if "exec" in line]
+    assert line.startswith(expected)
     assert "Traceback" not in run.stderr
 
 
