@@ -6,6 +6,7 @@ import shutil
 import tarfile
 import time
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from trials import kill
 
 from twophase import figures, stages, studyfile
 from twophase.figures import FIGURES
+from twophase.study import Run
 
 TARGET = "figures/smoke/all"
 STUDY = "workflow/config/smoke.yaml"
@@ -92,71 +94,82 @@ DATES = {
 }
 
 
-@pytest.fixture(scope="module")
-def copies(finished, tmp_path_factory):
-    """Copies of the finished checkout: one as it is, one without Snakemake's memory of earlier
-    runs, and one such with another option that figures show. Tests change their dates alone.
-    """
-    whole, bare, other = (tmp_path_factory.mktemp("copies") / name for name in "abc")
-    shutil.copytree(finished, whole, copy_function=shutil.copyfile)
-    for folder in (bare, other):
-        shutil.copytree(finished, folder, copy_function=shutil.copyfile)
-        shutil.rmtree(folder / ".snakemake")
-    edit(other / STUDY, "barrier_threshold: 0.1", "barrier_threshold: 0.5")
-    return whole, bare, other
+def _plans(folders):
+    """What dry runs in folders plan, two at a time."""
+    with ThreadPool(2) as pool:
+        return pool.map(lambda folder: planned(folder, TARGET), folders)
+
+
+def _restored(finished, folder):
+    """A copy as in a clone into which results and figures were copied: Snakemake knows nothing."""
+    ignored = shutil.ignore_patterns(".snakemake")
+    return Path(shutil.copytree(finished, folder, ignore=ignored, copy_function=shutil.copyfile))
 
 
 @pytest.mark.parametrize("dates", DATES)
-def test_dates_decide_nothing(dates, copies):
-    for folder in copies:
+def test_dates_decide_nothing(dates, finished, tmp_path):
+    whole = Path(shutil.copytree(finished, tmp_path / "whole", copy_function=shutil.copyfile))
+    folders = [whole, _restored(finished, tmp_path / "restored")]
+    if dates in ("1970", "2100", "in random order"):
+        folders.append(_restored(finished, tmp_path / "other"))
+        edit(folders[-1] / STUDY, "barrier_threshold: 0.1", "barrier_threshold: 0.5")
+    for folder in folders:
         DATES[dates](folder)
-    with ThreadPool(2) as pool:
-        whole, bare, other = pool.map(lambda folder: planned(folder, TARGET), copies)
-    for folder in copies[1:]:
-        shutil.rmtree(folder / ".snakemake")
-    assert whole == {}
-    assert bare == {}
+    nothing, also_nothing, *stale = _plans(folders)
+    assert nothing == {}
+    assert also_nothing == {}
     shown = [name for name, row in FIGURES.items() if "chaos" in row.options]
-    assert other == _jobs(copies[2], also=shown)
+    assert stale in ([], [_jobs(finished, also=shown)])
 
 
-@pytest.mark.parametrize("restored", [False, True], ids=["with .snakemake", "without"])
-def test_only_what_changed_is_planned(checkout, restored):
-    if restored:  # as in a clone into which results and figures were copied
-        shutil.rmtree(checkout / ".snakemake")
-    study, source = checkout / STUDY, checkout / "src/twophase"
+STAGES = [stage for stage, row in stages.STAGES.items() if row.tables]
+# Changes of a file, the stages whose tables are made again, and what else is: figures that show
+# an option, forks, which have no table.
+CHANGES = {
+    "training": (STUDY, "lr: 0.02", "lr: 0.03", STAGES, {"fork": 4}),
+    "the loop": ("src/twophase/training.py", "step += 1", "step += 2", STAGES, {"fork": 4}),
+    "the kernel's examples": (
+        STUDY,
+        "examples_per_class: 1",
+        "examples_per_class: 2",
+        ["kernel", "cone"],
+        {"fig2": 1},
+    ),
+    "what figures mark": (
+        STUDY,
+        "references: [0, 4]",
+        "references: [0, 8]",
+        [],
+        {name: 1 for name, row in FIGURES.items() if "kernel" in row.options},
+    ),
+    "a figure": (
+        "src/twophase/figures/fig3.py",
+        "\n\ndef draw",
+        "x = 1\n\n\ndef draw",
+        [],
+        {"fig3": 1},
+    ),
+}
+CONFIG = "workflow/config/config.yaml"
+NO_CHANGES = [
+    (CONFIG, "forks_per_job: auto", "forks_per_job: 1"),
+    (CONFIG, "keep_minutes: 5", "keep_minutes: 1"),
+    ("src/twophase/training.py", '"""', '"""Said otherwise: '),
+    ("src/twophase/progress.py", "import", "import re\nimport"),
+    ("workflow/rules/data.smk", "data set of", "images of"),
+]
 
-    def with_(file, old, new):
-        text = file.read_text()
-        edit(file, old, new)
-        jobs = planned(checkout, TARGET)
-        file.write_text(text)
-        return jobs
 
-    every = [stage for stage, row in stages.STAGES.items() if row.tables]
-    all_jobs = _jobs(checkout, *every)
-    assert with_(study, "lr: 0.02", "lr: 0.03") == all_jobs | {"fork": 4}
-    assert with_(source / "training.py", "state.step += 1", "state.step += 2") == (
-        all_jobs | {"fork": 4}
-    )
-    assert with_(study, "examples_per_class: 1", "examples_per_class: 2") == (
-        _jobs(checkout, "kernel", "cone", also=["fig2"])
-    )
-    # An option that only drawing reads.
-    assert with_(study, "references: [0, 4]", "references: [0, 8]") == _jobs(
-        checkout, also=[name for name, row in FIGURES.items() if "kernel" in row.options]
-    )
-    assert with_(source / "figures/fig3.py", "\n\ndef draw", "x = 1\n\n\ndef draw") == _jobs(
-        checkout, also=["fig3"]
-    )
-    # What changes no result.
-    config = checkout / "workflow/config/config.yaml"
-    assert with_(config, "forks_per_job: auto", "forks_per_job: 1") == {}
-    assert with_(config, "keep_minutes: 5", "keep_minutes: 1") == {}
-    edit(source / "training.py", '"""', '"""Said otherwise: ')
-    edit(source / "progress.py", "0.2", "0.3")
-    (checkout / "README.md").write_text("An unrelated change.\n")
-    assert planned(checkout, TARGET) == {}
+def test_only_what_changed_is_planned(finished, tmp_path):
+    folders = [_restored(finished, tmp_path / str(index)) for index in range(1 + len(CHANGES))]
+    for folder, (file, old, new, _, _) in zip(folders, CHANGES.values(), strict=False):
+        edit(folder / file, old, new)
+    for file, old, new in NO_CHANGES:
+        edit(folders[-1] / file, old, new)
+    *found, nothing = _plans(folders)
+    for plan, (what, (_, _, _, remade, also)) in zip(found, CHANGES.items(), strict=True):
+        assert plan == _jobs(finished, *remade) | also, what
+    assert nothing == {}
 
 
 def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed(
@@ -205,58 +218,65 @@ def test_reading_a_study_changes_no_date(checkout):
     read()
 
 
-def _delete(*patterns):
-    """Delete results of the VGG."""
-
-    def delete(checkout):
-        for pattern in patterns:
-            found = list((checkout / "results/smoke/vgg/seed0").glob(pattern))
-            assert found, pattern
-            for path in found:
-                path.unlink()
-
-    return delete
+def _delete(checkout, patterns):
+    """Delete results of the VGG; returns how many."""
+    folder = checkout / "results/smoke/vgg/seed0"
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    for path in found:
+        path.unlink()
+    return len(found)
 
 
 CHAOS = ("chaos-*.parquet", "barrier_path-*.parquet")
 CONE = tuple(f"{table}-*.parquet" for table in stages.STAGES["cone"].tables)
 # What is deleted: a part, as the message of a stage that cannot use it says, and the tables that
-# the stage then did not write; and the jobs that make them again.
+# the stage then did not write; and the stages that run again.
 DELETED = {
     "a base state that a fork reads": (
         ["base-*/t-000004.safetensors", "fork-*/t0-000004/direction-1.parquet", *CHAOS],
-        {"base": 1, "fork": 1, "chaos": 1},
+        ["base", "fork", "chaos"],
     ),
     "a base state that a comparison reads": (
         ["base-*/t-000006.safetensors", "chaos-*/*/*/t1-000006.parquet", *CHAOS],
-        {"base": 1, "chaos": 1},
+        ["base", "chaos"],
     ),
     "a fork state": (
         ["fork-*/t0-000004/direction-1/t1-000012.safetensors", *CHAOS],
-        {"fork": 1, "chaos": 1},
+        ["fork", "chaos"],
     ),
-    "a kernel": (["kernel-*/t-000004.safetensors", *CONE], {"kernel": 1, "cone": 1}),
+    "a kernel": (["kernel-*/t-000004.safetensors", *CONE], ["kernel", "cone"]),
     "a kernel and the state that it is of": (
         ["base-*/t-000004.safetensors", "kernel-*/t-000004.safetensors", *CONE],
-        {"base": 1, "kernel": 1, "cone": 1},
+        ["base", "kernel", "cone"],
     ),
-    "a table": (["training-*.parquet"], {"base": 1}),
 }
 
 
-def test_what_is_deleted_is_made_again_and_no_more(checkout, finished):
-    results, kept = checkout / "results", checkout / "kept"
-    results.rename(kept)
-    for what, (patterns, jobs) in DELETED.items():
-        shutil.rmtree(results, ignore_errors=True)
-        shutil.copytree(kept, results)
-        _delete(*patterns)(checkout)
-        assert planned(checkout, TARGET) == jobs, what
+def _reading_what_is_missing(folder):
+    """The jobs that read a table which is not there; they take seconds."""
+    study = studyfile.load(folder / STUDY)
+    runs = [stages.run_table(Run(study, "vgg", 0), name) for name in stages.SUMMARISED]
+    jobs = {"summary": sum(not (folder / table.path).exists() for table in runs)}
+    for name in FIGURES:
+        if not all((folder / t.path).exists() for t in figures.tables(study, name).values()):
+            jobs[name] = 1
+    return jobs
+
+
+def test_what_is_deleted_is_made_again_and_no_more(finished, checkout, tmp_path):
+    folders = [_restored(finished, tmp_path / str(index)) for index in range(len(DELETED))]
+    for folder, (patterns, _) in zip(folders, DELETED.values(), strict=True):
+        assert _delete(folder, patterns) >= len(patterns)
+    expected = [
+        dict.fromkeys(again, 1) | _reading_what_is_missing(folder)
+        for folder, (_, again) in zip(folders, DELETED.values(), strict=True)
+    ]
+    assert dict(zip(DELETED, _plans(folders), strict=True)) == dict(
+        zip(DELETED, expected, strict=True)
+    )
     # All at once, to have the same bytes in one run.
     for patterns, _ in DELETED.values():
-        for pattern in patterns:
-            for path in (results / "smoke/vgg/seed0").glob(pattern):
-                path.unlink()
+        _delete(checkout, patterns)
     run = snakemake(checkout, "--cores", "2", TARGET)
     assert run.returncode == 0, run.stderr
     assert kill.differences(checkout, finished) == []
@@ -276,7 +296,7 @@ def test_parts_that_nothing_needs_any_more_may_be_deleted(checkout):
 def test_a_study_without_some_sections_runs_to_its_end(tmp_path, copy_checkout):
     folder = copy_checkout(tmp_path)
     raw = yaml.safe_load((folder / STUDY).read_text())
-    for section in ("kernel", "curvature", "trajectory"):
+    for section in {row.section for row in stages.STAGES.values()} - {None, "chaos", "linearized"}:
         del raw[section]
     raw["chaos"] |= {"forks": [4], "control": [], "directions": 1, "compare": [12]}
     raw["linearized"]["switches"] = [6]
@@ -296,5 +316,5 @@ def test_a_study_without_some_sections_runs_to_its_end(tmp_path, copy_checkout):
     run = snakemake(folder, "--cores", "2", "figures/mine/fig4.pdf")
     assert run.returncode == 1
     expected = "workflow/config/mine.yaml: has no section that fig4 shows"
-    assert [line for line in run.stderr.splitlines() if "fig4" in line] == [expected]
+    assert [line for line in run.stderr.splitlines() if line.startswith("workflow")] == [expected]
     assert "Traceback" not in run.stderr
