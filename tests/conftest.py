@@ -1,11 +1,14 @@
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import settings
-from trials.kill import ENVIRONMENT, ROOT, checkout
+from trials import kill
+from trials.kill import ENVIRONMENT, ROOT
 
 from twophase import datasets, studyfile
 from twophase.study import runs
@@ -23,6 +26,35 @@ def snakemake(folder, *arguments):
         capture_output=True,
         text=True,
     )
+
+
+def planned(folder, target, *arguments):
+    """The numbers of jobs that a dry run plans, by rule."""
+    dry = snakemake(folder, "--dry-run", "--cores", "2", *arguments, target)
+    assert dry.returncode == 0, dry.stderr
+    text = dry.stdout + dry.stderr
+    if "Nothing to be done" in text:
+        return {}
+    table = text.split("Job stats:")[1].split("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)\s*$", table, re.M)}
+
+
+def command(folder, *arguments):
+    """Run a command of the program in a checkout, as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "twophase", *map(str, arguments)],
+        cwd=folder,
+        env=ENVIRONMENT | {"PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def edit(file, old, new):
+    """Replace the first `old` in a file."""
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
 
 
 @pytest.fixture
@@ -84,7 +116,7 @@ def in_trained(in_tmp, trained):
 @pytest.fixture(scope="session")
 def copy_checkout():
     """Copy what a fresh clone holds, without results, to a folder."""
-    return checkout
+    return kill.checkout
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +131,9 @@ def finished(tmp_path_factory, copy_checkout):
 def read_images(images):
     """The images that a `data.images` section names."""
     return datasets.load(images).read(images)
+
+
+@pytest.fixture
+def checkout(finished, tmp_path):
+    """A copy of the finished checkout that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "checkout"))

@@ -13,6 +13,7 @@ from twophase.figures import drawing
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
 from twophase.stages.cone import cone
+from twophase.stages.curvature import curvature
 from twophase.stages.fork import fork
 from twophase.stages.kernel import kernel
 from twophase.stages.linearized import linearized
@@ -108,6 +109,12 @@ READERS = {
         lambda run: stages.kernel_file(run, 4),
         lambda run: stages.kernel_file(run, 8),
         cone,
+        lambda run: [],
+    ),
+    "curvature at a point": (
+        lambda run: stages.curvature_at(run, 0),
+        lambda run: stages.curvature_at(run, run.model.curvature_steps()[1]),
+        curvature,
         lambda run: [],
     ),
     "linearized state": (

@@ -232,6 +232,10 @@ MATRIX = {
         CHAOS | _with("trajectory"),
     ),
     "edit stage data": ([append("stages/data.py", "\nx = 1\n")], ALL),
+    "edit the perturbation": (
+        [append("perturbation.py", "\nx = 1\n")],
+        {"fork state", *CHAOS} | _with("growth"),
+    ),
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
     "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS}),
     "edit stage chaos": ([append("stages/chaos.py", "\nx = 1\n")], CHAOS),

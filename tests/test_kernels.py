@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from conftest import ROOT
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
-from twophase.kernels import entk
-from twophase.models import initialised
 
-from twophase import kernels
+from twophase import entk as kernels
+from twophase.entk import entk
+from twophase.networks.resnet import resnet8
+from twophase.networks.vgg import vgg_small
 
 
 def _double(architecture, seed=0):
-    return initialised({"architecture": architecture}, 1, 10, seed).double()
+    torch.manual_seed(seed)
+    return {"resnet8": resnet8, "vgg_small": vgg_small}[architecture]().double()
 
 
 def _inputs(n=5):
@@ -363,8 +365,8 @@ def test_known_layers_need_no_torch_func():
     """Its first use takes more than a second, more than most kernels of small networks."""
     code = (
         "import sys, torch\n"
-        "from twophase.kernels import entk\n"
-        "from twophase.models import resnet8\n"
+        "from twophase.entk import entk\n"
+        "from twophase.networks.resnet import resnet8\n"
         "entk(resnet8(), torch.randn(2, 1, 8, 8))\n"
         "assert 'torch._dynamo' not in sys.modules\n"
     )

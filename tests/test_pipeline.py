@@ -3,58 +3,18 @@
 import json
 import random
 import re
-import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, snakemake
-from PIL import Image
+from conftest import ROOT, command, edit, planned, snakemake
 from trials import kill
-from trials.kill import ENVIRONMENT
-from twophase.artifacts import sha256
 
 from twophase.figures import FIGURES
-
-
-def planned(folder, target, *arguments):
-    """The numbers of jobs that a dry run plans, by rule."""
-    dry = snakemake(folder, "--dry-run", "--cores", "2", *arguments, target)
-    assert dry.returncode == 0, dry.stderr
-    text = dry.stdout + dry.stderr
-    if "Nothing to be done" in text:
-        return {}
-    table = text.split("Job stats:")[1].split("total")[0]
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)\s*$", table, re.M)}
-
-
-@pytest.fixture
-def checkout(finished, tmp_path):
-    """A copy of the finished checkout that a test may change."""
-    return Path(shutil.copytree(finished, tmp_path / "checkout"))
-
-
-def _edit(file, old, new):
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new, 1))
-
-
-def _results(folder):
-    """Digests of all that a study leaves under results/, but for logs and timings."""
-    results = folder / "results"
-    kinds = {".parquet", ".safetensors"}
-    return {
-        str(path.relative_to(results)): sha256(path)
-        for path in sorted(results.rglob("*"))
-        if path.suffix in kinds
-    }
+from twophase.store.artifacts import sha256
 
 
 def test_all_figures_are_drawn(finished):
@@ -67,7 +27,7 @@ def test_all_figures_are_drawn(finished):
 
 def test_the_manifest_tells_the_true_digests(finished):
     manifest = json.loads((finished / "figures/smoke/manifest.json").read_text())
-    assert sorted(manifest["figures"]) == [f"fig{number}" for number in range(1, 7)]
+    assert list(manifest["figures"]) == list(FIGURES)
     digests = dict(manifest["study"])
     for figure in manifest["figures"].values():
         digests |= figure["files"] | figure["tables"]
@@ -89,73 +49,54 @@ def test_every_control_equals_its_base_run(finished):
     assert (perturbed["perturbation_l2"] > 0).all()
 
 
-def test_one_core_and_two_give_the_same_bytes(finished, tmp_path, copy_checkout):
+@pytest.mark.parametrize(
+    ("cores", "forks_per_job", "target"),
+    [("1", "1", "figures/smoke/all"), ("2", "3", "figures/smoke/fig3.pdf")],
+)
+def test_cores_and_forks_per_job_change_no_byte(
+    cores, forks_per_job, target, finished, tmp_path, copy_checkout
+):
     folder = copy_checkout(tmp_path)
-    run = snakemake(folder, "--cores", "1", "figures/smoke/findings.md", "figures/smoke/fig5.pdf")
+    edit(
+        folder / "workflow/config/config.yaml",
+        "forks_per_job: auto",
+        f"forks_per_job: {forks_per_job}",
+    )
+    run = snakemake(folder, "--cores", cores, target)
     assert run.returncode == 0, run.stderr
-    assert _results(folder) == _results(finished)
-    for file in ("figures/smoke/findings.md", "figures/smoke/fig5.pdf", "figures/smoke/fig5.png"):
-        assert sha256(folder / file) == sha256(finished / file)
+    ours, theirs = kill.contents(folder), kill.contents(finished)
+    if target.endswith("all"):
+        assert ours.keys() == theirs.keys()
+    assert {name for name in ours if ours[name] != theirs[name]} == set()
+    drawn = [path for path in (folder / "figures/smoke").iterdir() if path.name != "all"]
+    assert len(drawn) >= 2
+    for file in drawn:
+        assert sha256(file) == sha256(finished / "figures/smoke" / file.name)
 
 
-@pytest.mark.parametrize("restored", [False, True], ids=["with .snakemake", "without"])
-def test_only_what_changed_is_stale(checkout, restored):
-    if restored:  # as in a clone into which results and figures were copied
-        shutil.rmtree(checkout / ".snakemake")
-    target = "figures/smoke/all"
-    study, source = checkout / "workflow/config/smoke.yaml", checkout / "src/twophase"
-    assert planned(checkout, target) == {}
-    # The manifest holds the digest of the study file, and is made anew when that was written anew.
-    nothing = [{}, {"study_figures": 1}] if restored else [{}]
-
-    text = study.read_text()
-    _edit(study, "lr: 0.02", "lr: 0.03")
-    stale = planned(checkout, target)
-    assert stale["base"] == 2
-    assert "data" not in stale
-    study.write_text(text)
-    assert planned(checkout, target) in nothing
-
-    _edit(study, "examples_per_class: 1", "examples_per_class: 2")
-    stale = planned(checkout, target)
-    assert stale["kernel"] == 2
-    assert not {"data", "base", "fork", "chaos", "linearized"} & set(stale)
-    study.write_text(text)
-
-    train = source / "train.py"
-    text = train.read_text()
-    _edit(train, "nesterov=False", "nesterov=True")
-    assert planned(checkout, target)["base"] == 2
-    train.write_text(text)
-    assert planned(checkout, target) in nothing
-
-    # An option that only drawing reads.
-    _edit(study, "references: [0, 4]", "references: [0, 8]")
-    assert set(planned(checkout, target)) <= {"findings", "study_figures", *FIGURES}
-    assert planned(checkout, "figures/smoke/fig5.pdf") == {"fig5": 1}
-    _edit(study, "references: [0, 8]", "references: [0, 4]")
-    assert planned(checkout, target) in nothing
-
-    (checkout / "README.md").write_text("An unrelated change.\n")
-    _edit(source / "progress.py", "0.2", "0.3")
-    assert planned(checkout, target) in nothing
-    _edit(source / "figures/fig3.py", 'title="perturbed', 'title="disturbed')
-    assert planned(checkout, "figures/smoke/fig3.pdf") == {"fig3": 1}
-    assert planned(checkout, "figures/smoke/fig4.pdf") == {}
-
-
-def test_one_figure_needs_no_other_stage(finished):
-    stages = planned(finished, "figures/smoke/fig3.pdf", "--forceall")
-    assert not {"kernel", "cone", "linearized"} & set(stages)
-    assert {"data", "base", "fork", "chaos", "summary", "fig3"} == set(stages)
+def test_one_figure_needs_no_other_stage(tmp_path, copy_checkout):
+    needed = planned(copy_checkout(tmp_path), "figures/smoke/fig3.pdf")
+    assert needed == {"data": 1, "base": 2, "fork": 4, "chaos": 2, "summary": 1, "fig3": 1}
 
 
 def test_a_mistake_in_a_study_ends_snakemake_with_one_line(checkout):
-    _edit(checkout / "workflow/config/smoke.yaml", "lr: 0.02", "lr: -1")
+    edit(checkout / "workflow/config/smoke.yaml", "lr: 0.02", "lr: -1")
     run = snakemake(checkout, "--cores", "1", "figures/smoke/fig3.pdf")
     assert run.returncode == 1
     expected = "workflow/config/smoke.yaml: training.lr = -1: must be greater than 0"
     assert [line for line in run.stderr.splitlines() if "training.lr" in line] == [expected]
+    assert "Traceback" not in run.stderr
+
+
+def test_code_that_cannot_be_followed_ends_snakemake_with_one_line(tmp_path, copy_checkout):
+    folder = copy_checkout(tmp_path)
+    file = folder / "src/twophase/networks/resnet.py"
+    file.write_text(f"{file.read_text()}exec('x = 1')\n")
+    run = snakemake(folder, "--cores", "1", "figures/smoke/fig3.pdf")
+    assert run.returncode == 1
+    expected = f"{file}:{len(file.read_text().splitlines())}: exec runs code that"
+    (line,) = [line for line in run.stderr.splitlines() if "exec" in line]
+    assert line.startswith(expected)
     assert "Traceback" not in run.stderr
 
 
@@ -166,82 +107,40 @@ def test_a_study_that_does_not_exist_is_named(finished):
     assert "Traceback" not in run.stderr
 
 
-def test_stages_work_without_snakemake(finished, tmp_path):
-    def stage(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "twophase", *arguments],
-            cwd=tmp_path,
-            env=ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")},
-            capture_output=True,
-            text=True,
-        )
+def test_stages_work_without_snakemake(finished, tmp_path, copy_checkout):
+    folder, study = copy_checkout(tmp_path), "workflow/config/smoke.yaml"
+    for stage in (["data", study], ["base", study, "--model", "vgg", "--seed", "0"]):
+        assert command(folder, *stage).returncode == 0
+    ours, theirs = kill.contents(folder), kill.contents(finished)
+    assert len(ours) == 1 + 5 + 1
+    assert {name for name in ours if ours[name] != theirs[name]} == set()
 
-    study = str(ROOT / "workflow/config/smoke.yaml")
-    for command in (["data", study], ["base", study, "--model", "vgg", "--seed", "0"]):
-        assert stage(*command).returncode == 0
-    theirs = _results(finished)
-    assert all(theirs[name] == digest for name, digest in _results(tmp_path).items())
+    def refused(*arguments):
+        run = command(folder, *arguments)
+        assert run.returncode == 1
+        assert len(run.stderr.splitlines()) == 1, run.stderr
+        return run.stderr
 
-    wrong = stage("base", study, "--model", "vit", "--seed", "0")
-    assert wrong.returncode == 1
-    assert wrong.stderr == f"{study}: --model vit: must be one of vgg, resnet\n"
-    early = stage("chaos", study, "--model", "vgg", "--seed", "0")
-    assert early.returncode == 1
-    assert "perturbation000000" in early.stderr
-    assert "is missing" in early.stderr
-    assert "Traceback" not in early.stderr
-    early = stage("publish", study)
-    assert early.returncode == 1
-    assert "run `snakemake --cores all figures/smoke/all` first" in early.stderr
-    assert "Traceback" not in early.stderr
-
-
-def test_published_tables_draw_the_same_figures(checkout):
-    study = "workflow/config/smoke.yaml"
-    stage = [sys.executable, "-m", "twophase"]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(checkout / "src")}
-    subprocess.run([*stage, "publish", study], cwd=checkout, env=environment, check=True)
-    # As in a clone: nothing but what is committed, and a code that has gone on.
-    shutil.rmtree(checkout / "results")
-    _edit(checkout / "src/twophase/train.py", "nesterov=False", "nesterov=True")
-    run = snakemake(checkout, "--cores", "2", "paper/figures/smoke/all")
-    assert run.returncode == 0, run.stderr
-    for number in range(1, 7):
-        ours, theirs = (
-            checkout / f"{f}/smoke/fig{number}.png" for f in ("figures", "paper/figures")
-        )
-        pixels = [np.asarray(Image.open(file)) for file in (ours, theirs)]
-        assert np.array_equal(*pixels)
-    published = checkout / "paper/measurements/smoke"
-    provenance = json.loads((published / "provenance.json").read_text())
-    assert provenance["processor_seconds"]["base"] > 0
-    assert len(provenance["tables"]) == 4 + 2 * 6
-    for name, table in provenance["tables"].items():
-        assert sha256(published / f"{name}.parquet") == table["sha256"]
-        assert table["origin"]["threads"] == 1
-
-    run = snakemake(checkout, "--cores", "1", "paper/figures/digits/fig3.pdf")
-    assert run.returncode == 1
-    assert "paper/measurements/digits: holds no measurements; published are: smoke" in run.stderr
+    wrong = refused("base", study, "--model", "vit", "--seed", "0")
+    assert wrong == f"{study}: --model vit: must be one of vgg, resnet\n"
+    early = refused("kernel", study, "--model", "resnet", "--seed", "0")
+    assert "base-" in early
+    assert "is missing" in early
+    early = refused("publish", study)
+    assert "run `snakemake --cores all figures/smoke/all` first" in early
 
 
 def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
     def told(file):
-        run = subprocess.run(
-            [sys.executable, "-m", "twophase", "provenance", str(file)],
-            cwd=checkout,
-            env=ENVIRONMENT | {"PYTHONPATH": str(checkout / "src")},
-            capture_output=True,
-            text=True,
-        )
+        run = command(checkout, "provenance", file)
         assert "Traceback" not in run.stderr
         return dict(line.split(": ", 1) for line in (run.stdout or run.stderr).splitlines())
 
     run = checkout / "results/smoke/vgg/seed0"
     files = [
         next(run.glob("chaos-*.parquet")),
-        next(run.glob("base-*/step000004.safetensors")),
-        next(run.glob("kernel-*/step000004.safetensors")),
+        next(run.glob("base-*/t-000004.safetensors")),
+        next(run.glob("kernel-*/t-000004.safetensors")),
         checkout / "figures/smoke/fig3.pdf",
         checkout / "figures/smoke/fig3.png",
         checkout / "figures/smoke/findings.md",
@@ -253,7 +152,7 @@ def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
         assert items["machine"]
         assert len(items["code"]) == 64
         assert items["current"] == "yes"
-    _edit(checkout / "workflow/config/smoke.yaml", "lr: 0.02", "lr: 0.03")
+    edit(checkout / "workflow/config/smoke.yaml", "lr: 0.02", "lr: 0.03")
     for file in files:
         assert told(file.relative_to(checkout))["current"].startswith("no")
     damaged = files[0]

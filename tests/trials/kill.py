@@ -3,8 +3,9 @@
     python tests/trials/kill.py --kills 25
 
 At random moments every process of the run gets SIGKILL; then the same command is given again, as
-README says. Afterwards all tables, kernels and checkpoints must have the bytes of a run that
-nobody disturbed. `make test` runs the same with three kills.
+README says. States are kept after every step, so that runs resume between their checkpoints.
+Afterwards all tables, kernels and checkpoints must have the bytes of a run that nobody disturbed.
+`make test` runs the same with three kills.
 """
 
 import argparse
@@ -69,7 +70,8 @@ def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
 
     Raises `RuntimeError` if a run ends badly by itself.
     """
-    killed = 0
+    config, killed = folder / "workflow" / "config" / "config.yaml", 0
+    config.write_text(config.read_text().replace("keep_minutes: 5", "keep_minutes: 0"))
     while True:
         run = snakemake(folder, "--cores", "2", "--rerun-incomplete", TARGET)
         try:
@@ -85,21 +87,27 @@ def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
             raise RuntimeError(f"after {killed} kills the study failed:\n{errors}")
         if killed == kills:
             return killed
-        # Done before all kills are spent: something must be left to kill.
-        for table in rng.sample(sorted((folder / "results").rglob("*.parquet")), 8):
+        # Done before all kills are spent: something must be left to kill. Of a run whose tables
+        # are gone all is made again that is not there.
+        run_folder = rng.choice(sorted((folder / "results" / "smoke").glob("*/seed*")))
+        for table in run_folder.glob("*.parquet"):
             table.unlink()
+        kept = sorted(path for path in run_folder.glob("*-*") if path.is_dir())
+        for parts in rng.sample(kept, 3):
+            shutil.rmtree(parts)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All results in a folder, by their paths; neither logs nor timings."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in (folder / "results").rglob("*")
+        if path.suffix in (".parquet", ".safetensors")
+    }
 
 
 def differences(folder: Path, undisturbed: Path) -> list[str]:
     """Results that only one of two folders has, or that differ between them."""
-
-    def contents(root: Path) -> dict[str, bytes]:
-        return {
-            str(path.relative_to(root)): path.read_bytes()
-            for path in (root / "results").rglob("*")
-            if path.suffix in (".parquet", ".safetensors")
-        }
-
     ours, theirs = contents(folder), contents(undisturbed)
     return sorted(
         name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)

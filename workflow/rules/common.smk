@@ -2,7 +2,7 @@
 # is current. Dates decide nothing: a result's name says what made it, a figure says so itself.
 import os
 import sys
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 from snakemake import cli
@@ -61,15 +61,37 @@ def check_targets():
             )
 
 
-@cache
-def load(name):
-    """The study called `name`; a mistake in its file ends the run with one line about it."""
-    # Snakemake's own triggers compare with what it remembers of earlier runs: no business of ours.
+def plainly(function):
+    """`function`, but a mistake in a study file or in code ends the run with one line about it."""
+
+    @wraps(function)
+    def wrapped(*arguments):
+        try:
+            return function(*arguments)
+        except StudyError as error:
+            sys.exit(str(error))
+
+    return wrapped
+
+
+def forget_dates():
+    """Keep Snakemake from comparing dates, and from comparing with what it remembers of earlier
+    runs: results may be copied, unpacked, or written by a machine whose clock is ahead.
+    """
+
+    async def unchecked(*_):
+        """That a job's output is younger than its input."""
+
     workflow.dag_settings.rerun_triggers = frozenset()
-    try:
-        return studyfile.load(STUDY.format(study=name))
-    except StudyError as error:
-        sys.exit(str(error))
+    workflow.dag.check_output_mtime = unchecked
+
+
+@cache
+@plainly
+def load(name):
+    """The study called `name`."""
+    forget_dates()
+    return studyfile.load(STUDY.format(study=name))
 
 
 def run_of(wildcards):
@@ -95,6 +117,7 @@ def needed(files, there):
 def inputs_of(stage):
     """Input function: the files that show that what a run's stage reads is there."""
 
+    @plainly
     def inputs(wildcards):
         run, row = run_of(wildcards), stages.STAGES[stage]
         tables = [stages.run_table(run, table).path for table in row.tables]
@@ -151,6 +174,7 @@ def jobs_per_run(run, stage):
 def figure_inputs(figure):
     """Input function: the tables of a figure. A figure of other options or code is drawn again."""
 
+    @plainly
     def inputs(wildcards):
         study, folder = load(wildcards.study), Path("figures") / wildcards.study
         if figure not in figures.asked(study):
@@ -163,6 +187,7 @@ def figure_inputs(figure):
     return inputs
 
 
+@plainly
 def summary_inputs(wildcards):
     """The tables that a summary is made of."""
     study, table = load(wildcards.study), wildcards.table
@@ -171,6 +196,7 @@ def summary_inputs(wildcards):
     return needed([stages.run_table(run, table).path for run in runs], there)
 
 
+@plainly
 def study_figures(wildcards):
     """The files of all figures of a study. A manifest of other figures is written again."""
     study, folder = load(wildcards.study), Path("figures") / wildcards.study
@@ -181,6 +207,7 @@ def study_figures(wildcards):
     return needed(drawn, current)
 
 
+@plainly
 def published(name):
     """The study published under this name, with its file."""
     file = MEASUREMENTS / name / f"{name}.yaml"
@@ -189,13 +216,11 @@ def published(name):
         sys.exit(
             f"{file.parent}: holds no measurements; published are: {', '.join(names) or 'none'}"
         )
-    workflow.dag_settings.rerun_triggers = frozenset()
-    try:
-        return studyfile.load(file), file
-    except StudyError as error:
-        sys.exit(str(error))
+    forget_dates()
+    return studyfile.load(file), file
 
 
+@plainly
 def published_inputs(wildcards):
     """The published tables of a figure. A figure of other tables or code is drawn again."""
     study, file = published(wildcards.study)

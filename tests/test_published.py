@@ -1,0 +1,107 @@
+"""Published measurements draw figures, also those of earlier versions of this program."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT, command, edit, planned, snakemake
+from PIL import Image
+
+from twophase import studyfile
+from twophase.figures import FIGURES, drawing
+from twophase.store.artifacts import read_header, read_table, sha256, write_table
+from twophase.store.paths import Result
+
+# What stands in the repository: the studies of the paper, and one of each earlier format.
+PUBLISHED = sorted(
+    path.parent
+    for folder in ("paper/measurements", "tests/published")
+    for path in (ROOT / folder).glob("*/provenance.json")
+)
+PAPER = {f"fig{number}" for number in range(1, 7)}
+STUDY = "workflow/config/smoke.yaml"
+
+
+@pytest.mark.parametrize(
+    "folder", PUBLISHED, ids=lambda folder: f"{folder.parent.name}-{folder.name}"
+)
+def test_what_was_published_redraws_for_ever(folder, tmp_path):
+    file = folder / f"{folder.name}.yaml"
+    study = studyfile.load(file)
+    drawn = set(drawing.redrawable(study, file))
+    assert drawn >= PAPER
+    for figure in PAPER:
+        drawing.redraw(study, file, figure, tmp_path)
+        assert (tmp_path / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+        pixels = np.asarray(Image.open(tmp_path / f"{figure}.png"))
+        assert pixels.std() > 5  # something is on the page
+
+
+@pytest.fixture
+def clone(tmp_path, copy_checkout):
+    """A fresh clone that holds a study published by an earlier version."""
+    folder = copy_checkout(tmp_path / "clone")
+    shutil.copytree(ROOT / "tests/published/smoke", folder / "paper/measurements/smoke")
+    return folder
+
+
+def test_published_figures_are_redrawn_when_tables_or_drawing_change_and_not_for_dates(clone):
+    target = "paper/figures/smoke/all"
+    run = snakemake(clone, "--cores", "2", target)
+    assert run.returncode == 0, run.stderr
+    drawn = {path.stem for path in (clone / "paper/figures/smoke").glob("*.pdf")}
+    assert drawn == PAPER
+    assert planned(clone, target) == {}
+
+    for path in clone.rglob("*"):
+        os.utime(path, (86_400, 86_400))
+    assert planned(clone, target) == {}
+    shutil.rmtree(clone / ".snakemake")
+    for path in (clone / "paper/measurements").rglob("*"):
+        os.utime(path)
+    assert planned(clone, target) == {}
+
+    text = (clone / "src/twophase/figures/fig3.py").read_text()
+    edit(clone / "src/twophase/figures/fig3.py", "\n\ndef draw", "x = 1\n\n\ndef draw")
+    assert planned(clone, target) == {"published_figure": 1, "published_figures": 1}
+    (clone / "src/twophase/figures/fig3.py").write_text(text)
+    assert planned(clone, target) == {}
+
+    # A table with one other number.
+    path = clone / "paper/measurements/smoke/linearized_summary.parquet"
+    table = Result(path, read_header(path)["identity"])
+    content = read_table(table)
+    content.loc[0, "mean"] += 1
+    write_table(table, content)
+    assert planned(clone, target) == {"published_figure": 1, "published_figures": 1}
+    assert planned(clone, "paper/figures/smoke/fig6.pdf") == {"published_figure": 1}
+    # The study's title stands in every figure.
+    edit(clone / "paper/measurements/smoke/smoke.yaml", "title: Smoke", "title: A smoke")
+    assert planned(clone, target) == {"published_figure": 6, "published_figures": 1}
+
+    run = snakemake(clone, "--cores", "1", "paper/figures/digits/fig3.pdf")
+    assert run.returncode == 1
+    assert "paper/measurements/digits: holds no measurements; published are: smoke" in run.stderr
+
+
+def test_published_tables_draw_the_same_figures(checkout):
+    assert command(checkout, "publish", STUDY).returncode == 0
+    shutil.rmtree(checkout / "results")
+    published = checkout / "paper/measurements/smoke"
+    study = studyfile.load(published / "smoke.yaml")
+    for figure in set(FIGURES) - {"findings"}:
+        drawing.redraw(study, published / "smoke.yaml", figure, checkout / "redrawn")
+        pixels = [
+            np.asarray(Image.open(checkout / folder / f"{figure}.png"))
+            for folder in ("figures/smoke", "redrawn")
+        ]
+        assert np.array_equal(*pixels)
+    provenance = json.loads((published / "provenance.json").read_text())
+    assert provenance["processor_seconds"]["base"] > 0
+    for name, table in provenance["tables"].items():
+        assert sha256(published / f"{name}.parquet") == table["sha256"]
+        assert table["origin"]["threads"] == 1
+    tables = {path.relative_to(published) for path in published.rglob("*.parquet")}
+    assert {f"{name}.parquet" for name in provenance["tables"]} == set(map(str, tables))
