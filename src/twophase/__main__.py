@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import signal
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from twophase import stages, studyfile
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES, asked
-from twophase.study import STUDIES, Run, Study
+from twophase.study import STUDIES, Run, Study, runs
 
 # Commands beside the stages: what they do, their arguments, and the function that does it.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -48,6 +49,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "commands.adopt:adopt",
     ),
 }
+RUN = "Do all stages of a run that are not done yet, one after another."
 PROVENANCE = "Say where a result or figure comes from, and whether it is current."
 ARGUMENTS: dict[str, dict] = {
     "model": {"required": True, "help": "name of the model in the study"},
@@ -103,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
         arguments += ("keep-minutes",) if stage.keeps_time else ()
         arguments += ("digest",) if name == "data" else ()
         add(name, stage.help, (*arguments, "fingerprint"))
+    add("run", RUN, ("model", "seed", "keep-minutes", "fingerprint"))
     for name, (text, arguments, _) in COMMANDS.items():
         add(name, text, arguments)
     command = commands.add_parser("provenance", help=PROVENANCE, description=PROVENANCE)
@@ -127,6 +130,9 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.command in stages.STAGES:
         work = _stage(study, arguments)
+    elif arguments.command == "run":
+        _whole_run(study, arguments)
+        return
     else:
         _, names, place = COMMANDS[arguments.command]
         _there(study, arguments)
@@ -134,17 +140,40 @@ def run(arguments: argparse.Namespace) -> None:
             _expect(arguments, stages.summary_table(study, arguments.table).maker.fingerprint)
         values = [getattr(arguments, name) for name in names if name != "fingerprint"]
         function = _function(place)
-        work = lambda: function(study, *values)  # noqa: E731
+        work = functools.partial(function, study, *values)
+    _work(arguments.command, study, work)
+
+
+def _work(command: str, study: Study, work: Callable[[], object], before: float = 0) -> float:
+    """Do the work of a command and say what it took; `before` are seconds that do not count.
+
+    Returns the processor time of this process, in seconds.
+    """
     from twophase.store.origin import ORIGIN, origin
 
-    ORIGIN.update(origin(None if arguments.command == "data" else study.compute))
+    ORIGIN.update(origin(None if command == "data" else study.compute))
     started = time.process_time()
     work()
+    ended = time.process_time()
     print(
-        f"{arguments.command}: processor time {started:.2f} s to start, "
-        f"{time.process_time() - started:.2f} s at work",
+        f"{command}: processor time {started - before:.2f} s to start, "
+        f"{ended - started:.2f} s at work",
         file=sys.stderr,
     )
+    return ended
+
+
+def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
+    """The stages that a run lacks, in one process: starting Python and PyTorch takes seconds."""
+    each = _chosen(study, arguments, runs(study))
+    _expect(arguments, stages.run_fingerprint(each))
+    spent = 0.0
+    for name in stages.missing(each):
+        function = stages.load(name)
+        options = {}
+        if stages.STAGES[name].keeps_time:
+            options["keep_minutes"] = arguments.keep_minutes
+        spent = _work(name, study, functools.partial(function, each, **options), spent)
 
 
 def _in_place(file: Path) -> None:
@@ -192,16 +221,8 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         raise StudyError(f"{arguments.file}: no model has the section {stage.section}")
     if stage.scope == "study":
         _expect(arguments, stages.job_fingerprint(name, first[0]))
-        return lambda: do(study)
-    for option, allowed in {
-        "model": list(dict.fromkeys(each.name for each in first)),
-        "seed": study.seeds,
-    }.items():
-        value = getattr(arguments, option)
-        if value not in allowed:
-            listed = ", ".join(map(str, allowed))
-            raise StudyError(f"{arguments.file}: --{option} {value}: must be one of {listed}")
-    each = Run(study, arguments.model, arguments.seed)
+        return functools.partial(do, study)
+    each = _chosen(study, arguments, first)
     _expect(arguments, stages.job_fingerprint(name, each))
     options = {}
     if stage.shared:
@@ -212,7 +233,20 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         options |= {"part": arguments.part, "parts": arguments.parts}
     if stage.keeps_time:
         options["keep_minutes"] = arguments.keep_minutes
-    return lambda: do(each, **options)
+    return functools.partial(do, each, **options)
+
+
+def _chosen(study: Study, arguments: argparse.Namespace, there: list[Run]) -> Run:
+    """The run that the arguments name, one of those that are there."""
+    for option, allowed in {
+        "model": list(dict.fromkeys(each.name for each in there)),
+        "seed": study.seeds,
+    }.items():
+        value = getattr(arguments, option)
+        if value not in allowed:
+            listed = ", ".join(map(str, allowed))
+            raise StudyError(f"{arguments.file}: --{option} {value}: must be one of {listed}")
+    return Run(study, arguments.model, arguments.seed)
 
 
 def _expect(arguments: argparse.Namespace, fingerprint: str) -> None:

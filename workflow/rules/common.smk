@@ -49,7 +49,7 @@ def check_targets():
     if not workflow.is_main_process:
         return
     # The workflow does not have them yet.
-    for target in cli.get_argument_parser().parse_known_args()[0].targets:
+    for target in asked():
         file = target if os.path.isabs(target) else os.path.relpath(target)
         if not workflow.is_rule(target) and not any(r.is_producer(file) for r in workflow.rules):
             names = ", ".join(studyfile.known(Path(STUDY)))
@@ -171,6 +171,39 @@ def jobs_per_run(run, stage):
     return -(-len(run.model.forks()) // forks)
 
 
+def asked():
+    """The targets of the command line."""
+    return cli.get_argument_parser().parse_known_args()[0].targets
+
+
+def in_whole_runs(study):
+    """Whether a job does all stages of a run of this study: config.yaml says so, and all figures of
+    the study are asked for.
+
+    Each job takes seconds to start: for a short study with many runs more than is left to gain.
+    """
+    names = config.get("whole_runs") or []
+    if not isinstance(names, list):
+        sys.exit(f"whole_runs = {names!r}: must be a list of studies")
+    every = {"figures/all", "all_studies", f"figures/{study.name}/all"}
+    return study.name in names and (not asked() or bool(every.intersection(asked())))
+
+
+def files_of_tables(study, tables):
+    """The files that show that these tables of a study are there: themselves, or what a job of a
+    whole run leaves.
+    """
+    found = []
+    for table in tables:
+        file = table.path
+        if "seed" in table.identity and not file.exists() and in_whole_runs(study):
+            run = Run(study, table.identity["model"], table.identity["seed"])
+            folder = RUN.format(study=study.name, model=run.name, seed=run.seed)
+            file = f"{folder}/run-{stages.run_fingerprint(run)}.done"
+        found.append(file)
+    return list(dict.fromkeys(found))
+
+
 def figure_inputs(figure):
     """Input function: the tables of a figure. A figure of other options or code is drawn again."""
 
@@ -182,7 +215,7 @@ def figure_inputs(figure):
         current = figures.current(folder, figure, figures.made_by(study, figure))
         if not current:
             make_again(folder / name for name in figures.files(figure))
-        return needed([table.path for table in figures.tables(study, figure).values()], current)
+        return needed(files_of_tables(study, figures.tables(study, figure).values()), current)
 
     return inputs
 
@@ -191,9 +224,10 @@ def figure_inputs(figure):
 def summary_inputs(wildcards):
     """The tables that a summary is made of."""
     study, table = load(wildcards.study), wildcards.table
-    runs = stages.runs_of(study, stages.STAGE_OF[table])
     there = stages.summary_table(study, table).path.exists()
-    return needed([stages.run_table(run, table).path for run in runs], there)
+    runs = stages.runs_of(study, stages.STAGE_OF[table])
+    tables = [stages.run_table(run, table) for run in runs]
+    return needed(files_of_tables(study, tables), there)
 
 
 @plainly
