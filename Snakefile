@@ -34,3 +34,4 @@ include: "workflow/rules/paper.smk"
 
 
 check_targets()
+say_little()

@@ -167,8 +167,9 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     """The stages that a run lacks, in one process: starting Python and PyTorch takes seconds."""
     each = _chosen(study, arguments, runs(study))
     _expect(arguments, stages.run_fingerprint(each))
-    spent = 0.0
-    for name in stages.missing(each):
+    spent, names = 0.0, stages.missing(each)
+    print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `display.progress`
+    for name in names:
         function = stages.load(name)
         options = {}
         if stages.STAGES[name].keeps_time:

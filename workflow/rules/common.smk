@@ -6,11 +6,12 @@ from functools import cache, wraps
 from pathlib import Path
 
 from snakemake import cli
+from snakemake.settings.enums import Quietness
 from snakemake.resources import Resource
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
-from twophase import figures, stages, studyfile
+from twophase import display, figures, stages, studyfile
 from twophase.commands import manifest, run_this_checkout
 from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import StudyError
@@ -59,6 +60,28 @@ def check_targets():
                 f"study's figures ({files}), or paper/figures/<study>/all. A study is a file in "
                 f"{STUDIES} (now: {names}), whose name {studyfile.NAMES}"
             )
+
+
+def say_little():
+    """Show one line for the whole run, unless Snakemake's own words are asked for."""
+    told = workflow.output_settings
+    own_words = told.verbose or told.dryrun or told.printshellcmds or told.debug_dag
+    if workflow.is_main_process and not own_words and set(told.quiet or []) <= {Quietness.HOST}:
+        display.install(" ".join(asked()) or "figures/all", products)
+
+
+def products():
+    """What the targets leave to look at."""
+    found = []
+    for target in map(Path, asked() or ["figures/all"]):
+        folders = [target.parent] if target.name == "all" else []
+        if target in (Path("figures/all"), Path("all_studies")):
+            folders = [Path("figures") / study for study in studies()]
+        for folder in folders:
+            first = [folder / "fig3.png", *sorted(folder.glob("*.png"))]
+            found += [file for file in first if file.exists()][:1] + [folder / "findings.md"]
+        found += [target] if not folders else []
+    return [str(file) for file in found if file.exists()]
 
 
 def plainly(function):

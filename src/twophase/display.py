@@ -1,0 +1,205 @@
+"""What Snakemake says of a run: one line with the jobs done and the time left, instead of some five
+for each job.
+
+Only words: which jobs run, and what they do, is not touched. Snakemake's own words are kept in its
+log under `.snakemake/log`, and shown with `--verbose`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake.logging import logger
+from snakemake_interface_logger_plugins.common import LogEvent
+
+TAIL = 12  # last lines of a failed job's log
+EVERY = 60  # seconds between two lines where they cannot be written over each other
+DONE = ("Elapsed time:", "Nothing to be done")  # Snakemake's last words
+TOLD = ("Terminating", "Shutting down", "Will exit", "Trying to restart")
+
+
+@dataclass
+class Job:
+    """A running job: its rule, what it does, its log file and when it began."""
+
+    rule: str
+    what: str
+    logs: list[str]
+    began: float
+
+
+def install(target: str, results: Callable[[], list[str]]) -> None:
+    """Let the display say what Snakemake's own handler would, if that is there.
+
+    `target` is what was asked for; `results` lists the files that a user wants to see at the end.
+    """
+    for own in list(logger.handlers):
+        if own.name == "DefaultStreamHandler":
+            logger.removeHandler(own)
+            logger.addHandler(Display(own, target, results))
+
+
+class Display(logging.Handler):
+    """Reads Snakemake's log records; warnings and errors are still said by its own handler."""
+
+    def __init__(
+        self, own: logging.StreamHandler, target: str, results: Callable[[], list[str]]
+    ) -> None:
+        super().__init__()
+        self.own, self.target, self.results = own, target, results
+        self.stream = own.stream
+        self.live = self.stream.isatty()
+        self.jobs: Counter[str] = Counter()  # of each rule, to do
+        self.running: dict[int, Job] = {}
+        self.took: dict[str, list[float]] = {}  # seconds of each rule's finished jobs
+        self.started = self.failed = False
+        self.began = self.last = time.monotonic()
+        self.width = 0  # of the line on the screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take in one record. (`logging` lets one at a time in.)"""
+        event, text = getattr(record, "event", None), str(record.msg)
+        if event == LogEvent.WORKFLOW_STARTED:
+            self.started = True
+        elif event == LogEvent.RUN_INFO and not self.jobs:
+            self.jobs.update({rule: n for rule, n in record.stats.items() if rule != "total"})
+            threading.Thread(target=self._tick, daemon=True).start()
+        elif event == LogEvent.JOB_INFO:
+            what = record.rule_msg or record.rule_name
+            self.running[record.jobid] = Job(record.rule_name, what, record.log, time.monotonic())
+        elif event == LogEvent.JOB_FINISHED:
+            if job := self.running.pop(record.job_id, None):
+                self.took.setdefault(job.rule, []).append(time.monotonic() - job.began)
+        elif event == LogEvent.JOB_ERROR:
+            self._say(failure(self.running.pop(record.jobid, None), record))
+            self.failed = True
+        elif getattr(record, "exception", "") == "RuleException" and "CalledProcess" in text:
+            pass  # the same failure in other words
+        elif self._tells(record, text):
+            self._say("")
+            self.own.handle(record)
+        elif text.startswith(DONE):
+            self._end(text)
+        self._show()
+
+    def _tells(self, record: logging.LogRecord, text: str) -> bool:
+        """Whether a record is for the user's eyes as it is."""
+        told = (*TOLD, "Complete log") if self.failed else TOLD
+        return record.levelno >= logging.WARNING or not self.started or text.startswith(told)
+
+    def _tick(self) -> None:
+        while self.jobs:
+            time.sleep(1)
+            with self.lock:
+                self._show()
+
+    def _show(self) -> None:
+        """Write the line, over the last one if it can be; else now and then."""
+        if self.jobs and (self.live or time.monotonic() > self.last + EVERY):
+            room = shutil.get_terminal_size().columns - 1 if self.live else 200
+            line = self.line()[:room]
+            self._write(f"\r{line:<{self.width}}" if self.live else line + "\n")
+            self.width, self.last = len(line), time.monotonic()
+
+    def line(self) -> str:
+        """Jobs done of all, the time left, and what runs."""
+        done, total = sum(map(len, self.took.values())), self.jobs.total()
+        line = f"{self.target}: {done} of {total} jobs done"
+        left = self.left()
+        if left is not None and done < total:
+            line += f", about {span(left)} left"
+        if self.running:
+            line += f" (now: {'; '.join(job.what for job in self.running.values())})"
+        return line
+
+    def left(self) -> float | None:
+        """Seconds left, if what jobs take is known of half of them, by those that ended and by how
+        far the running ones are.
+        """
+        now, expected = time.monotonic(), {}
+        for rule, seconds in self.took.items():
+            expected[rule] = sum(seconds) / len(seconds)
+        for job in self.running.values():
+            share = progress(job.logs)
+            if job.rule not in self.took and share > 0.03:
+                expected[job.rule] = (now - job.began) / share
+        seconds, unknown = 0.0, 0
+        for rule, count in self.jobs.items():
+            waiting = count - len(self.took.get(rule, []))
+            if rule in expected:
+                spent = [now - job.began for job in self.running.values() if job.rule == rule]
+                seconds += sum(max(expected[rule] - each, 0) for each in spent)
+                seconds += expected[rule] * (waiting - len(spent))
+            else:
+                unknown += waiting
+        known = self.jobs.total() - unknown
+        if not expected or known < unknown:
+            return None
+        return seconds / max(1, len(self.running))
+
+    def _end(self, text: str) -> None:
+        jobs, self.jobs = self.jobs.total(), Counter()
+        if text.startswith("Nothing"):
+            self._say(f"{self.target}: is there and current")
+        elif not self.failed:
+            took = span(time.monotonic() - self.began)
+            self._say(f"{self.target}: done, {jobs} job{'s' * (jobs > 1)} in {took}")
+        if not self.failed:
+            for file in self.results():
+                self._say(f"  {file}")
+
+    def _say(self, text: str) -> None:
+        """Text on lines of its own."""
+        blank = f"\r{'':<{self.width}}\r" if self.live and self.width else ""
+        self.width = 0
+        self._write(blank + (f"{text}\n" if text else ""))
+
+    def _write(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+
+def failure(job: Job | None, record: logging.LogRecord) -> str:
+    """What a failed job was to do, where its log is, and how that ends."""
+    lines = [f"failed: {job.what if job else record.rule_name}"]
+    for file in record.log:
+        lines.append(f"  {file} ends with")
+        try:
+            text = Path(file).read_bytes().decode(errors="replace")
+        except OSError as error:
+            text = f"({error.strerror})"
+        # Of a bar that was written over itself, what it last showed.
+        last = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-TAIL:]]
+        lines += [f"    {line}" for line in last]
+    return "\n".join(lines)
+
+
+def progress(logs: list[str]) -> float:
+    """How far a job is, as a share, as its log says: by its bar, and by the stages that it lists
+    and has done if it does several.
+    """
+    try:
+        text = Path(logs[0]).read_text(errors="replace")
+    except (OSError, IndexError):
+        return 0
+    stages = re.search(r"^stages: (.*)$", text, re.M)
+    ended = text.count(": processor time ")
+    bars = re.findall(r"(\d+)%\|", text.rpartition(": processor time ")[2])
+    share = int(bars[-1]) / 100 if bars else 0
+    return (ended + share) / len(stages[1].split(", ")) if stages else share
+
+
+def span(seconds: float) -> str:
+    """A duration, to seconds or minutes."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
