@@ -94,7 +94,7 @@ def test_a_failed_job_is_shown_with_the_end_of_its_log(shown, tmp_path):
     log.write_text("".join(f"line {number}\n" for number in range(100)) + "1%|\r2%|\nthe reason\n")
     begin({"run": 1})
     start(1, "run", [log])
-    error = {"jobid": 1, "rule_name": "run", "log": [str(log)]}
+    error = {"jobid": 1, "rule_name": "run", "rule_msg": None, "log": [str(log)]}
     tell("Error in rule run", logging.ERROR, LogEvent.JOB_ERROR, **error)
     tell("WorkflowError: At least one job did not complete.", logging.ERROR)
     tell("Elapsed time: 0:05:00")

@@ -79,8 +79,7 @@ class Display(logging.Handler):
             if job := self.running.pop(record.job_id, None):
                 self.took.setdefault(job.rule, []).append(time.monotonic() - job.began)
         elif event == LogEvent.JOB_ERROR:
-            self._say(failure(self.running.pop(record.jobid, None), record))
-            self.failed = True
+            self._failed(self.running.pop(record.jobid, None), record)
         elif getattr(record, "exception", "") == "RuleException" and "CalledProcess" in text:
             pass  # the same failure in other words
         elif self._tells(record, text):
@@ -89,6 +88,15 @@ class Display(logging.Handler):
         elif text.startswith(DONE):
             self._end(text)
         self._show()
+
+    def _failed(self, job: Job | None, record: logging.LogRecord) -> None:
+        """What a failed job was to do, where its log is, and how that ends."""
+        self.failed = True
+        self._say(f"failed: {job.what if job else record.rule_name}")
+        if record.rule_msg:  # of a cluster, where also other logs may say why
+            self.own.handle(record)
+        if not self.own.formatter.show_failed_logs:
+            self._say("\n".join(f"  {file} ends with\n{tail(file)}" for file in record.log))
 
     def _tells(self, record: logging.LogRecord, text: str) -> bool:
         """Whether a record is for the user's eyes as it is."""
@@ -167,19 +175,15 @@ class Display(logging.Handler):
         self.stream.flush()
 
 
-def failure(job: Job | None, record: logging.LogRecord) -> str:
-    """What a failed job was to do, where its log is, and how that ends."""
-    lines = [f"failed: {job.what if job else record.rule_name}"]
-    for file in record.log:
-        lines.append(f"  {file} ends with")
-        try:
-            text = Path(file).read_bytes().decode(errors="replace")
-        except OSError as error:
-            text = f"({error.strerror})"
-        # Of a bar that was written over itself, what it last showed.
-        last = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-TAIL:]]
-        lines += [f"    {line}" for line in last]
-    return "\n".join(lines)
+def tail(file: str) -> str:
+    """The last lines of a log."""
+    try:
+        text = Path(file).read_bytes().decode(errors="replace")
+    except OSError as error:
+        text = f"({error.strerror})"
+    # Of a bar that was written over itself, what it last showed.
+    last = [line.rpartition("\r")[2] for line in text.rstrip().split("\n")[-TAIL:]]
+    return "\n".join(f"    {line}" for line in last)
 
 
 def progress(logs: list[str]) -> float:

@@ -73,7 +73,7 @@ rule run:
     benchmark:
         f"{RUN}/benchmarks/run-{{fingerprint}}.tsv"
     conda:
-        "../../envs/conda.yaml"
+        CONDA
     threads: threads_of
     resources:
         **resources_of(largest_stage()),
