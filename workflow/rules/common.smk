@@ -325,6 +325,12 @@ def resources_of(stage):
     return asked
 
 
+def largest_stage():
+    """The stage of a run that asks for most time and memory; studies in whole runs are short."""
+    rows = {stage: row for stage, row in stages.STAGES.items() if not row.shared}
+    return max(rows, key=lambda stage: (rows[stage].minutes, rows[stage].memory_mb))
+
+
 def threads_of(wildcards):
     """PyTorch's threads, from the study; Snakemake only plans with this number."""
     return load(wildcards.study).compute.threads
