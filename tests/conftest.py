@@ -11,6 +11,7 @@ from trials import kill
 from trials.kill import ENVIRONMENT, ROOT
 
 from twophase import datasets, studyfile
+from twophase.store.origin import ORIGIN
 from twophase.study import runs
 
 # For trials by hand; `make test` runs the short form.
@@ -55,6 +56,15 @@ def edit(file, old, new):
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(autouse=True)
+def own_origin():
+    """Commands that a test runs in this process leave no trace in the results of the next test."""
+    before = dict(ORIGIN)
+    yield
+    ORIGIN.clear()
+    ORIGIN.update(before)
 
 
 @pytest.fixture

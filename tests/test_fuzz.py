@@ -3,6 +3,7 @@
 `pytest tests/test_fuzz.py --hypothesis-profile long` tries 3,000 of them, and runs 100.
 """
 
+import copy
 import os
 import tempfile
 from pathlib import Path
@@ -43,7 +44,7 @@ ODD = st.one_of(
     st.text(max_size=8),
     st.sampled_from(["std", "l2", "relative", "trace", "pseudo", "recalibrate", "cuda", "tf32"]),
     st.sampled_from(["vgg_small", "resnet8", "resnet20", "vgg16", "digits", "cifar10", "folder"]),
-)
+).map(copy.deepcopy)  # a later change may go into a list or a section drawn before
 
 
 @st.composite

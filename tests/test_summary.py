@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from twophase.figures import findings
+from twophase import stages
+from twophase.figures import FIGURES, findings
 from twophase.stages.summary import mean_and_range
 
 
@@ -55,3 +56,8 @@ def test_wilsons_interval_is_scipys():
     for count, seeds in ((0, 3), (1, 3), (4, 5), (10, 10)):
         theirs = binomtest(count, seeds).proportion_ci(method="wilson")
         assert findings.wilson(count / seeds, seeds) == pytest.approx(tuple(theirs), abs=1e-6)
+
+
+def test_every_summary_is_shown_so_that_a_study_with_all_figures_can_be_published():
+    shown = {table for row in FIGURES.values() for table in row.summaries + row.also}
+    assert shown == set(stages.SUMMARISED)

@@ -127,9 +127,9 @@ FIGURES = {
         "What the study shows, in numbers: means over all runs, with the smallest and the largest "
         "in brackets, and how many runs end behind a barrier.",
         summaries=("training",),
-        also=("chaos", "kernel_distance", "linearized"),
+        also=("chaos", "kernel_distance", "linearized", "growth_rate"),
         runs=("chaos",),
-        options=("training", "chaos", "kernel"),
+        options=("training", "chaos", "kernel", "growth"),
         files=(".md",),
     ),
 }

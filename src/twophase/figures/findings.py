@@ -36,6 +36,8 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
             lines += [""] + _cone(own["kernel_distance"], model)
         if model.linearized:
             lines += [""] + _linearized(own["linearized"], own["training"], model)
+        if model.growth:
+            lines += [""] + _growth(own["growth_rate"], model)
     return "\n".join(lines) + "\n"
 
 
@@ -137,3 +139,25 @@ def _linearized(ends: pd.DataFrame, training: pd.DataFrame, model: Model) -> lis
         *(f"| {row['switch']} | {_spread(row)} |" for _, row in ends.iterrows()),
         f"| normal training | {_spread(last.loc['test_accuracy'])} |",
     ]
+
+
+def _growth(rates: pd.DataFrame, model: Model) -> list[str]:
+    columns = {
+        "first_flip": "first flip",
+        "steps_apart": "steps to distance 0.1",
+        "flip_free_factor": "growth of a step without flips",
+        "finite_size_rate": "rate from 0.03 to 0.3",
+    }
+    lines = [
+        f"Growth: base run and forks side by side for {model.growth.steps} steps from t0. A flip "
+        "is a ReLU gate or a pooling winner that differs on a fixed batch. inf: at least one run "
+        "does not get there in these steps.",
+        "",
+        "| t0 | fork | precision | " + " | ".join(columns.values()) + " |",
+        "|---" * (3 + len(columns)) + "|",
+    ]
+    for point, rows in rates.groupby(["t0", "perturbation", "precision"], sort=False):
+        rows = rows.set_index("measure")
+        cells = [_spread(rows.loc[measure]) for measure in columns]
+        lines.append("| " + " | ".join([*map(str, point), *cells]) + " |")
+    return lines
