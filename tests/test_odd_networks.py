@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twophase import networks, stages, studyfile
+from twophase import stages, studyfile, training
 from twophase.batches import batch, load_data
 from twophase.compute import prepare
 from twophase.measures.barrier import interpolate
@@ -14,9 +14,12 @@ from twophase.measures.distance import identical, state_vector
 from twophase.sections import Perturbation
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
+from twophase.stages.curvature import curvature
 from twophase.stages.data import data
 from twophase.stages.fork import fork, perturb
+from twophase.stages.growth import growth
 from twophase.stages.linearized import linearized
+from twophase.stages.trajectory import trajectory
 from twophase.store.artifacts import read_table
 from twophase.study import runs
 from twophase.tensors import named_state, place
@@ -109,14 +112,14 @@ def own(raw, write_study, in_tmp, monkeypatch):
     """Function of a network's class: the run of a study of four iterations that trains it."""
 
     def run(kind):
-        monkeypatch.setattr(
-            networks, "build", lambda record, channels, classes: kind(channels, classes)
-        )
+        monkeypatch.setattr(training, "build", lambda network, *numbers: kind(*numbers))
         raw["models"] = {"mine": {"network": {"architecture": "resnet8"}}}
         raw["training"].update(iterations=4, lr_drops=[])
         raw["chaos"].update(forks=[1], compare=[3, 4], directions=1, control=[1])
         raw["kernel"].update(every=2, until=4, references=[0], intervals=[2])
         raw["linearized"]["switches"] = [2]
+        raw["growth"]["forks"] = [1]
+        raw["curvature"]["every"] = 2
         (run,) = runs(studyfile.load(write_study(raw)))
         data(run.study)
         return run
@@ -137,7 +140,7 @@ def _read(run):
 @pytest.mark.parametrize("kind", ODD)
 def test_an_odd_network_goes_through_all_training(own, kind):
     run = own(ODD[kind])
-    for stage in (base, fork, chaos, linearized):
+    for stage in (base, fork, chaos, linearized, curvature, growth, trajectory):
         stage(run)
     found = read_table(stages.run_table(run, "chaos"))
     control = found["direction"] == "control"
