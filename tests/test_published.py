@@ -88,8 +88,11 @@ def test_published_figures_are_redrawn_when_tables_or_drawing_change_and_not_for
 
 def test_published_tables_draw_the_same_figures(checkout):
     assert command(checkout, "publish", STUDY).returncode == 0
-    shutil.rmtree(checkout / "results")
     published = checkout / "paper/measurements/smoke"
+    for file in (checkout / "results/smoke").glob("*_summary-*.parquet"):
+        copy = published / f"{file.stem.rpartition('-')[0]}.parquet"
+        assert copy.read_bytes() == file.read_bytes()
+    shutil.rmtree(checkout / "results")
     study = studyfile.load(published / "smoke.yaml")
     for figure in set(FIGURES) - {"findings"}:
         drawing.redraw(study, published / "smoke.yaml", figure, checkout / "redrawn")
@@ -105,3 +108,22 @@ def test_published_tables_draw_the_same_figures(checkout):
         assert table["origin"]["threads"] == 1
     tables = {path.relative_to(published) for path in published.rglob("*.parquet")}
     assert {f"{name}.parquet" for name in provenance["tables"]} == set(map(str, tables))
+
+
+def test_a_study_can_be_published_run_by_run(checkout):
+    def content():
+        return {file: file.read_bytes() for file in published.rglob("*.parquet")}
+
+    published = checkout / "paper/measurements/smoke"
+    assert command(checkout, "publish", STUDY).returncode == 0
+    whole = content()
+    # As on another machine, which has done one of the runs.
+    shutil.rmtree(checkout / "results/smoke/vgg")
+    assert command(checkout, "publish", STUDY).returncode == 0
+    assert content() == whole
+    # Not if the run would be another one now.
+    edit(checkout / STUDY, "lr: 0.02", "lr: 0.03")
+    run = command(checkout, "publish", STUDY)
+    assert run.returncode == 1
+    assert "is missing: the study is not finished" in run.stderr
+    assert content() == whole

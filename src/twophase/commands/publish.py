@@ -6,13 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from twophase import stages
 from twophase.errors import RunError
 from twophase.figures import published_name
-from twophase.store.artifacts import read_header, sha256, whole_file
-from twophase.store.paths import RESULTS
+from twophase.stages.summary import summarised
+from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
+from twophase.store.paths import RESULTS, Result
 from twophase.study import Study
 
 MEASUREMENTS = Path("paper/measurements")
@@ -25,47 +27,76 @@ def publish(study: Study, file: Path) -> None:
     `provenance.json`: the digest of each table and what made it, the commit, and the processor
     time of each stage in seconds.
 
-    Raises `RunError` if the study is not finished, `ArtifactError` if a table is damaged.
+    Tables of a run that are not in `results/` stay as they were published, if the study's options
+    for them are the same: so a long study can be published seed by seed, from several machines.
+
+    Raises `RunError` if a table is in neither place, `ArtifactError` if one is damaged.
     """
-    tables = {f"{t}_summary": stages.summary_table(study, t).path for t in stages.tables_of(study)}
-    for table, stage in stages.STAGE_OF.items():
-        for run in stages.runs_of(study, stage):
-            tables[published_name(run, table)] = stages.run_table(run, table).path
-    if missing := [path for path in tables.values() if not path.exists()]:
+    before = MEASUREMENTS / study.name
+    sources = {name: _source(name, table, before) for name, table in _run_tables(study).items()}
+    if missing := [_run_tables(study)[name].path for name, found in sources.items() if not found]:
         raise RunError(
             f"{missing[0]}: is missing: the study is not finished with the options and the code as "
             f"they are now; run `snakemake --cores all figures/{study.name}/all` first"
         )
-    headers = {name: read_header(path) for name, path in tables.items()}
-
     folder = MEASUREMENTS / f".{study.name}"  # gets its name when it is whole
     shutil.rmtree(folder, ignore_errors=True)
-    for name, path in tables.items():
+    for name, path in sources.items():
         with whole_file(folder / f"{name}.parquet") as temporary:
             shutil.copyfile(path, temporary)
+    for table in stages.tables_of(study):
+        its_runs = stages.runs_of(study, stages.STAGE_OF[table])
+        paths = [folder / f"{published_name(run, table)}.parquet" for run in its_runs]
+        result = stages.summary_table(study, table)
+        copy = replace(result, path=folder / f"{table}_summary.parquet")
+        content = summarised(table, [read_table(Result(path, {})) for path in paths])
+        write_table(copy, content, path=result.path.as_posix())
     shutil.copyfile(file, folder / f"{study.name}.yaml")
+    tables = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
     provenance = {
         "published_at_commit": _commit(),
         "study": sha256(file),
         "processor_seconds": _processor_seconds(study),
-        "tables": {
-            name: {
-                "made_as": path.name,
-                "sha256": sha256(path),
-                "maker": headers[name]["maker"],
-                "origin": headers[name]["origin"],
-            }
-            for name, path in tables.items()
-        },
+        "tables": {str(path.with_suffix("")): _origin(folder / path) for path in tables},
     }
     with whole_file(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(provenance, indent=2) + "\n")
-    before = MEASUREMENTS / f".{study.name}-before"  # what was published stays until then
-    shutil.rmtree(before, ignore_errors=True)
-    if (MEASUREMENTS / study.name).exists():
-        (MEASUREMENTS / study.name).rename(before)
-    folder.rename(MEASUREMENTS / study.name)
-    shutil.rmtree(before, ignore_errors=True)
+    aside = MEASUREMENTS / f".{study.name}-before"  # what was published stays until then
+    shutil.rmtree(aside, ignore_errors=True)
+    if before.exists():
+        before.rename(aside)
+    folder.rename(before)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _run_tables(study: Study) -> dict[str, Result]:
+    """The tables of all runs, by the names they are published under."""
+    return {
+        published_name(run, table): stages.run_table(run, table)
+        for table, stage in stages.STAGE_OF.items()
+        for run in stages.runs_of(study, stage)
+    }
+
+
+def _source(name: str, table: Result, before: Path) -> Path | None:
+    """Where a table is: among the results, or already published, made by the same options."""
+    if table.path.exists():
+        return table.path
+    published = before / f"{name}.parquet"
+    if published.exists() and read_header(published)["maker"]["options"] == table.maker.options:
+        return published
+    return None
+
+
+def _origin(published: Path) -> dict:
+    """What a published table says of itself."""
+    header = read_header(published)
+    return {
+        "made_as": Path(header["path"]).name,
+        "sha256": sha256(published),
+        "maker": header["maker"],
+        "origin": header["origin"],
+    }
 
 
 def _commit() -> str:

@@ -17,9 +17,12 @@ def summary(study: Study, table: str) -> None:
     """
     runs = stages.runs_of(study, stages.STAGE_OF[table])
     parts = [read_table(stages.run_table(run, table)) for run in runs]
-    keys = list(stages.SUMMARISED[table])
-    result = mean_and_range(pd.concat(parts, ignore_index=True), keys)
-    write_table(stages.summary_table(study, table), result)
+    write_table(stages.summary_table(study, table), summarised(table, parts))
+
+
+def summarised(table: str, runs: list[pd.DataFrame]) -> pd.DataFrame:
+    """The summary of the tables of all runs."""
+    return mean_and_range(pd.concat(runs, ignore_index=True), list(stages.SUMMARISED[table]))
 
 
 def mean_and_range(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
