@@ -119,11 +119,12 @@ def test_stages_work_without_snakemake(finished, tmp_path, copy_checkout):
     def refused(*arguments):
         run = command(folder, *arguments)
         assert run.returncode == 1
-        assert len(run.stderr.splitlines()) == 1, run.stderr
-        return run.stderr
+        *bars, message = run.stderr.splitlines()
+        assert all(not bar or bar.startswith("kernels of resnet") for bar in bars), run.stderr
+        return message
 
     wrong = refused("base", study, "--model", "vit", "--seed", "0")
-    assert wrong == f"{study}: --model vit: must be one of vgg, resnet\n"
+    assert wrong == f"{study}: --model vit: must be one of vgg, resnet"
     early = refused("kernel", study, "--model", "resnet", "--seed", "0")
     assert "base-" in early
     assert "is missing" in early
@@ -151,7 +152,10 @@ def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
         assert torch.__version__.startswith(items["torch"])
         assert (items["precision"], items["threads"]) == ("float32", "1")
         assert items["machine"]
-        assert len(items["code"]) == 64
+        if file.is_relative_to(run):
+            assert len(items["code"]) == 64
+        else:
+            assert re.fullmatch("[0-9a-f]{8}", items["made by"])
         assert items["current"] == "yes"
     edit(checkout / "workflow/config/smoke.yaml", "lr: 0.02", "lr: 0.03")
     for file in files:
