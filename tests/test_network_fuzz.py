@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 from twophase.entk import KernelError, entk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 COUNT = 300 if settings.get_current_profile_name() == "long" else 40
 
 

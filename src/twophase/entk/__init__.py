@@ -83,8 +83,9 @@ def entk(
     with torch.enable_grad(), mended(model):
         try:
             task = survey(model, inputs, layers, kind, memory_limit)
-            for parameter in model.parameters():
-                parameter.requires_grad_(False)  # backward passes then stop at the activations
+            if not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules()):
+                for parameter in model.parameters():
+                    parameter.requires_grad_(False)  # backward passes then stop at activations
             kernel = inputs.new_zeros(task.size, task.size, dtype=task.dtype)
             for shares, block in passes(task, memory_limit):
                 add_shares(kernel, model, inputs, task, shares, block)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from twophase.entk.network import KernelError, logits_of, never_one
+from twophase.entk.network import KernelError, gradients_of, logits_of, never_one
 from twophase.entk.plan import BLOCK, MEMORY, Task
 
 
@@ -21,8 +21,7 @@ def prove(
     examples, at the price of one pass. For `trace`, where an identity takes a pass for each class,
     v is zero but for a random nC-th of the examples.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
+    if not task.trained:
         return
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(task.n, generator=generator)
@@ -32,7 +31,7 @@ def prove(
     squares, product = [0.0, 0.0], 0.0
     for seeds in _seeds(v, task):
         halves = [
-            _gradient(model, inputs, parameters, part, seed, task, limit)
+            _gradient(model, inputs, part, seed, task, limit)
             for part, seed in zip(chosen.tensor_split(2), seeds.tensor_split(2), strict=True)
         ]
         for first, second in zip(*halves, strict=True):
@@ -60,7 +59,6 @@ def _seeds(v: torch.Tensor, task: Task) -> list[torch.Tensor]:
 def _gradient(
     model: nn.Module,
     inputs: torch.Tensor,
-    parameters: list[nn.Parameter],
     part: torch.Tensor,
     seed: torch.Tensor,
     task: Task,
@@ -69,7 +67,7 @@ def _gradient(
     """Gradient of the sum of seed * logits over the examples `part`, by parameter."""
     memory = min(BLOCK, MEMORY if limit is None else limit)
     block = max(2, memory // (task.dtype.itemsize * max(1, task.graph)))
-    total = [torch.zeros_like(parameter) for parameter in parameters]
+    total = [torch.zeros_like(parameter) for parameter in task.trained]
     for some, weights in zip(part.split(block), seed.split(block), strict=True):
         if not len(some):
             continue
@@ -77,18 +75,9 @@ def _gradient(
         logits = logits_of(model, never_one(inputs[some.to(inputs.device)]))
         if not logits.requires_grad:
             continue
-        try:
-            gradients = torch.autograd.grad(
-                logits, parameters, weights.to(logits), allow_unused=True
-            )
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise KernelError(
-                f"no ordinary backward pass to check the tangent kernel with: {reason}"
-            ) from error
+        gradients = gradients_of(logits, task.trained, weights.to(logits))
         for place, gradient in zip(total, gradients, strict=True):
-            if gradient is not None:
-                place += gradient
+            place += gradient
     return total
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from twophase.entk.network import as_logits, evaluate, logits_of, never_one
+from twophase.entk.network import as_logits, evaluate, gradients_of, logits_of, never_one
 from twophase.entk.plan import Task
 
 
@@ -49,31 +49,37 @@ def by_autograd(
         name: parameter.new_zeros(len(inputs), task.backwards, *parameter.shape)
         for name, parameter in parameters.items()
     }
-    with _trained(parameters):
+    with _trained(task):
         for start in range(0, len(inputs), 2):
             pair = inputs[start : start + 2]
             rows = task.functions(logits_of(model, never_one(pair)))
             for i in range(len(pair)):
                 for c in range(task.backwards):
-                    gradients = torch.autograd.grad(
-                        rows[i, c], list(parameters.values()), retain_graph=True, allow_unused=True
-                    )
-                    for derivative, gradient in zip(found.values(), gradients, strict=True):
-                        if gradient is not None:
-                            derivative[start + i, c] = gradient
+                    for name, gradient in _gradients(rows[i, c], task, parameters).items():
+                        found[name][start + i, c] = gradient
     return found
 
 
+def _gradients(
+    value: torch.Tensor, task: Task, parameters: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Gradients of a number. All trained parameters take part: users' backward hooks may count on
+    that.
+    """
+    found = dict(zip(task.trained, gradients_of(value, task.trained, again=True), strict=True))
+    return {name: found[parameter] for name, parameter in parameters.items()}
+
+
 @contextmanager
-def _trained(parameters: dict[str, torch.Tensor]) -> Iterator[None]:
-    """These parameters require gradients within the block."""
-    flags = [parameter.requires_grad for parameter in parameters.values()]
-    for parameter in parameters.values():
+def _trained(task: Task) -> Iterator[None]:
+    """Within the block, all parameters that are trained require gradients."""
+    flags = [parameter.requires_grad for parameter in task.trained]
+    for parameter in task.trained:
         parameter.requires_grad_(True)
     try:
         yield
     finally:
-        for parameter, flag in zip(parameters.values(), flags, strict=True):
+        for parameter, flag in zip(task.trained, flags, strict=True):
             parameter.requires_grad_(flag)
 
 
@@ -99,13 +105,10 @@ def right_by_func(
     right = set(names)
     for i in range(len(inputs)):
         v = torch.randn(task.backwards, generator=generator).to(rows)
-        gradients = torch.autograd.grad(
-            rows[i] @ v, list(chosen.values()), retain_graph=True, allow_unused=True
-        )
-        for name, gradient in zip(names, gradients, strict=True):
+        gradients = _gradients(rows[i] @ v, task, chosen)
+        for name in names:
             got = torch.tensordot(v.to(found[name]), found[name][i], 1)
-            expected = torch.zeros_like(got) if gradient is None else gradient
             bound = torch.finfo(got.dtype).eps ** 0.5 * found[name][i].norm() * v.norm()
-            if not (got - expected).norm() <= bound.clamp(max=float("inf")):
+            if not (got - gradients[name]).norm() <= bound:
                 right.discard(name)
     return right

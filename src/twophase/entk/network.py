@@ -67,6 +67,28 @@ def as_logits(output: object, inputs: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def gradients_of(
+    value: torch.Tensor,
+    parameters: list[nn.Parameter],
+    seed: torch.Tensor | None = None,
+    *,
+    again: bool = False,
+) -> list[torch.Tensor]:
+    """Gradients of `value`, or of its product with `seed`, in an ordinary backward pass; `again`
+    if another will follow.
+
+    Raises `KernelError` where the network has none.
+    """
+    try:
+        found = torch.autograd.grad(
+            value, parameters, seed, retain_graph=again, allow_unused=True, materialize_grads=True
+        )
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise KernelError(f"the network has no ordinary backward pass: {reason}") from error
+    return list(found)
+
+
 def never_one(inputs: torch.Tensor) -> torch.Tensor:
     """A batch of at least two examples: a single one is doubled.
 

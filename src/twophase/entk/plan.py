@@ -51,6 +51,7 @@ class Task:
     chunk: int  # numbers in a chunk of weight gradients
     cache: int  # numbers in an intermediate that should stay in cache
     graph: int  # numbers held for each example of a block by a pass through the model
+    trained: list[nn.Parameter]  # those that require gradients
     shares: list[Share]
 
     @property

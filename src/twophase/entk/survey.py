@@ -96,6 +96,7 @@ def _task(
         chunk=min(plan.CHUNK, room) // logits.itemsize,
         cache=min(cache, room) // logits.itemsize,
         graph=graph,
+        trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
         shares=[],
     )
 
