@@ -243,6 +243,32 @@ def test_values_kept_for_good_are_refused_by_name():
         entk(_by(lambda s, x: s.b(s.c(s.a(x))), c=Kept(False)), _images())
 
 
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.filterwarnings("ignore")
+def test_values_kept_outside_of_the_network_are_not_trusted(detached):
+    """Nobody sees them, but a backward pass cannot go through the same graph twice."""
+    kept = []
+
+    def use(self, x):
+        if not kept:
+            kept.append(self.c.tanh().detach() if detached else self.c.tanh())
+        return self.b(torch.tanh(self.a(x) * kept[0]))
+
+    model = _by(use, c=nn.Parameter(torch.randn(4)))
+    if detached:  # then it is a number like any other
+        assert _error(entk(model, _images()), by_autograd(model, _images())) < 1e-12
+    else:
+        with pytest.raises(KernelError, match="backward"):
+            entk(model, _images())
+
+
+def test_a_class_that_is_not_pytorchs_any_more_is_found_out(monkeypatch):
+    forward = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: forward(self, x).sin())
+    with pytest.raises(KernelError, match="kernel is wrong"):
+        entk(_net(), _images())
+
+
 DEPENDENT = {
     "batch statistics": (
         lambda s, x: s.b(F.batch_norm(s.a(x), None, None, training=True)),

@@ -77,7 +77,8 @@ def _gradient(
             continue
         gradients = gradients_of(logits, task.trained, weights.to(logits))
         for place, gradient in zip(total, gradients, strict=True):
-            place += gradient
+            if gradient is not None:
+                place += gradient
     return total
 
 

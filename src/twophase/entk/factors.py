@@ -18,7 +18,7 @@ from twophase.entk.layers import (
     positions,
     unfolded,
 )
-from twophase.entk.network import Call, logits_of, never_one, recorded
+from twophase.entk.network import Call, gradients_of, logits_of, never_one, recorded
 from twophase.entk.plan import Share, Task
 
 JACOBIANS = {"func": by_func, "autograd": by_autograd}
@@ -82,13 +82,8 @@ def _backward(
         for c in range(task.backwards if calls else 0):
             seed = torch.zeros_like(logits)
             seed[:, c if task.backwards > 1 else slice(None)] = task.scale
-            gradients = torch.autograd.grad(
-                logits,
-                [call.edge for call in calls],
-                seed,
-                retain_graph=c + 1 < task.backwards,
-                allow_unused=True,
-            )
+            edges = [call.edge for call in calls]
+            gradients = gradients_of(logits, edges, seed, again=c + 1 < task.backwards)
             for index, g in enumerate(gradients):
                 if g is None:
                     continue

@@ -67,7 +67,10 @@ def _gradients(
     that.
     """
     found = dict(zip(task.trained, gradients_of(value, task.trained, again=True), strict=True))
-    return {name: found[parameter] for name, parameter in parameters.items()}
+    return {
+        name: torch.zeros_like(parameter) if found[parameter] is None else found[parameter]
+        for name, parameter in parameters.items()
+    }
 
 
 @contextmanager

@@ -69,24 +69,21 @@ def as_logits(output: object, inputs: torch.Tensor) -> torch.Tensor:
 
 def gradients_of(
     value: torch.Tensor,
-    parameters: list[nn.Parameter],
+    places: list[nn.Parameter] | list[torch.autograd.graph.GradientEdge],
     seed: torch.Tensor | None = None,
     *,
     again: bool = False,
-) -> list[torch.Tensor]:
-    """Gradients of `value`, or of its product with `seed`, in an ordinary backward pass; `again`
-    if another will follow.
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of `value`, or of its product with `seed`, in an ordinary backward pass; None where
+    `value` does not depend on a place. `again` if another pass will follow.
 
-    Raises `KernelError` where the network has none.
+    Raises `KernelError` if the network has no such pass.
     """
     try:
-        found = torch.autograd.grad(
-            value, parameters, seed, retain_graph=again, allow_unused=True, materialize_grads=True
-        )
+        return torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise KernelError(f"the network has no ordinary backward pass: {reason}") from error
-    return list(found)
 
 
 def never_one(inputs: torch.Tensor) -> torch.Tensor:
@@ -100,10 +97,11 @@ def never_one(inputs: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def mended(model: nn.Module) -> Iterator[None]:
-    """Within the block, batch norms' backward passes get contiguous gradients where it matters.
+    """Within the block, PyTorch's backward passes are right in eval mode.
 
     PyTorch 2.15's `batch_norm` is wrong on the CPU where an axis has length 1, so that an input is
-    contiguous in two memory formats, and the gradient is transposed.
+    contiguous in two memory formats, and the gradient is transposed: it gets a contiguous one.
+    cuDNN's recurrent layers have no backward pass in eval mode: PyTorch's own are used.
     """
 
     def mend(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
@@ -112,11 +110,15 @@ def mended(model: nn.Module) -> Iterator[None]:
         if plain and output.requires_grad and 1 in output.shape:
             output.register_hook(lambda gradient: gradient.contiguous())
 
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = cudnn and not recurrent
     norms = [module for module in model.modules() if isinstance(module, BATCH_NORM)]
     handles = [norm.register_forward_hook(mend) for norm in norms]
     try:
         yield
     finally:
+        torch.backends.cudnn.enabled = cudnn
         for handle in handles:
             handle.remove()
 

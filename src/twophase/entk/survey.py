@@ -18,6 +18,7 @@ from twophase.entk.network import (
     BATCH_NORM,
     Call,
     KernelError,
+    gradients_of,
     kept_values,
     logits_of,
     probes,
@@ -125,9 +126,8 @@ def _understood(
     if larger and logits_of_three.requires_grad:
         generator = torch.Generator().manual_seed(0)
         v = torch.randn(logits.shape[1], generator=generator).to(logits)
-        gradients = torch.autograd.grad(
-            logits_of_three[0] @ v, [call.edge for call in larger], allow_unused=True
-        )
+        edges = [call.edge for call in larger]
+        gradients = gradients_of(logits_of_three[0] @ v, edges)
         owned = [g is None or (len(g) == 3 and not g[1:].any()) for g in gradients]
     wrong = {
         call.module
