@@ -77,8 +77,7 @@ def entk(
     if not len(inputs):
         raise KernelError("the tangent kernel needs at least one example")
     evaluate(model)
-    inputs = inputs.detach()
-    layers = [module for module in model.modules() if is_known(module)]
+    inputs, layers = inputs.detach(), [each for each in model.modules() if is_known(each)]
     required = [(p, p.requires_grad) for p in model.parameters()]
     with torch.enable_grad(), mended(model):
         try:
