@@ -147,3 +147,14 @@ def read_images(images):
 def checkout(finished, tmp_path):
     """A copy of the finished checkout that a test may change."""
     return Path(shutil.copytree(finished, tmp_path / "checkout"))
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks in float64 are slower with more, most of all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -221,7 +221,9 @@ MATRIX = {
     "edit batches": ([append("batches.py", "\nx = 1\n")], TRAINED),
     "edit the machine's settings": ([append("compute.py", "\nx = 1\n")], TRAINED),
     "edit evaluation": ([append("evaluation.py", "\nx = 1\n")], TRAINING | CHAOS | LINEARIZED),
-    "edit the kernel engine": ([append("entk.py", "\nx = 1\n")], KERNEL),
+    "edit the kernel engine": ([append("entk/__init__.py", "\nx = 1\n")], KERNEL),
+    "edit the kernel engine's rules": ([append("entk/layers.py", "\nx = 1\n")], KERNEL),
+    "edit the kernel engine's check": ([append("entk/check.py", "\nx = 1\n")], KERNEL),
     "edit the barrier": ([append("measures/barrier.py", "\nx = 1\n")], CHAOS),
     "edit the kernels' measures": (
         [append("measures/kernel.py", "\nx = 1\n")],

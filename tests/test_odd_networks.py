@@ -9,6 +9,7 @@ from torch import nn
 from twophase import stages, studyfile, training
 from twophase.batches import batch, load_data
 from twophase.compute import prepare
+from twophase.errors import RunError
 from twophase.measures.barrier import interpolate
 from twophase.measures.distance import identical, state_vector
 from twophase.sections import Perturbation
@@ -18,6 +19,7 @@ from twophase.stages.curvature import curvature
 from twophase.stages.data import data
 from twophase.stages.fork import fork, perturb
 from twophase.stages.growth import growth
+from twophase.stages.kernel import kernel
 from twophase.stages.linearized import linearized
 from twophase.stages.trajectory import trajectory
 from twophase.store.artifacts import read_table
@@ -140,7 +142,7 @@ def _read(run):
 @pytest.mark.parametrize("kind", ODD)
 def test_an_odd_network_goes_through_all_training(own, kind):
     run = own(ODD[kind])
-    for stage in (base, fork, chaos, linearized, curvature, growth, trajectory):
+    for stage in (base, fork, chaos, kernel, linearized, curvature, growth, trajectory):
         stage(run)
     found = read_table(stages.run_table(run, "chaos"))
     control = found["direction"] == "control"
@@ -149,6 +151,25 @@ def test_an_odd_network_goes_through_all_training(own, kind):
     assert (found.loc[control, "test_barrier"] == 0).all()
     end = read_table(stages.run_table(run, "linearized"))
     assert end["test_loss"].notna().all()
+
+
+class Related(Plain):
+    """Each example's logits less the mean over its batch."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits - logits.mean(0)
+
+
+def test_a_network_without_a_tangent_kernel_is_refused_in_one_line(own):
+    run = own(Related)
+    base(run)
+    with pytest.raises(
+        RunError, match=r"mine.*: kernel at t = 0: .* depend on the other"
+    ) as caught:
+        kernel(run)
+    assert "\n" not in str(caught.value)
+    assert not stages.kernel_file(run, 0).path.exists()
 
 
 @pytest.mark.parametrize("kind", ["Frozen", "Shared"])

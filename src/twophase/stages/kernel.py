@@ -5,7 +5,8 @@ import pandas as pd
 from twophase import stages
 from twophase.batches import balanced_subset, load_data
 from twophase.compute import prepare
-from twophase.entk import entk
+from twophase.entk import KernelError, entk
+from twophase.errors import RunError
 from twophase.progress import progress
 from twophase.store.artifacts import read_tensors, write_table, write_tensors
 from twophase.study import Run
@@ -30,7 +31,11 @@ def kernel(run: Run) -> None:
             file = stages.kernel_file(run, t)
             if not file.path.exists():
                 load_state(stages.base_state(run, t), state, t)
-                write_tensors(file, {"kernel": entk(state.model, inputs, kind=options.kind)})
+                try:
+                    found = entk(state.model, inputs, kind=options.kind)
+                except KernelError as error:
+                    raise RunError(f"{run}: kernel at t = {t}: {error}") from error
+                write_tensors(file, {"kernel": found})
             found = read_tensors(file, {"kernel": (-1, -1)})["kernel"]
             rows.append({**run.identity, "t": t, "norm": float(found.double().norm())})
             bar.update()

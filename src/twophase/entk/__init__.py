@@ -1,0 +1,98 @@
+"""The empirical neural tangent kernel (eNTK) of a network, exactly, layer by layer.
+
+One forward pass and one backward pass for each class give, for every layer, its inputs `a` and the
+gradients `g` of the logits with respect to its outputs. A weight's gradient is a sum over output
+positions s of outer products, dW_ic = sum_s g_ics (x) a_is, so its share of the kernel
+
+    H[(i, c), (j, d)] = <dW_ic, dW_jd> = sum_ss' <a_is, a_js'> <g_ics, g_jds'>
+
+can be contracted in several orders, all exact. Each layer takes the one estimated fastest:
+
+- `gradients`: form dW for all rows (i, c), some output channels at a time, and multiply;
+- `pairs`: for each pair of examples apply the position kernel <a_is, a_js'> to g_j, then multiply
+  with g_i. Wide layers on small maps have more weights than positions: dW is never formed;
+- `positions`: one product of g rows for each pair of positions, weighted by <a_is, a_js'>. For
+  linear layers (one position) and maps of a few pixels.
+
+Short forms below: n examples, C classes, `rows` of the kernel for each example (C, or 1 for `trace`
+and `pseudo`), P output positions, O output channels, D inputs that one output sees.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from twophase.entk.check import prove
+from twophase.entk.contract import mirror
+from twophase.entk.factors import add_shares
+from twophase.entk.layers import is_known
+from twophase.entk.network import KernelError, evaluate, mended
+from twophase.entk.plan import passes
+from twophase.entk.survey import survey
+
+__all__ = ["KernelError", "entk"]
+
+
+def entk(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    *,
+    kind: Literal["full", "trace", "pseudo"] = "full",
+    memory_limit: int | None = None,
+    check: bool = True,
+) -> torch.Tensor:
+    """Tangent kernel of `model` on `inputs` (n, ...), the network in eval mode.
+
+    `full`: H[(i, c), (j, d)] = <df_c(x_i)/dtheta, df_d(x_j)/dtheta> (arXiv 2505.13900, section 3),
+    shape (n C, n C), rows ordered by example, then class. `trace`: (n, n), the mean over classes of
+    the diagonal blocks' entries. `pseudo`: (n, n), with the gradient of the logits' sum over
+    sqrt(C) (Mohamadi et al. 2023). theta are the parameters that require gradients.
+
+    `model` maps (n, ...) to logits (n, C), each example by itself; logits may also be the entry
+    `logits` of a dict, or the first of a tuple. Convolutions (Conv2d), linear layers and batch,
+    group and layer norms are contracted layer by layer. Other parameters, and those of layers that
+    hooks, masks or parametrizations change, go through `torch.func`, or where that fails through
+    plain autograd, one backward pass for each example and logit. One warning names them. The result
+    has the dtype of the logits and the device of the inputs; it is exactly symmetric, and the same
+    in every call for a fixed number of threads. The model stays as it was, but in eval mode.
+
+    With `check`, v' H v is compared with |d(v . f)/dtheta|^2 from ordinary forward and backward
+    passes, for two v that are always the same random numbers. That takes a few per cent of the
+    time, and memory for two gradients of all parameters.
+
+    `memory_limit` bounds, in bytes, what the engine holds beside the model, the inputs and the
+    kernel itself: activations, gradients and work space, 2 GiB by default (or the least that works,
+    where that is more). Where not all layers fit at once they are taken in groups, each at the
+    price of another forward pass and its backward passes.
+
+    Raises `KernelError`, a `ValueError`: with the least limit that works if a single layer does not
+    fit; if an example's logits depend on the other examples, on random numbers or on earlier calls;
+    if logits are not finite or not (n, C); if the check fails.
+    """
+    if kind not in ("full", "trace", "pseudo"):
+        raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")
+    if not len(inputs):
+        raise KernelError("the tangent kernel needs at least one example")
+    evaluate(model)
+    inputs, layers = inputs.detach(), [each for each in model.modules() if is_known(each)]
+    required = [(p, p.requires_grad) for p in model.parameters()]
+    with torch.enable_grad(), mended(model):
+        try:
+            task = survey(model, inputs, layers, kind, memory_limit)
+            if not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules()):
+                for parameter in model.parameters():
+                    parameter.requires_grad_(False)  # backward passes then stop at activations
+            kernel = inputs.new_zeros(task.size, task.size, dtype=task.dtype)
+            for shares, block in passes(task, memory_limit):
+                add_shares(kernel, model, inputs, task, shares, block)
+        finally:
+            for parameter, flag in required:
+                parameter.requires_grad_(flag)
+        mirror(kernel)
+        if check:
+            prove(kernel, model, inputs, task, memory_limit)
+    evaluate(model)
+    return kernel

@@ -1,0 +1,107 @@
+"""The proof of a kernel: a few random numbers that ordinary backward passes give as well."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from twophase.entk.network import KernelError, gradients_of, logits_of, never_one
+from twophase.entk.plan import BLOCK, MEMORY, Task
+
+
+def prove(
+    kernel: torch.Tensor, model: nn.Module, inputs: torch.Tensor, task: Task, limit: int | None
+) -> None:
+    """Compare v' H v with |d(v . f)/dtheta|^2 for two random v. Raises `KernelError`.
+
+    The examples are split at random into two halves, and one ordinary forward and backward pass
+    over each gives a gradient. Their sum and their difference are those of two vectors v over all
+    examples, at the price of one pass. For `trace`, where an identity takes a pass for each class,
+    v is zero but for a random nC-th of the examples.
+    """
+    if not task.trained:
+        return
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(task.n, generator=generator)
+    if task.kind == "trace":
+        chosen = chosen[: max(4, math.ceil(task.n / task.classes))]
+    v = torch.randn(len(chosen), task.rows, generator=generator, dtype=torch.float64)
+    squares, product = [0.0, 0.0], 0.0
+    for seeds in _seeds(v, task):
+        halves = [
+            _gradient(model, inputs, part, seed, task, limit)
+            for part, seed in zip(chosen.tensor_split(2), seeds.tensor_split(2), strict=True)
+        ]
+        for first, second in zip(*halves, strict=True):
+            first, second = first.flatten().double(), second.flatten().double()
+            squares = [squares[0] + float(first @ first), squares[1] + float(second @ second)]
+            product += float(first @ second)
+    for sign in (1, -1):
+        w = torch.zeros(task.n, task.rows, dtype=torch.float64)
+        signs = torch.ones(len(chosen), 1, dtype=torch.float64)
+        signs[(len(chosen) + 1) // 2 :] = sign
+        w[chosen] = signs * v
+        _compare(kernel, w.flatten().to(kernel.device), sum(squares) + 2 * sign * product)
+
+
+def _seeds(v: torch.Tensor, task: Task) -> list[torch.Tensor]:
+    """Factors (examples, C) of the logits, one for each backward pass whose squares add up."""
+    if task.kind == "full":
+        return [v]
+    v = task.scale * v
+    if task.kind == "pseudo":
+        return [v.expand(-1, task.classes)]
+    return [v * row for row in torch.eye(task.classes, dtype=v.dtype)]
+
+
+def _gradient(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    part: torch.Tensor,
+    seed: torch.Tensor,
+    task: Task,
+    limit: int | None,
+) -> list[torch.Tensor]:
+    """Gradient of the sum of seed * logits over the examples `part`, by parameter."""
+    memory = min(BLOCK, MEMORY if limit is None else limit)
+    block = max(2, memory // (task.dtype.itemsize * max(1, task.graph)))
+    total = [torch.zeros_like(parameter) for parameter in task.trained]
+    for some, weights in zip(part.split(block), seed.split(block), strict=True):
+        if not len(some):
+            continue
+        weights = torch.cat([weights, 0 * weights]) if len(some) == 1 else weights
+        logits = logits_of(model, never_one(inputs[some.to(inputs.device)]))
+        if not logits.requires_grad:
+            continue
+        gradients = gradients_of(logits, task.trained, weights.to(logits))
+        for place, gradient in zip(total, gradients, strict=True):
+            if gradient is not None:
+                place += gradient
+    return total
+
+
+def _compare(kernel: torch.Tensor, w: torch.Tensor, expected: float) -> None:
+    """Raise unless w' H w is `expected`, but for rounding."""
+    strips = zip(w.split(512), kernel.split(512), strict=True)
+    found = sum(float(part @ (strip.double() @ w)) for part, strip in strips)
+    scale = max(float((w * w) @ kernel.diagonal().double()), expected)
+    if not abs(found - expected) <= tolerance(kernel) * scale:
+        raise KernelError(
+            f"the tangent kernel is wrong: v' H v = {found:.9g} for a random v, where an ordinary "
+            f"backward pass gives {expected:.9g}. Likely causes: a hook, a mask or a value kept "
+            "from call to call that changes what a layer computes, logits that depend on the other "
+            "examples of a batch, a backward pass that is not the derivative, or numbers of lower "
+            "precision within the network (autocast)"
+        )
+
+
+def tolerance(kernel: torch.Tensor) -> float:
+    """Largest difference due to rounding, relative to the sum of v_i^2 H_ii."""
+    eps = torch.finfo(kernel.dtype).eps
+    if kernel.dtype == torch.float32 and kernel.is_cuda:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        if matmul.allow_tf32 or cudnn.allow_tf32:
+            eps = 2.0**-11
+    return eps**0.5 / 4

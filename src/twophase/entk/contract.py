@@ -1,0 +1,130 @@
+"""Contractions of a layer's inputs a and output gradients g (n, rows, width, P) to its share of the
+kernel. Each adds to the lower block triangle of the kernel (n rows, n rows).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from twophase.entk.layers import unfolded, zeros_around
+from twophase.entk.plan import Task, position_kernel_times
+
+
+def add_gram(kernel: torch.Tensor, matrix: torch.Tensor) -> None:
+    """Add matrix @ matrix.T, in strips."""
+    size = len(matrix)
+    height = max(128, math.ceil(size / 8))
+    for top in range(0, size, height):
+        bottom = min(top + height, size)
+        kernel[top:bottom, :bottom].addmm_(matrix[top:bottom], matrix[:bottom].T)
+
+
+def mirror(kernel: torch.Tensor, height: int = 512) -> None:
+    """Copy what lies below the diagonal to above it."""
+    for top in range(0, len(kernel), height):
+        bottom = min(top + height, len(kernel))
+        kernel[:top, top:bottom] = kernel[top:bottom, :top].T
+        square = kernel[top:bottom, top:bottom]
+        square.copy_(square.tril() + square.tril(-1).T)
+
+
+def _by_gradients(
+    kernel: torch.Tensor, module: nn.Module, a: torch.Tensor, g: torch.Tensor, task: Task
+) -> None:
+    """Form the gradients of some output channels at a time, and multiply."""
+    patches = unfolded(module, a).transpose(1, 2)
+    n, rows, width, sites = g.shape
+    inner = patches.shape[2]
+    step = max(1, task.chunk // (n * rows * (inner + sites)))
+    buffer = g.new_empty(n * rows * min(step, width) * inner)
+    for start in range(0, width, step):
+        some = g[:, :, start : start + step].reshape(n, -1, sites)
+        gradients = buffer[: n * some.shape[1] * inner].view(n, -1, inner)
+        torch.bmm(some, patches, out=gradients)
+        add_gram(kernel, gradients.view(n * rows, -1))
+
+
+def _by_pairs(
+    kernel: torch.Tensor, module: nn.Module, a: torch.Tensor, g: torch.Tensor, task: Task
+) -> None:
+    """Apply the position kernel of examples (j, i) to g_j, then multiply with g_i."""
+    n, rows, width, sites = g.shape
+    position_kernel = _position_kernel(module, a, sites)
+    step = max(1, task.cache // g[0].numel())
+    applied = g.new_empty(min(step, n), rows * width, sites)
+    flat = g.view(n, rows * width, sites)
+    for i in range(n):
+        weights = position_kernel(i)
+        for start in range(0, i + 1, step):
+            stop = min(start + step, i + 1)
+            out = applied[: stop - start]
+            torch.bmm(flat[start:stop], weights[start:stop], out=out)
+            kernel[i * rows : (i + 1) * rows, start * rows : stop * rows].addmm_(
+                g[i].view(rows, -1), out.view((stop - start) * rows, -1).T
+            )
+
+
+def _position_kernel(
+    module: nn.Module, a: torch.Tensor, sites: int
+) -> Callable[[int], torch.Tensor]:
+    """Function of i: <a_js', a_is> for all examples j <= i, (i + 1, P, P)."""
+    by_patches, by_pixels = position_kernel_times(module, a.shape[1:], sites)
+    if by_patches <= by_pixels:
+        patches = unfolded(module, a).transpose(1, 2).contiguous()
+        return lambda i: (patches[: i + 1].flatten(0, 1) @ patches[i].T).view(-1, sites, sites)
+
+    # <a_js', a_is> is a sum over the taps of products of single pixels: over x, then over y.
+    pixels = a.flatten(2).transpose(1, 2).contiguous()
+    padding = zeros_around(module) * 2
+
+    def summed(products: torch.Tensor, axis: int) -> torch.Tensor:
+        length = products.shape[axis + 1]
+        stride, dilation = module.stride[axis], module.dilation[axis]
+        taps = module.kernel_size[axis]
+        last = length - dilation * (taps - 1)
+        parts = []
+        for tap in range(taps):
+            window = [slice(None)] * 5
+            window[axis + 1] = window[axis + 3] = slice(
+                tap * dilation, tap * dilation + last, stride
+            )
+            parts.append(products[tuple(window)])
+        total = parts[0].clone(memory_format=torch.contiguous_format)
+        for part in parts[1:]:
+            total += part
+        return total
+
+    def kernels(i: int) -> torch.Tensor:
+        products = pixels[: i + 1].flatten(0, 1) @ pixels[i].T
+        products = products.view(i + 1, *a.shape[2:], *a.shape[2:])
+        return summed(summed(F.pad(products, padding), 1), 0).view(i + 1, sites, sites)
+
+    return kernels
+
+
+def _by_positions(
+    kernel: torch.Tensor, module: nn.Module, a: torch.Tensor, g: torch.Tensor, task: Task
+) -> None:
+    """One product of g rows for each pair of positions, weighted by the positions' kernel."""
+    n, rows, width, sites = g.shape
+    patches = unfolded(module, a).transpose(1, 2).reshape(n * sites, -1)
+    g = g.permute(3, 0, 1, 2).reshape(sites, n * rows, width)
+    step = max(1, task.chunk // (n * (2 * rows**2 + sites**2)))
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        weights = patches[start * sites : stop * sites] @ patches[: stop * sites].T
+        weights = weights.view(stop - start, 1, sites, stop, 1, sites)
+        strip = kernel[start * rows : stop * rows, : stop * rows]
+        strip = strip.view(stop - start, rows, stop, rows)
+        for s in range(sites):
+            for t in range(sites):
+                products = g[s, start * rows : stop * rows] @ g[t, : stop * rows].T
+                strip.addcmul_(products.view(strip.shape), weights[:, :, s, :, :, t])
+
+
+ORDERS = {"gradients": _by_gradients, "pairs": _by_pairs, "positions": _by_positions}

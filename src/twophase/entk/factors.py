@@ -1,0 +1,144 @@
+"""Layers' inputs and output gradients, and parameters' gradients formed from them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import nn
+
+from twophase.entk.contract import ORDERS, add_gram
+from twophase.entk.jacobians import by_autograd, by_func
+from twophase.entk.layers import (
+    NORMS,
+    channels_first,
+    groups_of,
+    normalised,
+    over_positions,
+    positions,
+    unfolded,
+)
+from twophase.entk.network import Call, gradients_of, logits_of, never_one, recorded
+from twophase.entk.plan import Share, Task
+
+JACOBIANS = {"func": by_func, "autograd": by_autograd}
+
+
+def add_shares(
+    kernel: torch.Tensor,
+    model: nn.Module,
+    inputs: torch.Tensor,
+    task: Task,
+    shares: list[Share],
+    block: int,
+) -> None:
+    """Add to `kernel` what `shares` contribute, `block` examples in a backward pass."""
+    columns, end = {}, 0
+    for share in shares:
+        if share.order in ("formed", *JACOBIANS):
+            columns[share.name] = slice(end, end + share.parameter.numel())
+            end += share.parameter.numel()
+    formed = kernel.new_zeros(task.n, task.backwards, end)
+    kept: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    others: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
+    for share in shares:
+        if share.order in JACOBIANS:
+            others[share.order][share.name] = share.parameter
+    for start in range(0, task.n, block):
+        part = slice(start, min(start + block, task.n))
+        if any(share.uses for share in shares):
+            _backward(model, inputs, part, task, shares, columns, formed, kept)
+        for order, parameters in others.items():
+            for name, jacobian in JACOBIANS[order](model, inputs[part], task, parameters).items():
+                formed[part, :, columns[name]] = jacobian.reshape(*jacobian.shape[:2], -1)
+    if end:
+        add_gram(kernel, formed.view(task.size, -1))
+    del formed
+    for share in shares:
+        if share.name in kept:
+            a, g = kept.pop(share.name)
+            g = g.view(task.n, task.rows, -1, g.shape[-1])
+            ORDERS[share.order](kernel, share.uses[0][0], a, g, task)
+
+
+def _backward(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    part: slice,
+    task: Task,
+    shares: list[Share],
+    columns: dict[str, slice],
+    formed: torch.Tensor,
+    kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+) -> None:
+    """Fill in `formed` (n, C, columns) and `kept`, (a, g) by name, for the examples of `part`."""
+    share_of = {use: share for share in shares for use in share.uses}
+    count = len(inputs[part])
+    # Recording goes on in the backward passes: a checkpoint calls its layers again.
+    with recorded(dict.fromkeys(module for module, _ in share_of)) as record:
+        logits = logits_of(model, never_one(inputs[part]))
+        calls = [call._replace(input=call.input[:count]) for call in record]
+        stacks, normal = _room(calls, part, task, share_of, formed, kept)
+        for c in range(task.backwards if calls else 0):
+            seed = torch.zeros_like(logits)
+            seed[:, c if task.backwards > 1 else slice(None)] = task.scale
+            edges = [call.edge for call in calls]
+            gradients = gradients_of(logits, edges, seed, again=c + 1 < task.backwards)
+            for index, g in enumerate(gradients):
+                if g is None:
+                    continue
+                g = g[:count]
+                module = calls[index].module
+                if index in stacks:
+                    stacks[index][:, c] = channels_first(module, g)
+                if index in normal:
+                    place = formed[part, c, columns[share_of[module, "weight"].name]]
+                    place += over_positions(module, g * normal[index])
+                if (module, "bias") in share_of:
+                    place = formed[part, c, columns[share_of[module, "bias"].name]]
+                    place += over_positions(module, g)
+    for index, (module, a, *_) in enumerate(calls):
+        if index in stacks and share_of[module, "weight"].order == "formed":
+            place = formed[part, :, columns[share_of[module, "weight"].name]]
+            place += _formed(module, a, stacks.pop(index))
+
+
+def _room(
+    calls: list[Call],
+    part: slice,
+    task: Task,
+    share_of: dict[tuple[nn.Module, str], Share],
+    formed: torch.Tensor,
+    kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
+    """By index of the call: zeros for output gradients (examples, C, O, P), and what a norm
+    multiplies with its weight. Inputs that are needed later go to `kept`.
+    """
+    stacks, normal = {}, {}
+    for index, (module, a, *_) in enumerate(calls):
+        if (module, "weight") not in share_of:
+            continue
+        share = share_of[module, "weight"]
+        if isinstance(module, NORMS):
+            normal[index] = normalised(module, a)
+            continue
+        stack = (task.backwards, len(module.weight), positions(calls[index]))
+        if share.order == "formed":
+            stacks[index] = formed.new_zeros(len(a), *stack)
+        else:
+            if share.name not in kept:
+                inputs_kept = a.new_empty(task.n, *a.shape[1:])
+                kept[share.name] = (inputs_kept, formed.new_zeros(task.n, *stack))
+            kept[share.name][0][part] = a
+            stacks[index] = kept[share.name][1][part]
+    return stacks, normal
+
+
+def _formed(module: nn.Module, a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """A weight's gradients (n, C, numbers) from inputs and output gradients (n, C, O, P)."""
+    count, rows = g.shape[:2]
+    groups = groups_of(module)
+    # Groups are examples of their own: (n groups, C O / groups, P) with (n groups, D, P).
+    g = g.unflatten(2, (groups, -1)).transpose(1, 2).reshape(count * groups, -1, g.shape[-1])
+    gradients = torch.bmm(g, unfolded(module, a).transpose(1, 2))
+    return gradients.view(count, groups, rows, -1).transpose(1, 2).flatten(2)

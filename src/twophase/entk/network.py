@@ -1,0 +1,220 @@
+"""Running a network: its logits, the calls of its layers, and what they depend on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+class KernelError(ValueError):
+    """A network whose tangent kernel cannot be computed, or came out wrong."""
+
+
+class Call(NamedTuple):
+    """One call of a layer: its input, and the place in the graph where its output arises."""
+
+    module: nn.Module
+    input: torch.Tensor
+    version: int
+    edge: torch.autograd.graph.GradientEdge
+    shape: torch.Size  # of the output
+    dtype: torch.dtype
+    device: torch.device
+
+
+def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Logits (n, C) of the network in eval mode.
+
+    Raises `KernelError` if the output is neither (n, C) nor a dict or tuple that holds it.
+    """
+    evaluate(model)
+    return as_logits(model(inputs), inputs)
+
+
+def evaluate(model: nn.Module) -> None:
+    """Eval mode. Modules that keep values from call to call in that mode make them again: they
+    forget them in training mode, as LeViT's attention does.
+    """
+    if any(type(module).train is not nn.Module.train for module in model.modules()):
+        model.train()
+    model.eval()
+
+
+def as_logits(output: object, inputs: torch.Tensor) -> torch.Tensor:
+    """The logits of an output: itself, its entry or attribute `logits`, or the first of a tuple."""
+    found = output
+    if isinstance(output, Mapping):
+        found = output.get("logits")
+    elif not isinstance(output, torch.Tensor):
+        first = output[0] if isinstance(output, tuple | list) and output else None
+        found = getattr(output, "logits", first)
+    if not isinstance(found, torch.Tensor):
+        raise KernelError(
+            f"the model returns a {type(output).__name__} without logits: it must return logits "
+            "(n, C), a dict that holds `logits`, or a tuple whose first entry they are"
+        )
+    if found.dim() != 2 or len(found) != len(inputs):
+        raise KernelError(
+            f"the model maps {tuple(inputs.shape)} to {tuple(found.shape)}; logits must be (n, C)"
+        )
+    return found
+
+
+def gradients_of(
+    value: torch.Tensor,
+    places: list[nn.Parameter] | list[torch.autograd.graph.GradientEdge],
+    seed: torch.Tensor | None = None,
+    *,
+    again: bool = False,
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of `value`, or of its product with `seed`, in an ordinary backward pass; None where
+    `value` does not depend on a place. `again` if another pass will follow.
+
+    Raises `KernelError` if the network has no such pass.
+    """
+    try:
+        return torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise KernelError(f"the network has no ordinary backward pass: {reason}") from error
+
+
+def never_one(inputs: torch.Tensor) -> torch.Tensor:
+    """A batch of at least two examples: a single one is doubled.
+
+    Networks that drop axes of length 1 then work, and so does PyTorch's backward pass of
+    `batch_norm` (below).
+    """
+    return torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
+
+
+@contextmanager
+def mended(model: nn.Module) -> Iterator[None]:
+    """Within the block, PyTorch's backward passes are right in eval mode.
+
+    PyTorch 2.15's `batch_norm` is wrong on the CPU where an axis has length 1, so that an input is
+    contiguous in two memory formats, and the gradient is transposed: it gets a contiguous one.
+    cuDNN's recurrent layers have no backward pass in eval mode: PyTorch's own are used.
+    """
+
+    def mend(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        # torch.func's tensors take no hooks; what it gets wrong is found out in the survey.
+        plain = not torch._C._functorch.is_functorch_wrapped_tensor(output)
+        if plain and output.requires_grad and 1 in output.shape:
+            output.register_hook(lambda gradient: gradient.contiguous())
+
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = cudnn and not recurrent
+    norms = [module for module in model.modules() if isinstance(module, BATCH_NORM)]
+    handles = [norm.register_forward_hook(mend) for norm in norms]
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = cudnn
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def recorded(modules: Iterable[nn.Module]) -> Iterator[list[Call]]:
+    """The calls of `modules` within the block, in order."""
+    calls: list[Call] = []
+
+    def record(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            return output
+        if not output.requires_grad:
+            # Gradients start here. The copy may be changed in place, a leaf may not.
+            output = output.detach().requires_grad_().clone()
+        a = (args[0] if args else kwargs["input"]).detach()
+        edge = torch.autograd.graph.get_gradient_edge(output)
+        calls.append(Call(module, a, a._version, edge, output.shape, output.dtype, output.device))
+        return output
+
+    handles = [
+        module.register_forward_hook(record, with_kwargs=True, prepend=True) for module in modules
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def references(logits: torch.Tensor) -> tuple[Counter, set]:
+    """How often each parameter enters the graph behind `logits`, and the graph's nodes."""
+    count: Counter = Counter()
+    seen, todo = set(), [logits.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for child, _ in node.next_functions:
+            if hasattr(child, "variable"):
+                count[child.variable] += 1
+            else:
+                todo.append(child)
+    return count, seen
+
+
+def probes(inputs: torch.Tensor) -> torch.Tensor:
+    """Three examples. What is missing is the first, turned round in its last axis."""
+    first, turned = inputs[:1], inputs[:1].flip(-1) if inputs.dim() > 1 else inputs[:1]
+    return torch.cat([inputs[:3], turned, first])[:3]
+
+
+def refuse_dependence(model: nn.Module, inputs: torch.Tensor) -> None:
+    """Raise `KernelError` if an example's logits are not a function of this example.
+
+    Logits of three examples are compared with those of each two of them. The same operations on
+    the same numbers give the same bits; in a batch of another size, they agree to half the digits.
+    """
+    three = probes(inputs)
+    pairs = ([0, 1], [0, 2], [1, 2])
+    with torch.no_grad():
+        logits = logits_of(model, three)
+        again = logits_of(model, three)
+        in_pairs = [logits_of(model, three[pair]) for pair in pairs]
+    if not torch.isfinite(logits).all():
+        raise KernelError("the network's logits are not finite")
+    eps, size = torch.finfo(logits.dtype).eps, logits.abs().max()
+    if not (again - logits).abs().max() <= 1e3 * eps * size:
+        raise KernelError(
+            "the same examples have other logits in a second forward pass: the network draws "
+            "random numbers or changes its state in eval mode"
+        )
+    first, last = in_pairs[1][0] - in_pairs[0][0], in_pairs[2][1] - in_pairs[1][1]
+    if not torch.stack([first, last]).abs().max() <= 1e3 * eps * size:
+        raise KernelError(
+            "an example's logits depend on the other examples of its batch (a batch norm without "
+            "running statistics, or in training mode?): the tangent kernel is not defined"
+        )
+    for pair, found in zip(pairs, in_pairs, strict=True):
+        if not (found - logits[pair]).abs().max() <= eps**0.5 * size:
+            raise KernelError(
+                "an example's logits depend on how many or which other examples are in its batch: "
+                "the tangent kernel is not defined"
+            )
+
+
+def kept_values(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Tensors computed from parameters that modules hold, by names of module and attribute."""
+    found = {}
+    for prefix, module in model.named_modules():
+        for name, value in {**vars(module), **module._buffers}.items():
+            entries = value.items() if isinstance(value, dict) else [("", value)]
+            if isinstance(value, list | tuple):
+                entries = enumerate(value)
+            for key, entry in entries:
+                if isinstance(entry, torch.Tensor) and entry.grad_fn is not None:
+                    found[f"{prefix}.{name}[{key}]".removeprefix(".").replace("[]", "")] = entry
+    return found

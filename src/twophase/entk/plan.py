@@ -1,0 +1,186 @@
+"""What is asked for, each parameter's share in the order with the least estimated time, and the
+groups of shares and blocks of examples that fit into memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from twophase.entk.layers import NORMS, groups_of, padded_pixels, positions
+from twophase.entk.network import Call, KernelError
+
+MEMORY = 2 << 30  # bytes, where no limit is given
+BLOCK = 192 << 20  # bytes of activations and gradients in one block of examples
+CHUNK = 48 << 20  # bytes of weight gradients formed at once
+CACHE = 1 << 20  # bytes of an intermediate that should stay in a core's cache
+CUDA_CACHE = 256 << 20  # the same on CUDA, where few large calls matter more
+
+# Estimated times, in multiply-adds at the speed of a large matrix product (one core, AVX-512).
+ELEMENT = 40  # an element-wise multiply-add that goes through memory
+CALL = 5e5  # a call of a few operations
+NARROW = 16  # positions below which a product over positions is slow in proportion
+
+
+class Share(NamedTuple):
+    """One parameter's share of the kernel. Sizes are numbers, not bytes."""
+
+    name: str
+    parameter: nn.Parameter
+    uses: list[tuple[nn.Module, str]]  # the layers that hold it, and what they call it
+    order: str  # an order above, `formed` (gradients formed and g dropped), `func` or `autograd`
+    kept: int  # for each example, until the share is contracted
+    held: int  # for each example of a block, during its backward passes
+    brief: int  # the same, but only while this share's gradients are formed
+    work: int  # while the share is contracted
+
+
+@dataclass
+class Task:
+    """What is asked for, and what a pass through the model showed."""
+
+    kind: str
+    n: int
+    classes: int
+    dtype: torch.dtype
+    chunk: int  # numbers in a chunk of weight gradients
+    cache: int  # numbers in an intermediate that should stay in cache
+    graph: int  # numbers held for each example of a block by a pass through the model
+    trained: list[nn.Parameter]  # those that require gradients
+    shares: list[Share]
+
+    @property
+    def backwards(self) -> int:
+        """Functions of an example that are derived: its logits, or their sum."""
+        return 1 if self.kind == "pseudo" else self.classes
+
+    @property
+    def rows(self) -> int:
+        """Rows of the kernel for each example."""
+        return self.classes if self.kind == "full" else 1
+
+    @property
+    def size(self) -> int:
+        """Rows of the kernel."""
+        return self.n * self.rows
+
+    @property
+    def scale(self) -> float:
+        """Factor of the logits."""
+        return 1.0 if self.kind == "full" else self.classes**-0.5
+
+    def functions(self, logits: torch.Tensor) -> torch.Tensor:
+        """What is derived, (n, backwards): the logits (n, C), or their sum, in the kind's scale."""
+        logits = self.scale * logits
+        return logits.sum(1, keepdim=True) if self.kind == "pseudo" else logits
+
+
+def share_of_layers(
+    task: Task, name: str, parameter: nn.Parameter, known: list[tuple[Call, str]]
+) -> Share:
+    """The share of a parameter of known layers, in the order with the least estimated time."""
+    formed = task.backwards * parameter.numel()
+    held, brief = 0, 0  # the normalised input or g of all classes; patches and what they form
+    for call, role in known:
+        if isinstance(call.module, NORMS):
+            held += 2 * math.prod(call.shape[1:])
+        elif role == "weight":
+            sites, inner = positions(call), parameter[0].numel() * groups_of(call.module)
+            g = sites * task.backwards * len(parameter)
+            held += g
+            brief = max(brief, sites * inner + formed + g * (groups_of(call.module) > 1))
+    uses = [(call.module, role) for call, role in known]
+    share = Share(name, parameter, uses, "formed", formed, held, brief, 0)
+    (call, role), module = known[0], known[0][0].module
+    if len(known) > 1 or role != "weight" or isinstance(module, NORMS) or groups_of(module) > 1:
+        return share  # gradients add up over uses, before any product
+
+    n, rows, size = task.n, task.rows, task.size
+    sites, inner, width = positions(call), parameter[0].numel(), _width(task, len(parameter))
+    pairs = n * n / 2
+    g = rows * width * sites  # numbers for each example
+    patches, pixels = n * sites * inner, call.input[0].numel()
+    together = max(1, CACHE // task.dtype.itemsize // g)
+    by_patches, by_pixels = position_kernel_times(module, call.input.shape[1:], sites)
+    padded = 0 if by_pixels == math.inf else padded_pixels(module, call.input.shape)
+    costs = {  # estimated time, numbers held
+        "gradients": (
+            n * g * inner + size**2 / 2 * width * inner,
+            patches + max(task.chunk, size * (inner + sites)),
+        ),
+        "pairs": (
+            pairs * min(by_patches, by_pixels)
+            + pairs * g * (sites + NARROW + 2 * rows)
+            + n * math.ceil(n / 2 / together) * CALL,
+            max(patches, n * pixels) + n * (4 * padded**2 + sites**2) + max(task.cache, g),
+        ),
+        "positions": (
+            pairs * by_patches + size**2 / 2 * sites**2 * (width + ELEMENT) + sites**2 * CALL,
+            patches + n * g + max(task.chunk, n * (2 * rows**2 + sites**2)),
+        ),
+    }
+    order = _cheapest(costs)
+    kept = g + pixels
+    if order == "gradients" and formed <= kept:
+        return share
+    return share._replace(order=order, kept=kept, held=0, brief=0, work=costs[order][1])
+
+
+def _cheapest(costs: dict[str, tuple[float, int]]) -> str:
+    return min(costs, key=lambda order: costs[order][0])
+
+
+def _width(task: Task, channels: int) -> int:
+    """Numbers in one row of the kernel's factors: channels, for `trace` those of all classes."""
+    return channels * task.backwards // task.rows
+
+
+def passes(task: Task, limit: int | None) -> Iterator[tuple[list[Share], int]]:
+    """Shares that fit into `limit` bytes together, and the examples in a block."""
+    itemsize = task.dtype.itemsize
+
+    def kept(shares: list[Share]) -> int:
+        return itemsize * task.n * sum(share.kept for share in shares)
+
+    def held(shares: list[Share]) -> int:  # for each example
+        numbers = sum(share.held for share in shares) + max(share.brief for share in shares)
+        return itemsize * (task.graph + numbers)
+
+    def needed(shares: list[Share]) -> int:
+        work = itemsize * max(share.work for share in shares)
+        return kept(shares) + max(2 * held(shares), work)  # never one example alone
+
+    if not task.shares:
+        return
+    worst = max(task.shares, key=lambda share: needed([share]))
+    least = needed([worst])
+    if limit is None:
+        limit = max(MEMORY, least)
+    if least > limit:
+        least = math.ceil(least * 8 / 7)  # chunks grow with the limit, to an eighth of it
+        raise KernelError(f"memory_limit = {limit}: {worst.name} alone takes {least} bytes")
+    passes = [task.shares[:1]]
+    for share in task.shares[1:]:
+        if needed([*passes[-1], share]) <= limit:
+            passes[-1].append(share)
+        else:
+            passes.append([share])
+    for shares in passes:
+        most = max(2, min(BLOCK, limit - kept(shares)) // held(shares))
+        blocks = math.ceil(task.n / most)
+        yield shares, math.ceil(task.n / blocks)  # blocks of like size
+
+
+def position_kernel_times(module: nn.Module, shape: torch.Size, sites: int) -> tuple[float, float]:
+    """Times of one pair's position kernel from patches and from products of single pixels."""
+    by_patches = sites**2 * module.weight[0].numel()
+    if isinstance(module, nn.Linear) or module.kernel_size == (1, 1):
+        return by_patches, math.inf
+    channels, pixels = shape[0], shape[1] * shape[2]
+    padded = padded_pixels(module, shape)
+    return by_patches, pixels**2 * channels + 2 * padded**2 * ELEMENT

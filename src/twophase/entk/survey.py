@@ -1,0 +1,199 @@
+"""What a network is made of: which parameters the rules for layers cover, and what becomes of the
+others.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+
+import torch
+from torch import nn
+
+from twophase.entk import plan
+from twophase.entk.jacobians import right_by_func
+from twophase.entk.layers import ROLES
+from twophase.entk.network import (
+    BATCH_NORM,
+    Call,
+    KernelError,
+    gradients_of,
+    kept_values,
+    logits_of,
+    probes,
+    recorded,
+    references,
+    refuse_dependence,
+)
+from twophase.entk.plan import Share, Task, share_of_layers
+
+
+def survey(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    layers: list[nn.Module],
+    kind: str,
+    limit: int | None,
+) -> Task:
+    """Pass a few examples through `model`: which of `layers` are called, how often, on what shapes.
+
+    Raises `KernelError` if the tangent kernel is not defined, or the network cannot be followed.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, BATCH_NORM) and (module.running_mean is None or module.training):
+            raise KernelError(
+                f"{name or 'the model'}: {module} uses no running statistics: the logits of one "
+                "example would depend on the others"
+            )
+    three = probes(inputs)
+    two = three[:2]
+    calls, logits, graph = _measured(model, two, layers)
+    kept = kept_values(model)
+    with recorded(layers) as record:
+        logits_of_three = logits_of(model, three)
+        larger = list(record)
+        _refuse_kept(kept, kept_values(model))
+        understood = _understood(calls, larger, logits, logits_of_three)
+    refuse_dependence(model, inputs)
+    task = _task(model, kind, len(inputs), logits, graph, limit)
+    others = _covered(task, model, logits, calls, understood)
+    if others:
+        by_func = right_by_func(model, two, task, others)
+        _add_others(task, others, by_func)
+    return task
+
+
+def _measured(
+    model: nn.Module, two: torch.Tensor, layers: list[nn.Module]
+) -> tuple[list[Call], torch.Tensor, int]:
+    """Calls, logits, and numbers that a pass holds for each example: what is saved for backward
+    passes, and the gradients that one of them makes.
+    """
+    saved: dict[int, int] = {}
+
+    def measure(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with recorded(layers) as calls, torch.autograd.graph.saved_tensors_hooks(measure, lambda t: t):
+        logits = logits_of(model, two)
+    for parameter in model.parameters():
+        saved.pop(parameter.data_ptr(), None)
+    outputs = sum(math.prod(call.shape) for call in calls)
+    return calls, logits, (sum(saved.values()) + 2 * outputs) // len(two)
+
+
+def _task(
+    model: nn.Module, kind: str, n: int, logits: torch.Tensor, graph: int, limit: int | None
+) -> Task:
+    room = (plan.MEMORY if limit is None else limit) // 8
+    cache = plan.CUDA_CACHE if logits.is_cuda else plan.CACHE
+    return Task(
+        kind=kind,
+        n=n,
+        classes=logits.shape[1],
+        dtype=logits.dtype,
+        chunk=min(plan.CHUNK, room) // logits.itemsize,
+        cache=min(cache, room) // logits.itemsize,
+        graph=graph,
+        trained=[parameter for parameter in model.parameters() if parameter.requires_grad],
+        shares=[],
+    )
+
+
+def _refuse_kept(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
+    """Raise if a value made of parameters survives a forward pass: later ones would use it."""
+    for name, value in after.items():
+        if before.get(name) is value:
+            raise KernelError(
+                f"{name} keeps a value computed from parameters from one call to the next, also "
+                "through model.train(): clear it there, or compute it in each call"
+            )
+
+
+def _understood(
+    calls: list[Call], larger: list[Call], logits: torch.Tensor, logits_of_three: torch.Tensor
+) -> set[nn.Module]:
+    """The layers whose rule holds in all calls of two passes, with two and with three examples.
+
+    The examples come first, the input is still what it was, all numbers are of one kind, and the
+    gradient of the first example's logits is zero but in the first place.
+    """
+    if [call.module for call in calls] != [call.module for call in larger]:
+        return set()
+    owned = [True] * len(larger)
+    if larger and logits_of_three.requires_grad:
+        generator = torch.Generator().manual_seed(0)
+        v = torch.randn(logits.shape[1], generator=generator).to(logits)
+        edges = [call.edge for call in larger]
+        gradients = gradients_of(logits_of_three[0] @ v, edges)
+        owned = [g is None or (len(g) == 3 and not g[1:].any()) for g in gradients]
+    wrong = {
+        call.module
+        for call, again, own in zip(calls, larger, owned, strict=True)
+        if not (own and _holds(call, 2, logits) and _holds(again, 3, logits))
+    }
+    return {call.module for call in calls} - wrong
+
+
+def _holds(call: Call, count: int, logits: torch.Tensor) -> bool:
+    """Whether a call is as the layer's rule wants it, with `count` examples."""
+    module, a = call.module, call.input
+    if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or a.dim() != 4):
+        return False
+    alike = {(a.dtype, a.device), (call.dtype, call.device)} == {(logits.dtype, logits.device)}
+    return alike and a.dim() > 1 and len(a) == call.shape[0] == count and a._version == call.version
+
+
+def _covered(
+    task: Task,
+    model: nn.Module,
+    logits: torch.Tensor,
+    calls: list[Call],
+    understood: set[nn.Module],
+) -> dict[str, nn.Parameter]:
+    """Plan the parameters that the rules cover; return the others."""
+    uses = defaultdict(list)
+    for call in calls:
+        for role in ROLES:
+            uses[call.module._parameters.get(role)].append((call, role))
+    count, nodes = references(logits)
+    others = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or not count[parameter]:
+            continue
+        known = uses[parameter]
+        live = sum(call.edge.node in nodes for call, _ in known)
+        if (
+            count[parameter] == live
+            and all(call.module in understood for call, _ in known)
+            and not parameter._backward_hooks
+        ):
+            task.shares.append(share_of_layers(task, name, parameter, known))
+        else:
+            others[name] = parameter
+    return others
+
+
+def _add_others(task: Task, others: dict[str, nn.Parameter], by_func: set[str]) -> None:
+    """Plan the parameters that no rule covers, and say what they cost."""
+    for name, parameter in others.items():
+        numbers = task.backwards * parameter.numel()
+        brief = 2 * numbers + (task.backwards if name in by_func else 1) * task.graph
+        order = "func" if name in by_func else "autograd"
+        task.shares.append(Share(name, parameter, [], order, numbers, 0, brief, 0))
+    parts = []
+    if by_func:
+        names = ", ".join(name for name in others if name in by_func)
+        parts.append(
+            "torch.func computes the tangent kernel's share of parameters that no known layer "
+            f"holds or not it alone: {names}"
+        )
+    if slow := [name for name in others if name not in by_func]:
+        parts.append(
+            "plain autograd computes the tangent kernel's share of parameters that torch.func "
+            f"cannot follow: {', '.join(slow)}; that takes {task.n * task.backwards} backward "
+            f"passes, one for each example and logit, instead of {task.backwards} over all examples"
+        )
+    warnings.warn("; ".join(parts), stacklevel=4)
