@@ -3,6 +3,7 @@
 import copy
 import re
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from conftest import CONFIG, ROOT
@@ -11,6 +12,7 @@ from twophase import stages, studyfile
 from twophase.batches import load_data
 from twophase.compute import prepare
 from twophase.evaluation import evaluation_sets
+from twophase.figures import drawing, fig3
 from twophase.figures.findings import above
 from twophase.measures import barrier
 from twophase.perturbation import perturb
@@ -55,6 +57,17 @@ def test_findings_and_readme_tell_the_shares_of_the_published_tables():
     readme = " ".join((ROOT / "README.md").read_text().split())
     told = re.findall(r"\d+ of \d+ \[[\d., ]+\]", readme)
     assert told == [_shares()[point] for point in (("vgg", 0), ("vgg", 300), ("resnet", 0))]
+
+
+def test_figure_3_says_within_the_page_what_it_shows():
+    file = PUBLISHED / "digits.yaml"
+    study = studyfile.load(file)
+    figure = fig3.draw(study, drawing.published_tables(study, file, "fig3"))
+    figure.canvas.draw()
+    assert figure._supxlabel.get_window_extent().x1 < figure.bbox.x1
+    for told in ("perturbed", "same batches", "compared", "each run"):
+        assert told in figure._supxlabel.get_text()
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("seed", [5])
