@@ -28,6 +28,7 @@ rule all_studies:
 
 
 include: "workflow/rules/data.smk"
+include: "workflow/rules/check.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/whole.smk"
 include: "workflow/rules/figures.smk"

@@ -72,6 +72,15 @@ def test_the_same_code_by_another_name_is_adopted_with_what_was_proved(run, code
     assert "nothing to adopt" in capsys.readouterr().out
 
 
+def test_the_mark_of_a_check_is_adopted_by_another_check(run, code):
+    code("old")
+    stages.load("check")(run.study)
+    code("new")
+    assert not stages.check_mark(run.study).path.exists()
+    adopt(run.study, 0.02)
+    assert stages.check_mark(run.study).path.exists()
+
+
 def test_adopted_results_are_read_as_results(run):
     adopt(run.study, 0.02)
     for name in stages.STAGE_OF:

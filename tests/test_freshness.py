@@ -124,10 +124,16 @@ def test_dates_decide_nothing(dates, finished, tmp_path):
 
 STAGES = [stage for stage, row in stages.STAGES.items() if row.tables]
 # Changes of a file, the stages whose tables are made again, and what else is: figures that show
-# an option, forks, which have no table.
+# an option, forks, which have no table, and the trial of networks before they train.
 CHANGES = {
-    "training": (STUDY, "lr: 0.02", "lr: 0.03", STAGES, {"fork": 4}),
-    "the loop": ("src/twophase/training.py", "step += 1", "step += 2", STAGES, {"fork": 4}),
+    "training": (STUDY, "lr: 0.02", "lr: 0.03", STAGES, {"check": 1, "fork": 4}),
+    "the loop": (
+        "src/twophase/training.py",
+        "step += 1",
+        "step += 2",
+        STAGES,
+        {"check": 1, "fork": 4},
+    ),
     "the kernel's examples": (
         STUDY,
         "examples_per_class: 1",
@@ -287,10 +293,12 @@ def test_parts_that_nothing_needs_any_more_may_be_deleted(checkout):
     for folder in (checkout / "results/smoke").glob("*/seed0/*-*"):
         if folder.is_dir():
             shutil.rmtree(folder)
+    (mark,) = (checkout / "results/smoke").glob("check-*")
+    mark.unlink()
     assert planned(checkout, TARGET) == {}
     # Until an option asks for more.
     edit(checkout / STUDY, "  switches: [0, 6]", "  switches: [0, 5]")
-    assert {"base", "linearized"} <= planned(checkout, TARGET).keys()
+    assert {"check", "base", "linearized"} <= planned(checkout, TARGET).keys()
 
 
 def test_a_study_without_some_sections_runs_to_its_end(tmp_path, copy_checkout):

@@ -31,8 +31,8 @@ def _asked(study):
     for result in stages.every(study):
         names = [re.sub("-[0-9a-f]{8}$", "", part) for part in result.path.with_suffix("").parts]
         table = names[-1].removesuffix("_summary")
-        of_study = len(names) == 3 and table == "data"
-        found.add("data" if of_study else stages.STAGE_OF.get(table) or names[4])
+        of_study = len(names) == 3 and table in stages.STAGES
+        found.add(table if of_study else stages.STAGE_OF.get(table) or names[4])
     return found
 
 
@@ -74,7 +74,7 @@ def test_a_study_of_base_runs_alone_is_a_study(raw, write_study):
                 section.pop(name, None)
     study = load(write_study(raw))
     assert study.models["vgg"].checkpoints() == [0, 12]
-    assert _asked(study) == {"data", "base"}
+    assert _asked(study) == {"data", "check", "base"}
     assert figures.asked(study) == ["fig2", "findings"]
 
 

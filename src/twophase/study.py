@@ -30,6 +30,31 @@ from twophase.sections import (
     Trajectory,
 )
 
+# What a check leaves of a model's sections: two iterations, the smallest grids, few examples.
+FEW = 16
+BRIEF = {
+    "training": {"iterations": 2, "batch_size": FEW, "lr_drops": []},
+    "evaluation": {"train_examples": FEW, "test_examples": FEW},
+    "chaos": {
+        "forks": [1],
+        "compare": [2],
+        "directions": 1,
+        "control": [1],
+        "barrier_points": 3,
+        "barrier_threshold": 1.0,  # figures show it, no stage reads it
+    },
+    "kernel": {
+        "every": 1,
+        "until": 2,
+        "examples_per_class": 1,
+        "references": [0],
+        "intervals": [1],
+    },
+    "linearized": {"switches": [1]},
+    "curvature": {"every": 2, "examples": FEW, "batches": 1, "lanczos_steps": 2},
+    "growth": {"forks": [1], "steps": 1, "examples": FEW},
+}
+
 STUDIES = Path("workflow/config")  # where the files of studies lie, in a checkout
 
 
@@ -58,6 +83,18 @@ class Model(Record):
     curvature: Annotated[Curvature | None, GIVEN] = None
     trajectory: Annotated[Trajectory | None, GIVEN] = None
     growth: Annotated[Growth | None, GIVEN] = None
+
+    def brief(self) -> Model:
+        """The same model in a trial of two iterations (see `stages/check.py`)."""
+        sections = {}
+        for name, options in BRIEF.items():
+            if section := getattr(self, name):
+                least = {
+                    key: min(value, getattr(section, key)) if isinstance(value, int) else value
+                    for key, value in options.items()
+                }
+                sections[name] = section.model_copy(update=least)
+        return self.model_copy(update=sections)
 
     def compare_points(self, t0: int) -> list[int]:
         """Iterations t1 at which the forks from t0 are compared with the base run."""

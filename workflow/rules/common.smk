@@ -147,12 +147,30 @@ def inputs_of(stage):
         forced = workflow.dag.forcefiles.intersection(map(str, tables))
         ended = not (row.shared or forced) and all(table.exists() for table in tables)
         found = [stages.data_file(run.study).path]
+        if row.keeps_time and not ended:
+            found.append(stages.check_mark(run.study).path)
         for before in row.reads:
             if before != "data":
                 found += files_of(before, run, ended)
         return needed(found, ended)
 
     return inputs
+
+
+@plainly
+def check_inputs(wildcards):
+    """What the trial of a study's networks reads."""
+    study = load(wildcards.study)
+    return needed([stages.data_file(study).path], stages.check_mark(study).path.exists())
+
+
+@plainly
+def whole_inputs(wildcards):
+    """The files that a job of all stages of a run reads; training waits for the trial."""
+    run = run_of(wildcards)
+    trains = any(stages.STAGES[stage].keeps_time for stage in stages.missing(run))
+    tried = [stages.check_mark(run.study).path] if trains else []
+    return [stages.data_file(run.study).path, *tried]
 
 
 def files_of(stage, run, ended):

@@ -1,7 +1,7 @@
 # All stages of a run, one after another, where config.yaml lists the study in whole_runs.
 rule run:
     input:
-        lambda wildcards: stages.data_file(load(wildcards.study)).path,
+        whole_inputs,
     output:
         temp(touch(f"{RUN}/run-{{fingerprint}}.done")),
     log:

@@ -77,6 +77,19 @@ def _comparison_options(run: Run) -> list:
     return [barrier, run.model.evaluation.options()]
 
 
+def _check_options(run: Run) -> list:
+    study = run.study
+    models = {name: model.brief().options() for name, model in study.models.items()}
+    return [study.data.augmentation.options(), study.compute.options(), models]
+
+
+def _check_code(run: Run) -> tuple[str, ...]:
+    models = run.study.models.values()
+    tried = [f"stages.{stage}" for stage in STAGES if runs_of(run.study, stage)]
+    own = [networks.module(model.network) for model in models]
+    return *tried, *own, *(optimizers.module(model.training) for model in models)
+
+
 KERNEL_GRID = {"every", "until", "references", "intervals"}
 
 
@@ -171,6 +184,17 @@ STAGES = {
         grid=lambda run: None,
         code=lambda run: ("stages.data", datasets.module(run.study.data.images)),
         memory_mb=2000,
+    ),
+    "check": Stage(
+        "Try all stages on two batches of each network, before any of them is trained.",
+        scope="study",
+        reads=("data",),
+        tables={},
+        options=_check_options,
+        parts=lambda run: [check_mark(run.study)],
+        grid=lambda run: None,
+        code=_check_code,
+        memory_mb=8000,
     ),
     "base": Stage(
         "Train one model from one seed.",
@@ -314,6 +338,12 @@ def data_file(study: Study) -> Result:
     return table(RESULTS / study.name, "data", identity, maker, ".safetensors", "data")
 
 
+def check_mark(study: Study) -> Result:
+    """What shows that the networks of the study have passed `check`: a table of what was tried."""
+    maker = _maker("check", runs(study)[0])
+    return table(RESULTS / study.name, "check", {"study": study.name}, maker, ".parquet", "check")
+
+
 def run_table(run: Run, name: str) -> Result:
     """A run's table."""
     stage = STAGE_OF[name]
@@ -373,17 +403,18 @@ def missing(run: Run) -> list[str]:
 
 def run_fingerprint(run: Run) -> str:
     """The fingerprint of a job that does all stages of a run."""
-    own = [stage for stage in STAGES if run in runs_of(run.study, stage)]
+    rows = STAGES.items()
+    own = [s for s, row in rows if row.scope == "run" and run in runs_of(run.study, s)]
     return digest([job_fingerprint(stage, run) for stage in own])[:8]
 
 
 def every(study: Study) -> list[Result]:
     """Every result that the study asks for."""
-    found = [data_file(study), *(summary_table(study, name) for name in tables_of(study))]
+    found = [summary_table(study, name) for name in tables_of(study)]
     for stage, row in STAGES.items():
-        if row.scope == "run":
-            for run in runs_of(study, stage):
-                found += row.parts(run) + [run_table(run, name) for name in row.tables]
+        its_runs = runs_of(study, stage)
+        for run in its_runs if row.scope == "run" else its_runs[:1]:
+            found += row.parts(run) + [run_table(run, name) for name in row.tables]
     return found
 
 
