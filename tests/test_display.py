@@ -89,6 +89,18 @@ def test_a_run_ends_with_what_to_look_at(shown):
     assert len(lines) <= 4
 
 
+def test_a_run_that_was_interrupted_is_not_called_done(shown):
+    _, _, out = shown
+    begin({"run": 2})
+    start(1, "run")
+    finish(1)
+    start(2, "run")
+    tell("Terminating processes on user request, this might take some time.")
+    tell("Elapsed time: 0:05:00")
+    assert "done" not in out.getvalue().splitlines()[-1]
+    assert "fig3.png" not in out.getvalue()
+
+
 def test_a_failed_job_is_shown_with_the_end_of_its_log(shown, tmp_path):
     log = tmp_path / "run.log"
     log.write_text("".join(f"line {number}\n" for number in range(100)) + "1%|\r2%|\nthe reason\n")

@@ -237,3 +237,22 @@ def test_every_pin_has_a_hash_and_names_no_host():
     )
     assert len(pins) == len(re.findall(r"^[a-z]", lock, re.M))
     assert "://" not in lock
+
+
+def test_pytorch_from_an_index_of_ones_own_comes_without_cuda():
+    make = ["make", "-C", str(ROOT), "--dry-run", "--always-make", ".venv/ready"]
+    asked = subprocess.run([*make, "TORCH_INDEX=file:///there"], capture_output=True, text=True)
+    pins = re.compile(r"^([a-z0-9.-]+)(?:\[\w+\])?==", re.M)
+    lock = (ROOT / "envs/requirements.txt").read_text()
+    torch = re.search(r"^torch==\S+", lock, re.M)[0]
+    assert f"--index-url 'file:///there' {torch} torchvision==" in asked.stdout
+    filtered = re.search(r"^(grep .*) > \S+$", asked.stdout, re.M)[1]
+    kept = subprocess.run(filtered, shell=True, cwd=ROOT, capture_output=True, text=True).stdout
+    left_out = set(pins.findall(lock)) - set(pins.findall(kept))
+    assert {"torch", "torchvision", "triton", "nvidia-cublas", "cuda-toolkit"} <= left_out
+    assert all(re.match("torch|triton|nvidia-|cuda-", name) for name in left_out)
+    assert not re.search("nvidia|cuda|^torch", kept, re.M)
+    # Without it, all of the lock.
+    plain = subprocess.run(make, capture_output=True, text=True).stdout
+    assert "awk" not in plain
+    assert "--index-url" not in plain

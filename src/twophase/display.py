@@ -155,14 +155,15 @@ class Display(logging.Handler):
 
     def _end(self, text: str) -> None:
         jobs, self.jobs = self.jobs.total(), Counter()
+        took = span(time.monotonic() - self.began)
         if text.startswith("Nothing"):
             self._say(f"{self.target}: is there and current")
-        elif not self.failed:
-            took = span(time.monotonic() - self.began)
+        elif sum(map(len, self.took.values())) == jobs:
             self._say(f"{self.target}: done, {jobs} job{'s' * (jobs > 1)} in {took}")
-        if not self.failed:
-            for file in self.results():
-                self._say(f"  {file}")
+        else:  # failed or interrupted, as has been said
+            return
+        for file in self.results():
+            self._say(f"  {file}")
 
     def _say(self, text: str) -> None:
         """Text on lines of its own."""

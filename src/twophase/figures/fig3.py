@@ -17,7 +17,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: dissimilarity, loss barrier and disagreement, a line for each t0."""
     chaos = style.points(tables, "chaos").where(direction="perturbed")
     models = style.models(study, "chaos")
-    figure, axes = style.grid(len(models), 3, 2.2)
+    figure, axes = style.grid(len(models), 3, 2.35)
     for row, (name, model) in zip(axes, models.items(), strict=True):
         colors = style.shades(model.chaos.forks)
         for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
@@ -35,16 +35,20 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.set(xlabel="compared at iteration $t_1$", ylabel=label, xlim=(0, None))
         row[0].set_title(name)
         style.logarithmic(row[0])
-        row[1].axhline(model.chaos.barrier_threshold, color="0.4", linestyle="--", linewidth=0.8)
-        for ax in row[1:]:
-            ax.set_ylim(0, None)
+        threshold = model.chaos.barrier_threshold
+        row[1].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
+        # A network without barriers shows a flat line and not its noise.
+        row[1].set_ylim(0, max(2 * threshold, row[1].get_ylim()[1]))
+        row[2].set_ylim(0, None)
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
     thresholds = dict.fromkeys(model.chaos.barrier_threshold for model in models.values())
-    runs = style.runs_note(study, forks=True, each=True)
+    dashed = " or ".join(f"{each:g}" for each in thresholds)
     style.note(
         figure,
         study,
-        f"{style.perturbation_note(study).capitalize()}; {runs}.\n"
-        f"Dashed: barrier of {' or '.join(f'{each:g}' for each in thresholds)} nats.",
+        f"Each run was perturbed at $t_0$ ({style.perturbation_note(study)}), trained on with the "
+        "same batches, and at $t_1$ compared\nwith what it is without that. Above the dashed line "
+        f"({dashed} nats) the two lie in different valleys of the loss.\n"
+        f"{style.runs_note(study, forks=True, each=True).capitalize()}.",
     )
     return figure
