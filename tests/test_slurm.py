@@ -97,7 +97,7 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
     # While its partition is down, a job waits and can be looked at.
     trial.slurm("scontrol", "update", "partitionname=gpu", "state=down")
     run = trial.start(target="figures/mine/fig2.pdf")
-    job = trial.job("rule_base_wildcards_mine", "PENDING")
+    job = trial.job("rule_check_wildcards_mine", "PENDING")
     request = trial.slurm("scontrol", "show", "job", job)
     assert "MinMemoryNode=16000M" in request
     assert {shown, "Partition=gpu", "CPUs/Task=2", "TimeLimit=08:00:00"} <= set(request.split())
@@ -110,7 +110,7 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
     # It gets what it asked for: the stage starts, and looks for a GPU that is more than a name.
     trial.slurm("scontrol", "update", "partitionname=gpu", "state=up")
     _, output = slurm.ended(run)
-    (log,) = trial.folder.glob("results/mine/resnet/seed0/logs/base-*.log")
+    (log,) = trial.folder.glob("results/mine/logs/check-*.log")
     assert re.search("compute.device = 'cuda'|processor time", log.read_text()), output
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from trials import cluster, kill
 
 PROFILE = "workflow/profiles/slurm"
-TARGET = "figures/smoke/findings.md"  # needs every result and no drawing
+TARGET = "figures/smoke/all"
 # A test has no hundreds of jobs to spare SLURM from questions about.
 IMPATIENT = [
     "--slurm-init-seconds-before-status-checks=2",
