@@ -13,7 +13,7 @@ test: .venv/ready
 	$(ACTIVATE) && ruff check . && ruff format --check .
 	$(ACTIVATE) && snakefmt --check Snakefile workflow/rules
 	$(ACTIVATE) && snakemake --lint
-	$(ACTIVATE) && pytest
+	$(ACTIVATE) && pytest --numprocesses=auto --dist=loadfile
 
 bench: .venv/ready
 	$(ACTIVATE) && python benchmarks/kernels.py

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from hypothesis import settings
 from trials import kill
 from trials.kill import ENVIRONMENT, ROOT
@@ -130,11 +131,18 @@ def copy_checkout():
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, copy_checkout):
-    """A checkout in which the smoke study has run with two cores. Tests leave it as it is."""
-    folder = copy_checkout(tmp_path_factory.mktemp("finished"))
-    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
-    assert run.returncode == 0, run.stderr
+def finished(tmp_path_factory, worker_id, copy_checkout):
+    """A checkout in which the smoke study has run with two cores. Tests leave it as it is.
+
+    Where several processes share the tests, one of them runs it for all.
+    """
+    root = tmp_path_factory.getbasetemp()
+    folder = (root if worker_id == "master" else root.parent) / "finished"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "figures/smoke/all").exists():
+            copy_checkout(folder)
+            run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+            assert run.returncode == 0, run.stderr
     return folder
 
 

@@ -1,46 +1,64 @@
 """Results of older code are taken over only after the same bits came out of today's."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
+from conftest import CONFIG, edit
 
 from twophase import stages, studyfile, training
 from twophase.commands.adopt import adopt
+from twophase.commands.provenance import describe
 from twophase.errors import RunError
 from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.store.artifacts import read_header, read_tensors, write_tensors
 from twophase.study import Run
 
+code_digest = stages.code_digest
 STAGES = [stage for stage, row in stages.STAGES.items() if row.scope == "run"]
 
 
-@pytest.fixture
-def code(monkeypatch):
-    """A function that makes the code's digests those of another version."""
-    digest = stages.code_digest
-
-    def version(name):
-        monkeypatch.setattr(stages, "code_digest", lambda *modules: name + digest(*modules))
-        stages._cached.cache_clear()
-
-    yield version
+def _version(patch, name):
+    """Make the code's digests those of another version."""
+    patch.setattr(stages, "code_digest", lambda *modules: name + code_digest(*modules))
     stages._cached.cache_clear()
 
 
 @pytest.fixture
-def run(raw, write_study, in_tmp, code):
-    """A finished run by older code; today's code asks for other names."""
+def code(monkeypatch):
+    """A function that makes the code another version."""
+    yield lambda name: _version(monkeypatch, name)
+    stages._cached.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def finished_by_older_code(tmp_path_factory):
+    """A folder with a study and its finished run. Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("older")
+    file = folder / "workflow/config/mine.yaml"
+    file.parent.mkdir(parents=True)
+    raw = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     del raw["models"]["vgg"]
-    code("old")
-    study = studyfile.load(write_study(raw))
-    run = Run(study, "resnet", 0)
-    data(study)
-    for stage in STAGES:
-        stages.load(stage)(run)
+    file.write_text(yaml.safe_dump(raw))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _version(patch, "old")
+        run = Run(studyfile.load(file), "resnet", 0)
+        data(run.study)
+        for stage in STAGES:
+            stages.load(stage)(run)
+    return folder
+
+
+@pytest.fixture
+def run(finished_by_older_code, in_tmp, code):
+    """The finished run, in a folder of the test's own; today's code asks for other names."""
+    shutil.copytree(finished_by_older_code, in_tmp, dirs_exist_ok=True)
     code("new")
-    return run
+    return Run(studyfile.load(in_tmp / "workflow/config/mine.yaml"), "resnet", 0)
 
 
 def _files():
@@ -64,10 +82,12 @@ def test_the_same_code_by_another_name_is_adopted_with_what_was_proved(run, code
     assert len(_files()) == count  # the old names are gone, and nothing is left over
     for name, table in before.items():
         pd.testing.assert_frame_equal(pd.read_parquet(stages.run_table(run, name).path), table)
-    header = read_header(stages.base_state(run, 12).path)
+    file = stages.base_state(run, 12).path
+    header = read_header(file)
     assert header["maker"]["code"] == stages.base_state(run, 12).maker.code
     assert header["adopted"]["sample"] == 0.02
     assert header["adopted"]["made_by_code"] != header["maker"]["code"]
+    assert "0.02 of its stage's work was done again, bit for bit" in describe(file)
     adopt(run.study, 0.02)
     assert "nothing to adopt" in capsys.readouterr().out
 
@@ -162,9 +182,10 @@ def test_a_run_that_is_not_finished_keeps_what_it_has(run, code):
     assert stages.run_table(run, "training").path.exists()
 
 
-def test_other_options_are_not_adopted(run, raw, write_study, capsys):
-    raw["training"]["lr"] = 0.03
-    other = studyfile.load(write_study(raw))
+def test_other_options_are_not_adopted(run, capsys):
+    file = Path("workflow/config/mine.yaml")
+    edit(file, "lr: 0.02", "lr: 0.03")
+    other = studyfile.load(file)
     adopt(other, 0.02)
     # The images do not depend on it.
     assert "1 results adopted" in capsys.readouterr().out

@@ -20,6 +20,9 @@ def describe(file: Path) -> str:
     if file.suffix in (".parquet", ".safetensors"):
         header = read_header(file)
         items = header["identity"] | header.get("maker", {}) | header.get("origin", {})
+        if adopted := header.get("adopted"):
+            share = f"{adopted['sample']:g} of its stage's work was done again, bit for bit"
+            items["adopted"] = f"made by code {adopted['made_by_code']}; {share}"
     else:
         items = read_note(file)
     lines = [f"{key}: {value}" for key, value in items.items()]
