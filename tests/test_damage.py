@@ -18,6 +18,7 @@ from twophase.stages.fork import fork
 from twophase.stages.growth import growth
 from twophase.stages.kernel import kernel
 from twophase.stages.linearized import linearized
+from twophase.stages.matching import matching
 from twophase.stages.summary import summary
 from twophase.stages.trajectory import trajectory
 from twophase.store import artifacts
@@ -123,6 +124,18 @@ READERS = {
         lambda run: stages.growth_part(run, 6, "float32"),
         growth,
         lambda run: [],
+    ),
+    "match": (
+        lambda run: stages.match(run, 0, "1", 12),
+        lambda run: stages.match(run, 0, "2", 12),
+        matching,
+        lambda run: [],
+    ),
+    "fork state of a match": (
+        lambda run: stages.fork_state(run, 0, "1", 12),
+        lambda run: stages.fork_state(run, 0, "2", 12),
+        matching,
+        lambda run: [stages.match(run, 0, "1", 12)],
     ),
     "linearized state": (
         lambda run: stages.linearized_state(run, 0, 10),

@@ -55,6 +55,7 @@ def _with(*stage_names, parts=()):
 
 TRAINING = _with("base")
 CHAOS = _with("chaos", parts=["comparison"])
+MATCHING = _with("matching")
 KERNEL = _with("kernel", "cone", parts=["kernel file"])
 CONE = _with("cone")
 LINEARIZED = _with("linearized", parts=["linearized end"])
@@ -220,11 +221,15 @@ MATRIX = {
     "edit the loop": ([append("training.py", "\nx = 1\n")], TRAINED),
     "edit batches": ([append("batches.py", "\nx = 1\n")], TRAINED),
     "edit the machine's settings": ([append("compute.py", "\nx = 1\n")], TRAINED),
-    "edit evaluation": ([append("evaluation.py", "\nx = 1\n")], TRAINING | CHAOS | LINEARIZED),
+    "edit evaluation": (
+        [append("evaluation.py", "\nx = 1\n")],
+        TRAINING | CHAOS | LINEARIZED | MATCHING,
+    ),
     "edit the kernel engine": ([append("entk/__init__.py", "\nx = 1\n")], KERNEL),
     "edit the kernel engine's rules": ([append("entk/layers.py", "\nx = 1\n")], KERNEL),
     "edit the kernel engine's check": ([append("entk/check.py", "\nx = 1\n")], KERNEL),
-    "edit the barrier": ([append("measures/barrier.py", "\nx = 1\n")], CHAOS),
+    "edit the barrier": ([append("measures/barrier.py", "\nx = 1\n")], CHAOS | MATCHING),
+    "edit the permutation": ([append("measures/permutation.py", "\nx = 1\n")], MATCHING),
     "edit the kernels' measures": (
         [append("measures/kernel.py", "\nx = 1\n")],
         CONE | _with("trajectory"),
@@ -236,10 +241,10 @@ MATRIX = {
     "edit stage data": ([append("stages/data.py", "\nx = 1\n")], ALL),
     "edit the perturbation": (
         [append("perturbation.py", "\nx = 1\n")],
-        {"fork state", *CHAOS} | _with("growth"),
+        {"fork state", *CHAOS} | _with("growth", "matching"),
     ),
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
-    "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS}),
+    "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS, *MATCHING}),
     "edit stage chaos": ([append("stages/chaos.py", "\nx = 1\n")], CHAOS),
     "edit stage kernel": ([append("stages/kernel.py", "\nx = 1\n")], KERNEL),
     "edit stage cone": ([append("stages/cone.py", "\nx = 1\n")], CONE),
@@ -248,6 +253,7 @@ MATRIX = {
         _with("trajectory"),
     ),
     "edit stage curvature": ([append("stages/curvature.py", "\nx = 1\n")], _with("curvature")),
+    "edit stage matching": ([append("stages/matching.py", "\nx = 1\n")], MATCHING),
     "edit stage linearized": ([append("stages/linearized.py", "\nx = 1\n")], LINEARIZED),
     "edit stage growth": ([append("stages/growth.py", "\nx = 1\n")], _with("growth")),
     # Figure s1 shows single runs.
@@ -490,24 +496,25 @@ POINTS = {"training", "trajectory"}
     [
         ("training", "lr", 0.03, RUN),
         ("compute", "threads", 2, RUN),
-        ("evaluation", "test_examples", 50, {"training", *COMPARED, *LINEAR}),
+        ("evaluation", "test_examples", 50, {"training", "matching", *COMPARED, *LINEAR}),
         # A longer run begins with the shorter one, but its linearised runs end elsewhere.
         ("training", "iterations", 16, {*POINTS, *LINEAR}),
         (
             "chaos",
             "perturbation",
             {"kind": "l2", "size": 1e-7},
-            {"fork", "perturbation", *COMPARED},
+            {"fork", "perturbation", "matching", *COMPARED},
         ),
         # More of the same: what is there is kept, and only the tables are written again.
         ("chaos", "compare", [6, 8, 12], {"chaos", "barrier_path"}),
-        ("chaos", "forks", [0, 4, 5], {*POINTS, "chaos", "barrier_path"}),
-        ("chaos", "directions", 3, {"chaos", "barrier_path"}),
-        ("chaos", "barrier_points", 7, COMPARED),
+        ("chaos", "forks", [0, 4, 5], {*POINTS, "chaos", "barrier_path", "matching"}),
+        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching"}),
+        ("chaos", "barrier_points", 7, {*COMPARED, "matching"}),
         ("chaos", "barrier_threshold", 0.2, set()),
         ("kernel", "examples_per_class", 2, KERNELS),
         ("kernel", "every", 2, {*POINTS, *KERNELS - {"kernel file"}}),
         ("kernel", "references", [8], set()),
+        ("matching", "compare", [6], {"matching"}),
         ("linearized", "switches", [0, 5], {*POINTS, "linearized"}),
     ],
 )

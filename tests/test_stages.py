@@ -16,7 +16,11 @@ from twophase.studyfile import load
 
 SECTIONS = ("chaos", "kernel", "linearized")
 # The stages and figures that a study without the section does not have.
-STAGES_OF = {"chaos": {"fork", "chaos"}, "kernel": {"kernel", "cone"}, "linearized": {"linearized"}}
+STAGES_OF = {
+    "chaos": {"fork", "chaos", "matching"},
+    "kernel": {"kernel", "cone"},
+    "linearized": {"linearized"},
+}
 FIGURES_OF = {
     "chaos": {"fig1", "fig3"},
     "kernel": {"fig1", "fig4", "fig5"},

@@ -228,6 +228,25 @@ class Trajectory(Record):
     """The map of the base run's way through the space of parameters, at all its checkpoints."""
 
 
+class Matching(Record):
+    """Forks of `chaos` after a permutation of their units that brings them next to the base run,
+    at every t1 of `compare`; without it, at the last of `chaos.compare`. The search goes over all
+    layers at most `sweeps` times.
+    """
+
+    compare: Iterations | None = None
+    sweeps: Count = 100
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """Compare points that forks do not have."""
+        yield from must_rise("compare", self.compare or [])
+        for t1 in sorted(set(self.compare or []) - set(model.chaos.compare)):
+            yield (
+                "compare",
+                f"= {t1}: is no compare point; must be among chaos.compare = {model.chaos.compare}",
+            )
+
+
 class Compute(Record):
     """Where and how numbers are computed; part of what makes a result."""
 

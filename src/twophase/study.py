@@ -27,6 +27,7 @@ from twophase.sections import (
     Growth,
     Kernel,
     Linearized,
+    Matching,
     Trajectory,
 )
 
@@ -53,6 +54,7 @@ BRIEF = {
     "linearized": {"switches": [1]},
     "curvature": {"every": 2, "examples": FEW, "batches": 1, "lanczos_steps": 2},
     "growth": {"forks": [1], "steps": 1, "examples": FEW},
+    "matching": {"compare": [2]},
 }
 
 STUDIES = Path("workflow/config")  # where the files of studies lie, in a checkout
@@ -83,6 +85,7 @@ class Model(Record):
     curvature: Annotated[Curvature | None, GIVEN] = None
     trajectory: Annotated[Trajectory | None, GIVEN] = None
     growth: Annotated[Growth | None, GIVEN] = None
+    matching: Annotated[Matching | None, GIVEN] = None
 
     def brief(self) -> Model:
         """The same model in a trial of two iterations (see `stages/check.py`)."""
@@ -123,6 +126,11 @@ class Model(Record):
         """All (t0, direction, t1) at which forks are compared, base state by base state."""
         forks = self.forks()
         return [(t0, d, t1) for t1 in self.chaos.compare for t0, d in forks if t0 < t1]
+
+    def matching_points(self) -> list[tuple[int, str, int]]:
+        """All (t0, direction, t1) at which perturbed forks are matched with the base run."""
+        compare = self.matching.compare or self.chaos.compare[-1:]
+        return [p for p in self.comparisons() if p[1] != "control" and p[2] in compare]
 
     def linearized_steps(self, switch: int) -> list[int]:
         """Iterations at which the linearised network's state is kept: soon after the switch, so

@@ -116,6 +116,8 @@ def _merged(raw: dict) -> dict:
             if isinstance(own, dict):
                 own = _over(shared, own)
                 own = {k: v for k, v in own.items() if not (k in SHARED and v is False)}
+                if "chaos" not in own:  # no forks, and so none to match
+                    own.pop("matching", None)
                 if isinstance(own.get("training"), dict):
                     own["training"] = {"optimizer": "sgd"} | own["training"]
             merged["models"][name] = own

@@ -123,6 +123,17 @@ FIGURES = {
         "run. Means over seeds.",
         summaries=("trajectory",),
     ),
+    "s6": Figure(
+        "Do forks end behind a barrier, or is it only that their units have other places? Left: "
+        "loss barrier between base run and fork as they are, with batch norm's statistics "
+        "measured again along the path, and so too after the fork's units were matched with the "
+        "base run's; dashed: the study's threshold. Middle: linear CKA of their last hidden "
+        "features, which no permutation changes. Right: share of units that the match moves. "
+        + RUNS.format(" and perturbation direction"),
+        summaries=("matching",),
+        runs=("matching",),
+        options=("chaos", "matching"),
+    ),
     "findings": Figure(
         "What the study shows, in numbers: means over all runs, with the smallest and the largest "
         "in brackets, and how many runs end behind a barrier.",

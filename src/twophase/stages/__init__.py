@@ -90,6 +90,10 @@ def _check_code(run: Run) -> tuple[str, ...]:
     return *tried, *own, *(optimizers.module(model.training) for model in models)
 
 
+def _matching_options(run: Run) -> list:
+    return [run.model.matching.options(exclude={"compare"}), _comparison_options(run)]
+
+
 KERNEL_GRID = {"every", "until", "references", "intervals"}
 
 
@@ -138,6 +142,12 @@ def growth_part(run: Run, t0: int, precision: str) -> Result:
     """The steps from one t0 in one precision, a table."""
     point = {"t0": t0, "precision": precision}
     return part("growth", "growth_steps", run.identity, _maker("growth", run), ".parquet", **point)
+
+
+def match(run: Run, t0: int, direction: str, t1: int) -> Result:
+    """A fork matched with its base run at t1, a table of one row."""
+    point = {"t0": t0, "direction": direction, "t1": t1}
+    return part("matching", "match", run.identity, _maker("matching", run), ".parquet", **point)
 
 
 def linearized_state(run: Run, switch: int, t: int) -> Result:
@@ -307,6 +317,19 @@ STAGES = {
         summarised=("trajectory",),
         memory_mb=4000,
         minutes=120,
+    ),
+    "matching": Stage(
+        "Match the units of forks with those of their base run.",
+        scope="run",
+        reads=("base", "fork"),
+        tables={"matching": ("direction", "t0", "t1")},
+        options=_matching_options,
+        parts=lambda run: [match(run, *point) for point in run.model.matching_points()],
+        grid=lambda run: run.model.matching_points(),
+        section="matching",
+        summarised=("matching",),
+        memory_mb=8000,
+        minutes=720,
     ),
     "linearized": Stage(
         "Train the linearised network from each switch.",

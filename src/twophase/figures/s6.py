@@ -1,0 +1,41 @@
+"""Figure s6: the loss barrier modulo permutation, and the similarity of features."""
+
+from matplotlib.figure import Figure
+
+from twophase.figures import style
+from twophase.store.paths import Result
+from twophase.study import Study
+
+BARRIERS = {
+    "test_barrier": ("as they are", "C0", "o"),
+    "recalibrated_barrier": ("batch norm measured again", "C1", "s"),
+    "matched_barrier": ("… and units matched", "C2", "D"),
+}
+OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that move"}
+
+
+def draw(study: Study, tables: dict[str, Result]) -> Figure:
+    """One row per model: three barriers, CKA, and the share of moved units, over t0."""
+    matching = style.points(tables, "matching").where(direction="perturbed")
+    models = style.models(study, "matching")
+    figure, axes = style.grid(len(models), 3, 2.2)
+    for row, (name, model) in zip(axes, models.items(), strict=True):
+        last = model.matching_points()[-1][-1]
+        own = matching.where(model=name, t1=last)
+        for measure, (label, color, marker) in BARRIERS.items():
+            looks = {"color": color, "marker": marker, "label": label, "clip_on": False}
+            style.line(row[0], own.where(measure=measure), "t0", **looks)
+        threshold = model.chaos.barrier_threshold
+        row[0].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
+        row[0].set(ylabel="test loss barrier (nats)", ylim=(0, None))
+        row[0].set_title(f"{name}: at $t_1 = {last}$")
+        row[0].legend(fontsize="x-small")
+        for ax, (measure, label) in zip(row[1:], OTHERS.items(), strict=True):
+            points = own.where(measure=measure)
+            style.line(ax, points, "t0", color="C0", marker="o", clip_on=False)
+            ax.set(ylabel=label, ylim=(0, 1))
+        for ax in row:
+            ax.set(xlabel="perturbed at iteration $t_0$", xlim=(0, None))
+    runs = style.runs_note(study, forks=True, each=True)
+    style.note(figure, study, f"{style.perturbation_note(study).capitalize()}; {runs}.")
+    return figure

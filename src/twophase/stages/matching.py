@@ -1,0 +1,77 @@
+"""Stage `matching`: forks and base run modulo a permutation of their units."""
+
+import pandas as pd
+
+from twophase import stages
+from twophase.batches import load_data
+from twophase.compute import prepare
+from twophase.evaluation import evaluation_sets
+from twophase.measures.barrier import barrier, path_losses
+from twophase.measures.features import last_hidden, linear_cka
+from twophase.measures.permutation import Units, moved, permute, units, weight_matching
+from twophase.progress import progress
+from twophase.store.artifacts import check_origin, read_header, read_table, write_table
+from twophase.study import Run
+from twophase.training import State, initial_state, load_state
+
+
+def matching(run: Run) -> None:
+    """Write the table `matching` of one base run and its perturbed forks.
+
+    Table: study, model, seed, direction, t0, t1, test_barrier (as in `chaos`),
+    recalibrated_barrier (batch norm's statistics measured again at each point of the path, on the
+    training examples), matched_barrier (so too, after the fork's units were matched with the base
+    run's), moved (share of the hidden units that the match moves), cka (of the inputs of the last
+    linear layer on the test examples; the match does not change it).
+
+    Raises `RunError` if the network's units cannot be matched, or if fork and base run were made by
+    other packages or on another kind of machine.
+    """
+    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
+    sets = evaluation_sets(data, run.model.evaluation)
+    # The base run, a fork, and the networks between them.
+    networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
+    found = units(networks[0].model)
+    points, rows = run.model.matching_points(), []
+    with progress(f"matching of {run}", len(points), "pair") as bar:
+        for point in points:
+            file = stages.match(run, *point)
+            if not file.path.exists():
+                _load(run, point, networks)
+                row = _matched(run, networks, found, sets)
+                names = dict(zip(("t0", "direction", "t1"), point, strict=True))
+                write_table(file, pd.DataFrame([{**run.identity, **names, **row}]))
+            rows.append(read_table(file))
+            bar.update()
+    write_table(stages.run_table(run, "matching"), pd.concat(rows, ignore_index=True))
+
+
+def _load(run: Run, point: tuple[int, str, int], networks: list[State]) -> None:
+    t1 = point[-1]
+    files = stages.base_state(run, t1), stages.fork_state(run, *point)
+    for file, state in zip(files, networks, strict=False):
+        load_state(file, state, t1)
+    base, fork = (file.path for file in files)
+    check_origin(fork, read_header(base)["origin"], str(base))
+
+
+def _matched(run: Run, networks: list[State], found: Units, sets: dict) -> dict[str, float]:
+    """The measures of one pair; the fork's network is left permuted."""
+    base, fork, between = (state.model for state in networks)
+    images, test = sets["train"][0], {"test": sets["test"]}
+    points = run.model.chaos.barrier_points
+    alphas = [index / (points - 1) for index in range(points)]
+
+    def path(again: bool) -> float:
+        recalibrate = images if again else None
+        losses = path_losses(between, base, fork, alphas, test, recalibrate)
+        return barrier(alphas, losses["test"])
+
+    row = {
+        "test_barrier": path(run.model.chaos.barrier_batch_norm == "recalibrate"),
+        "recalibrated_barrier": path(True),
+    }
+    cka = linear_cka(*(last_hidden(network, sets["test"][0]) for network in (base, fork)))
+    places = weight_matching(base, fork, found, run.model.matching.sweeps)
+    permute(fork, found, places)
+    return row | {"matched_barrier": path(True), "moved": moved(found, places), "cka": cka}

@@ -1,0 +1,269 @@
+"""Networks modulo permutation, and the similarity of their features: known answers."""
+
+import itertools
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from twophase import stages
+from twophase.errors import RunError, StudyError
+from twophase.evaluation import logits
+from twophase.measures.barrier import barrier, path_losses
+from twophase.measures.features import last_hidden, linear_cka
+from twophase.measures.permutation import moved, permute, units, weight_matching
+from twophase.networks.resnet import resnet8, resnet20
+from twophase.networks.vgg import vgg16, vgg_small
+from twophase.stages.chaos import chaos
+from twophase.stages.matching import matching
+from twophase.store.artifacts import read_table
+from twophase.study import runs
+from twophase.studyfile import load
+from twophase.tensors import named_state
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _mlp(*widths):
+    layers = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Linear(before, after), nn.Tanh()]
+    return nn.Sequential(nn.Flatten(), *layers[:-1])
+
+
+class Flat(nn.Module):
+    """Pixels are flattened behind a residual block; batch norm of both kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 5, 3, padding=1), nn.Conv2d(5, 5, 3, padding=1)
+        self.pool, self.n = nn.MaxPool2d(2), nn.BatchNorm1d(80)
+        self.h, self.out = nn.Linear(80, 7), nn.Linear(7, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        x = self.pool(x + self.b(x).relu())
+        return self.out(torch.tanh(self.h(self.n(torch.flatten(x, 1)))))
+
+
+NETWORKS = {
+    "vgg_small": vgg_small,
+    "vgg_small with batch norm": lambda: vgg_small(batch_norm=True),
+    "vgg16 narrow": lambda: vgg16(1, width=0.05),
+    "resnet8": resnet8,
+    "resnet20 narrow": lambda: resnet20(1, width=0.5),
+    "flat": Flat,
+    "mlp": lambda: _mlp(64, 9, 8, 10),
+}
+
+
+def _any(name, seed=0):
+    """A network all of whose entries are random."""
+    model = NETWORKS[name]()
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in named_state(model).values():
+        if tensor.is_floating_point():
+            spread = 2 / max(1, tensor[0].numel()) ** 0.5 if tensor.dim() > 1 else 0.1
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
+            if tensor.dim() == 1:  # batch norm's scale and variance among them
+                tensor.abs_().add_(0.5)
+    return model.eval()
+
+
+def _images(name, n=16):
+    size = 32 if name.startswith("vgg16") else 8
+    return torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def _shuffled(model, seed=0):
+    """A copy with its units at random places, which compute the same; and these places."""
+    found, generator = units(model), torch.Generator().manual_seed(seed)
+    places = torch.arange(found.count)
+    for group in found.groups:
+        places[group] = group[torch.randperm(len(group), generator=generator)]
+    return found, places
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_permuted_network_computes_the_same_and_is_matched_back(name):
+    one, other, between = (_any(name) for _ in range(3))
+    images = _images(name)
+    found, places = _shuffled(one)
+    permute(other, found, places)
+    assert moved(found, places) > 0.5
+    assert torch.allclose(logits(one, images), logits(other, images), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(*(next(m.parameters()).detach() for m in (one, other)))
+    back = weight_matching(one, other, found, 100)
+    permute(other, found, back)
+    assert torch.equal(places[back], torch.arange(found.count))
+    for a, b in zip(named_state(one).values(), named_state(other).values(), strict=True):
+        assert torch.equal(a, b)
+    sets = {"all": (images, torch.randint(10, (len(images),)))}
+    for recalibrate in (None, images):
+        losses = path_losses(between, one, other, [0.0, 0.25, 0.5, 1.0], sets, recalibrate)
+        assert barrier([0.0, 0.25, 0.5, 1.0], losses["all"]) == 0.0
+
+
+def _numbers(found):
+    return sorted(len(group) for group in found.groups)
+
+
+def test_a_padded_shortcut_leaves_fewer_permutations_than_channels():
+    # Of ResNet-8's streams of 8, 16 and 32 channels each is part of the next, and each block has
+    # hidden channels of its own.
+    assert _numbers(units(resnet8())) == sorted([8, 16 - 8, 32 - 16, 8, 16, 32])
+    assert _numbers(units(vgg_small())) == [16, 16, 32, 32, 64, 64, 64]
+
+
+def _inner(one, other):
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return sum(float((a.detach().double() * b.detach().double()).sum()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("widths", [(4, 6, 3), (4, 4, 4, 3)])
+def test_the_match_is_the_best_of_all_permutations(widths):
+    torch.manual_seed(3)
+    one, other = _mlp(*widths).eval(), _mlp(*widths).eval()
+    first = {name: t.clone() for name, t in named_state(other).items()}
+
+    def restored():
+        other.load_state_dict(first)
+        return other
+
+    found = units(one)
+    places = weight_matching(one, other, found, 100)
+    permute(restored(), found, places)
+    reached = _inner(one, other)
+    best, local = -torch.inf, -torch.inf
+    orders = [list(itertools.permutations(group.tolist())) for group in found.groups]
+    for choice in itertools.product(*orders):
+        tried = torch.arange(found.count)
+        for group, order in zip(found.groups, choice, strict=True):
+            tried[group] = torch.tensor(order)
+        permute(restored(), found, tried)
+        value = _inner(one, other)
+        best = max(best, value)
+        # With one layer changed and the others held, nothing is better.
+        if sum(not torch.equal(tried[g], places[g]) for g in found.groups) <= 1:
+            local = max(local, value)
+    assert reached == pytest.approx(local, rel=1e-6)
+    if len(found.groups) == 1:
+        assert reached == pytest.approx(best, rel=1e-6)
+
+
+def test_equal_networks_and_broken_ones_are_left_as_they_are():
+    one, other = _any("resnet8"), _any("resnet8")
+    found = units(one)
+    assert moved(found, weight_matching(one, other, found, 10)) == 0.0
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.fill_(torch.nan)
+    assert moved(found, weight_matching(one, other, found, 10)) == 0.0
+
+
+class Odd(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.a = nn.Conv2d(1, 4, 3, padding=1)
+        self.b = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.c, self.h = nn.Conv2d(4, 4, 1), nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.a(x)
+        if self.kind == "groups":
+            x = self.b(x)
+        elif self.kind == "twice":
+            x = self.c(self.c(x))
+        elif self.kind == "product":
+            x = x * self.c(x)
+        elif self.kind == "values decide" and x.sum() > 0:
+            x = self.c(x)
+        elif self.kind == "half of them":
+            x = torch.cat([x[:, :2], x[:, 2:]], 1)
+        elif self.kind == "mixed":
+            return self.h(x.flatten(2).transpose(1, 2)[:, 0])
+        elif self.kind == "images added":
+            x = x + self.c(x) + self.images
+        return self.h(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "kind", ["groups", "twice", "product", "values decide", "half of them", "mixed", "images added"]
+)
+def test_what_is_not_known_to_keep_channels_apart_is_refused(kind):
+    with pytest.raises(RunError, match=r"^matching: the network's units cannot be matched: .*"):
+        units(Odd(kind))
+    assert _numbers(units(Odd("none"))) == [4]
+
+
+def test_cka_of_equal_features_is_one_up_to_rotation_scale_and_offset():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(50, width, generator=generator) for width in (8, 5))
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
+    assert linear_cka(x, x) == pytest.approx(1)
+    assert linear_cka(x, 3 * x @ rotation + 7) == pytest.approx(1, abs=1e-6)
+    assert linear_cka(3 * x @ rotation + 7, y) == pytest.approx(linear_cka(x, y), rel=1e-4)
+    assert 0 < linear_cka(x, y) < 0.5
+    assert linear_cka(x, torch.ones(50, 3)) != linear_cka(x, torch.ones(50, 3))  # not a number
+    # By the examples' kernels: HSIC with centring matrices, normalised.
+    k, m = (f.double() @ f.double().T for f in (x, y))
+    centre = torch.eye(50, dtype=torch.float64) - 1 / 50
+
+    def hsic(a, b):
+        return float((a @ centre @ b @ centre).trace())
+
+    assert linear_cka(x, y) == pytest.approx(hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5)
+
+
+def test_the_last_hidden_features_are_what_the_last_layer_reads():
+    model, images = _any("flat"), _images("flat", 600)  # in two chunks
+    features = last_hidden(model, images)
+    assert features.shape == (600, 7)
+    assert torch.allclose(model.out(features), logits(model, images), atol=1e-5)
+
+
+def test_the_stage_keeps_what_is_there_and_its_plain_barrier_is_that_of_chaos(in_trained, smoke):
+    keys = ["t0", "direction", "t1"]
+    for run in runs(smoke):
+        chaos(run)
+        matching(run)
+        table = read_table(stages.run_table(run, "matching"))
+        points = list(table[keys].itertuples(index=False, name=None))
+        assert points == run.model.matching_points()
+        assert {t1 for _, _, t1 in points} == {12}
+        both = pd.merge(table, read_table(stages.run_table(run, "chaos")), on=keys)
+        assert both["test_barrier_x"].tolist() == both["test_barrier_y"].tolist()
+        if run.name == "vgg":  # no batch norm
+            assert table["recalibrated_barrier"].tolist() == table["test_barrier"].tolist()
+        assert table["cka"].between(0.5, 1 + 1e-9).all()
+        assert table["moved"].between(0, 1).all()
+        # One of the pairs made again is the same, and the others are kept.
+        parts = stages.STAGES["matching"].parts(run)
+        parts[0].path.unlink()
+        stages.run_table(run, "matching").path.unlink()
+        kept = [part.path.stat().st_mtime_ns for part in parts[1:]]
+        matching(run)
+        assert kept == [part.path.stat().st_mtime_ns for part in parts[1:]]
+        pd.testing.assert_frame_equal(read_table(stages.run_table(run, "matching")), table)
+
+
+@pytest.mark.parametrize(
+    ("compare", "message"),
+    [
+        ([12, 6], "matching.compare = [12, 6]: must rise"),
+        ([7], "matching.compare = 7: is no compare point; must be among chaos.compare = [6, 12]"),
+    ],
+)
+def test_points_that_forks_do_not_have_are_refused(raw, write_study, compare, message):
+    raw["matching"]["compare"] = compare
+    with pytest.raises(StudyError) as caught:
+        load(write_study(raw))
+    assert message in str(caught.value)
