@@ -6,11 +6,13 @@ from twophase.figures import style
 from twophase.store.paths import Result
 from twophase.study import Study
 
+# Label, colour, dashes, marker and its size: lines that fall together are all to be seen.
 BARRIERS = {
-    "test_barrier": ("as they are", "C0", "o"),
-    "recalibrated_barrier": ("batch norm measured again", "C1", "s"),
-    "matched_barrier": ("… and units matched", "C2", "D"),
+    "test_barrier": ("as they are", "C0", "-", "o", 8),
+    "recalibrated_barrier": ("batch norm measured again", "C1", "--", "s", 5),
+    "matched_barrier": ("… and units matched", "C2", ":", "D", 2.5),
 }
+LOOKS = ("label", "color", "linestyle", "marker", "markersize")
 OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that move"}
 
 
@@ -22,9 +24,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     for row, (name, model) in zip(axes, models.items(), strict=True):
         last = model.matching_points()[-1][-1]
         own = matching.where(model=name, t1=last)
-        for measure, (label, color, marker) in BARRIERS.items():
-            looks = {"color": color, "marker": marker, "label": label, "clip_on": False}
-            style.line(row[0], own.where(measure=measure), "t0", **looks)
+        for measure, values in BARRIERS.items():
+            looks = dict(zip(LOOKS, values, strict=True))
+            style.line(row[0], own.where(measure=measure), "t0", clip_on=False, **looks)
         threshold = model.chaos.barrier_threshold
         row[0].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
         row[0].set(ylabel="test loss barrier (nats)", ylim=(0, None))
