@@ -286,6 +286,11 @@ class Detached(Net):
         return super().forward(x).detach()
 
 
+class Groups(Net):
+    def part(self):
+        return nn.GroupNorm(2, 8)
+
+
 FAULTS = {
     Auxiliary: ("base", "Auxiliary itself", "a tuple in training; return only the logits"),
     RandomDepth: ("base", "RandomDepth itself", r"random numbers \(random\)"),
@@ -316,6 +321,7 @@ FAULTS = {
     ),
     OwnPrecision: ("growth", "layer between (Fixed)", "`growth: false`"),
     FixedBatch: ("kernel", "FixedBatch itself", "shape.*`kernel: false`"),
+    Groups: ("matching", "units cannot be matched: layer between (GroupNorm)", "`matching: false`"),
 }
 
 
@@ -403,15 +409,16 @@ class Spectral(Net):
 
 
 # Networks that are right, and the sections that they must do without.
-GOOD = dict.fromkeys(ODD.values(), ()) | {
-    Double: ("growth",),  # it knows one precision
-    Masked: (),
+GOOD = dict.fromkeys(ODD.values(), ("matching",)) | {
+    ODD["Frozen"]: (),
+    Double: ("growth", "matching"),  # it knows one precision
+    Masked: ("matching",),
     InPlaceAndRight: (),
     Constant: (),
-    Recurrent: ("kernel",),
-    Spectral: (),
+    Recurrent: ("kernel", "matching"),
+    Spectral: ("matching",),
     NoStatistics: ("kernel",),
-    DifferentiableOnce: ("curvature", "linearized"),
+    DifferentiableOnce: ("curvature", "linearized", "matching"),
 }
 
 

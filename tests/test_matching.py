@@ -12,7 +12,7 @@ from twophase.errors import RunError, StudyError
 from twophase.evaluation import logits
 from twophase.measures.barrier import barrier, path_losses
 from twophase.measures.features import last_hidden, linear_cka
-from twophase.measures.permutation import moved, permute, units, weight_matching
+from twophase.measures.permutation import check_units, moved, permute, units, weight_matching
 from twophase.networks.resnet import resnet8, resnet20
 from twophase.networks.vgg import vgg16, vgg_small
 from twophase.stages.chaos import chaos
@@ -82,9 +82,9 @@ def _images(name, n=16):
     return torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def _shuffled(model, seed=0):
-    """A copy with its units at random places, which compute the same; and these places."""
-    found, generator = units(model), torch.Generator().manual_seed(seed)
+def _shuffled(model):
+    """The network's units, and random places at which they compute the same."""
+    found, generator = units(model), torch.Generator().manual_seed(0)
     places = torch.arange(found.count)
     for group in found.groups:
         places[group] = group[torch.randperm(len(group), generator=generator)]
@@ -199,9 +199,19 @@ class Odd(nn.Module):
     "kind", ["groups", "twice", "product", "values decide", "half of them", "mixed", "images added"]
 )
 def test_what_is_not_known_to_keep_channels_apart_is_refused(kind):
-    with pytest.raises(RunError, match=r"^matching: the network's units cannot be matched: .*"):
+    with pytest.raises(RunError, match=r"^units cannot be matched: .*: `matching: false`$"):
         units(Odd(kind))
     assert _numbers(units(Odd("none"))) == [4]
+    with pytest.raises(RunError, match="Sequential itself: has no hidden units"):
+        units(_mlp(64, 10))
+
+
+def test_what_the_graph_does_not_show_is_refused():
+    model, images = _any("mlp"), _images("mlp")
+    check_units(model, units(model), images)
+    model[1].register_forward_hook(lambda layer, inputs, out: out + torch.arange(9))
+    with pytest.raises(RunError, match="Sequential itself: computes something else"):
+        check_units(model, units(model), images)
 
 
 def test_cka_of_equal_features_is_one_up_to_rotation_scale_and_offset():

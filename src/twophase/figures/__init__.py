@@ -17,7 +17,6 @@ from twophase.store.fingerprint import code_digest
 from twophase.store.paths import Result, digest
 from twophase.study import Run, Study
 
-BANDS = "Lines are means over all seeds; bands reach from the smallest to the largest."
 RUNS = "Thick lines are means over all runs, thin lines the runs: one for each seed{}."
 
 # How whole files end.
@@ -105,16 +104,19 @@ FIGURES = {
         "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
         "mean direction of all of them, beside that of a random walk with the same angles between "
         "neighbours and no preferred direction. Middle: exponent of the kernel distance "
-        "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. " + BANDS,
+        "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. "
+        + RUNS.format(""),
         summaries=("cone",),
+        runs=("cone",),
     ),
     "s4": Figure(
         "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "
         "with the labels of the tangent kernel along the base runs. Where the study measures it, "
         "the curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
-        "beside 2 / lr and the threshold of SGD with momentum. " + BANDS,
+        "beside 2 / lr and the threshold of SGD with momentum. " + RUNS.format(""),
         summaries=("kernel_content",),
         also=("curvature",),
+        runs=("kernel_content", "curvature"),
         options=("curvature",),
     ),
     "s5": Figure(

@@ -52,7 +52,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             aspect="equal",
         )
         figure.colorbar(dots, ax=right, label="iteration $t$")
-    seed, runs = study.seeds[0], style.runs_note(study, forks=True, each=True)
+    seed, runs = study.seeds[0], style.runs_note(study, forks=True)
     style.note(
         figure,
         study,

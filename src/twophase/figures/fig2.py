@@ -40,6 +40,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     style.note(
         figure,
         study,
-        f"Protocol of this replication. {style.runs_note(study, each=True).capitalize()}.",
+        f"Protocol of this replication. {style.runs_note(study).capitalize()}.",
     )
     return figure

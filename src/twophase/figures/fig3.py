@@ -49,6 +49,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         f"Each run was perturbed at $t_0$ ({style.perturbation_note(study)}), trained on with the "
         "same batches, and at $t_1$ compared\nwith what it is without that. Above the dashed line "
         f"({dashed} nats) the two lie in different valleys of the loss.\n"
-        f"{style.runs_note(study, forks=True, each=True).capitalize()}.",
+        f"{style.runs_note(study, forks=True).capitalize()}.",
     )
     return figure

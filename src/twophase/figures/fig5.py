@@ -62,7 +62,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         box.plot(0, 0, 0, "k+", markersize=6)
         box.tick_params(labelsize="xx-small", pad=-3)
         figure.colorbar(dots, ax=box, label="iteration $t$", shrink=0.7, pad=0.12)
-    seed, runs = study.seeds[0], style.runs_note(study, each=True)
+    seed, runs = study.seeds[0], style.runs_note(study)
     style.note(
         figure,
         study,

@@ -29,6 +29,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             else:
                 ax.set(title=f"{name}: end of training, {last} iterations")
         row[0].set_ylabel(label)
-    axes[0, 0].legend(loc="lower right")
-    style.note(figure, study, style.runs_note(study, each=True).capitalize() + ".")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=2)
+    style.note(figure, study, style.runs_note(study).capitalize() + ".")
     return figure

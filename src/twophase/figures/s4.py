@@ -8,10 +8,10 @@ from twophase.store.paths import Result
 from twophase.study import Study
 
 CONTENT = {
-    "trace": "trace over examples",
+    "trace": "trace / examples",
     "norm": "Frobenius norm",
     "effective_rank": "effective rank",
-    "alignment": "alignment with the labels",
+    "alignment": "label alignment",
 }
 CURVATURE = {
     "sharpness": ("largest eigenvalue", "C0", "-"),
@@ -23,21 +23,19 @@ CURVATURE = {
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Two rows per model: trace, norm, effective rank; alignment, and curvature with its legend."""
-    content = style.summary(tables, "kernel_content")
+    content = style.points(tables, "kernel_content")
     models = style.models(study, "kernel")
     figure, axes = style.grid(2 * len(models), 3, 1.6)
     for index, (name, model) in enumerate(models.items()):
         row = [*axes[2 * index], *axes[2 * index + 1]]
         for ax, (measure, label) in zip(row, CONTENT.items(), strict=False):
-            points = content[(content["model"] == name) & (content["measure"] == measure)]
-            style.line(ax, points, "t", color="C0")
+            style.line(ax, content.where(model=name, measure=measure), "t", color="C0")
             ax.set(xlabel="iteration $t$", ylabel=label)
             style.logarithmic(ax)
         row[0].set_title(name)
         row[5].axis("off")
         if model.curvature:
-            curvature = style.summary(tables, "curvature")
-            _curvature(row[4], curvature[curvature["model"] == name])
+            _curvature(row[4], style.points(tables, "curvature").where(model=name))
             row[5].legend(*row[4].get_legend_handles_labels(), loc="center left")
         else:
             row[4].axis("off")
@@ -45,9 +43,14 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     return figure
 
 
-def _curvature(ax: Axes, curvature) -> None:  # noqa: ANN001
+def _curvature(ax: Axes, curvature: style.Points) -> None:
     for measure, (label, color, dashes) in CURVATURE.items():
-        points = curvature[curvature["measure"] == measure].dropna(subset="mean")
-        style.line(ax, points, "t", color=color, linestyle=dashes, label=label)
-    ax.set(xlabel="iteration $t$", ylabel="curvature of the loss")
+        points = curvature.where(measure=measure)
+        looks = {"color": color, "linestyle": dashes, "label": label}
+        if "threshold" in measure:  # the same in all runs; it jumps where the learning rate falls
+            means = points.means.sort_values("t")
+            ax.plot(means["t"], means["mean"], drawstyle="steps-post", **looks)
+        else:
+            style.line(ax, points, "t", **looks)
+    ax.set(xlabel="iteration $t$", ylabel="curvature")
     style.logarithmic(ax)

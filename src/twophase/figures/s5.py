@@ -7,9 +7,9 @@ from twophase.store.paths import Result
 from twophase.study import Study
 
 MAPS = {
-    "cosine": r"cosine of $\theta_t$ and $\theta_u$",
-    "displacement_cosine": r"cosine of $\theta_t - \theta_0$ and $\theta_u - \theta_0$",
-    "l2": r"distance $|\theta_t - \theta_u|$",
+    "cosine": r"$\cos(\theta_t, \theta_u)$",
+    "displacement_cosine": r"$\cos(\theta_t - \theta_0, \theta_u - \theta_0)$",
+    "l2": r"$|\theta_t - \theta_u|$",
 }
 
 
@@ -17,7 +17,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: means over seeds of three maps of all pairs of checkpoints."""
     pairs = style.summary(tables, "trajectory")
     models = style.models(study, "trajectory")
-    figure, axes = style.grid(len(models), 3, 2.2)
+    figure, axes = style.grid(len(models), 3, 1.8)
     for row, name in zip(axes, models, strict=True):
         for ax, (measure, label) in zip(row, MAPS.items(), strict=True):
             own = pairs[(pairs["model"] == name) & (pairs["measure"] == measure)]

@@ -38,6 +38,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.set(ylabel=label, ylim=(0, 1))
         for ax in row:
             ax.set(xlabel="perturbed at iteration $t_0$", xlim=(0, None))
-    runs = style.runs_note(study, forks=True, each=True)
+    runs = style.runs_note(study, forks=True)
     style.note(figure, study, f"{style.perturbation_note(study).capitalize()}; {runs}.")
     return figure

@@ -1,4 +1,4 @@
-"""What all figures share: looks, reading tables, lines with their runs or range."""
+"""What all figures share: looks, reading tables, lines with their runs."""
 
 from __future__ import annotations
 
@@ -123,26 +123,18 @@ def shades(values: list[int]) -> dict[int, tuple]:
     }
 
 
-def line(ax: Axes, points: pd.DataFrame | Points, x: str, **looks: object) -> None:
-    """The mean over runs as a line with markers; behind it, each run as a thin line, or the range
-    over runs as a band where `points` is but a summary.
-    """
-    means, each = points if isinstance(points, Points) else (points, None)
-    means = means.sort_values(x)
+def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
+    """The mean over runs as a line with markers; behind it, each run as a thin line."""
+    means = points.means.sort_values(x)
     (drawn,) = ax.plot(means[x], means["mean"], **looks)
-    color = drawn.get_color()
-    if each is None:
-        ax.fill_between(means[x], means["low"], means["high"], color=color, alpha=0.18, linewidth=0)
-        return
-    clip = looks.get("clip_on", True)
-    for _, run in each.sort_values(x).groupby("run"):
-        ax.plot(run[x], run["value"], color=color, linewidth=0.6, alpha=0.5, zorder=1, clip_on=clip)
+    thin = {"color": drawn.get_color(), "linewidth": 0.6, "alpha": 0.5, "zorder": 1}
+    thin |= {"clip_on": drawn.get_clip_on()}
+    for _, run in points.each.sort_values(x).groupby("run"):
+        ax.plot(run[x], run["value"], **thin)
 
 
-def runs_note(study: Study, forks: bool = False, each: bool = False) -> str:
-    """How many runs a line stands for, of forks seeds times directions; and what shows them: `each`
-    a thin line, or all of them a band.
-    """
+def runs_note(study: Study, forks: bool = False) -> str:
+    """How many runs a thick line stands for, of forks seeds times directions."""
     seeds = len(study.seeds)
     directions = sorted({model.chaos.directions for model in models(study, "chaos").values()})
     if seeds == 1 and not (forks and directions != [1]):
@@ -150,9 +142,7 @@ def runs_note(study: Study, forks: bool = False, each: bool = False) -> str:
     text = f"{seeds} seed{'s' * (seeds > 1)}"
     if forks and directions != [1]:
         text += f" × {' or '.join(map(str, directions))} perturbation directions"
-    if each:
-        return f"thick lines: mean over {text}; thin lines: each run"
-    return f"lines: mean over {text}; bands: smallest to largest"
+    return f"thick lines: mean over {text}; thin lines: each run"
 
 
 def perturbation_note(study: Study) -> str:

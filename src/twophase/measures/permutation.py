@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import fx, nn
 
+from twophase.calls import described, raising
 from twophase.errors import RunError
+from twophase.evaluation import logits
 from twophase.tensors import named_state, trained
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -53,7 +55,8 @@ def units(model: nn.Module) -> Units:
     try:
         graph = fx.Tracer().trace(model.eval())
     except Exception as error:  # whatever the network's own code raises
-        raise _unknown("its code", str(error).partition("\n")[0]) from None
+        where = raising(error) or described(model, "")
+        raise _unknown(where, str(error).partition("\n")[0]) from None
     walk = _Walk(dict(model.named_modules()), set(named_state(model)), [ZERO], {})
     channels: dict[fx.Node, Channels] = {}
     for node in graph.nodes:
@@ -72,6 +75,8 @@ def units(model: nn.Module) -> Units:
     for unit, keys in where.items():
         if unit not in fixed:
             groups.setdefault(tuple(keys), []).append(unit)
+    if not groups:
+        raise _unknown(described(model, ""), "has no hidden units")
     found = [torch.tensor(sorted(group)) for group in groups.values()]
     return Units(axes, found, len(walk.same))
 
@@ -98,28 +103,35 @@ class _Walk(NamedTuple):
         if node.op == "output" and len(inputs) == 1:
             return inputs[0]
         if node.op == "call_module" and len(inputs) == 1:
-            return self._after_module(str(node.target), inputs[0])
+            return self._after_module(node, inputs[0])
         if node.target in SUMS and len(inputs) == len(node.args) == 2 and not node.kwargs:
             return self._sum(node, *inputs)
         if len(inputs) == 1 and _keeps_channels(node):
             return inputs[0]
-        if node.target is F.pad and len(inputs) == 1:
-            return _padded(node, inputs[0])
-        raise _unknown(f"{node.name} ({node.op})")
+        if node.target is F.pad and len(inputs) == 1 and (padded := _padded(node, inputs[0])):
+            return padded
+        raise self._unknown(node)
 
-    def _after_module(self, name: str, inputs: Channels) -> Channels:
+    def _unknown(self, node: fx.Node) -> RunError:
+        """A refusal that names the layer whose code has this node."""
+        layers = [name for name, _ in node.meta.get("nn_module_stack", {}).values()]
+        where = described(self.modules[""], layers[-1] if layers else "")
+        return _unknown(where, f"what `{node.name}` does to channels is not known")
+
+    def _after_module(self, node: fx.Node, inputs: Channels) -> Channels:
+        name = str(node.target)
         module = self.modules[name]
         if isinstance(module, ALONE) or (isinstance(module, nn.Flatten) and module.start_dim == 1):
             return inputs
         if isinstance(module, NORMS):
             if inputs is not None and ZERO in inputs:
-                raise _unknown(name, "it follows channels of zeros")
+                raise self._unknown(node)
             for tensor in ("weight", "bias", "running_mean", "running_var"):
                 if inputs is not None and getattr(module, tensor) is not None:
                     self._lies(f"{name}.{tensor}", 0, inputs)
             return inputs
         if not isinstance(module, LAYERS) or getattr(module, "groups", 1) > 1:
-            raise _unknown(f"{name} ({type(module).__name__})")
+            raise self._unknown(node)
         outputs = list(range(len(self.same), len(self.same) + len(module.weight)))
         self.same.extend(outputs)
         self._lies(f"{name}.weight", 0, outputs)
@@ -132,16 +144,16 @@ class _Walk(NamedTuple):
     def _lies(self, tensor: str, axis: int, found: list[int]) -> None:
         """Note the units along an axis. Flattened pixels of a channel follow each other."""
         if (tensor, axis) in self.axes or tensor not in self.tensors:
-            raise _unknown(tensor, "it is used twice")
+            raise _unknown(tensor, "is used twice, or computed from others")
         layer, _, attribute = tensor.rpartition(".")
         times, rest = divmod(getattr(self.modules[layer], attribute).shape[axis], len(found))
         if rest:
-            raise _unknown(tensor, "it mixes channels with pixels")
+            raise _unknown(tensor, "mixes channels with pixels")
         self.axes[tensor, axis] = [unit for unit in found for _ in range(times)]
 
     def _sum(self, node: fx.Node, one: Channels, other: Channels) -> Channels:
         if one is None or other is None or len(one) != len(other):
-            raise _unknown(node.name, "it adds the images, or other numbers of channels")
+            raise self._unknown(node)
         for a, b in zip(one, other, strict=True):
             if ZERO not in (a, b):
                 first, last = sorted((self.joined(a), self.joined(b)))
@@ -162,20 +174,18 @@ def _keeps_channels(node: fx.Node) -> bool:
 
 
 def _padded(node: fx.Node, inputs: Channels) -> Channels:
+    """The channels after zeros were added on both sides; None if something else was."""
     sizes = list(node.args[1])[4:]  # after those of width and height
     if not any(sizes):
         return inputs
     zeros = node.kwargs == {"mode": "constant", "value": None} and len(node.args) == 2
     if inputs is None or len(sizes) > 2 or not zeros or min(sizes) < 0:
-        raise _unknown(node.name, "it does not pad channels with zeros")
+        return None
     return [ZERO] * sizes[0] + inputs + [ZERO] * sizes[1]
 
 
-def _unknown(what: str, why: str = "what it does to channels is not known") -> RunError:
-    return RunError(
-        f"matching: the network's units cannot be matched: {what}: {why}; leave this section out, "
-        "or write `matching: false` under this model"
-    )
+def _unknown(what: str, why: str) -> RunError:
+    return RunError(f"units cannot be matched: {what}: {why}; do without: `matching: false`")
 
 
 def _order(labels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -202,6 +212,19 @@ def permute(model: nn.Module, found: Units, places: torch.Tensor) -> None:
     """Give unit u what leads to and from unit `places[u]`, in place; buffers move along."""
     for name, tensor in named_state(model).items():
         tensor.copy_(_permuted(name, tensor, found, places))
+
+
+def check_units(model: nn.Module, found: Units, images: torch.Tensor) -> None:
+    """Raise `RunError` unless the network, which is left permuted at random, computes the same
+    after it as before: its graph does not show hooks.
+    """
+    before, generator = logits(model, images), torch.Generator().manual_seed(0)
+    places = torch.arange(found.count)
+    for group in found.groups:
+        places[group] = group[torch.randperm(len(group), generator=generator)]
+    permute(model, found, places)
+    if not (logits(model, images) - before).abs().max() <= 1e-3 * before.abs().max():
+        raise _unknown(described(model, ""), "computes something else with its units permuted")
 
 
 def moved(found: Units, places: torch.Tensor) -> float:

@@ -8,10 +8,17 @@ from twophase.compute import prepare
 from twophase.evaluation import evaluation_sets
 from twophase.measures.barrier import barrier, path_losses
 from twophase.measures.features import last_hidden, linear_cka
-from twophase.measures.permutation import Units, moved, permute, units, weight_matching
+from twophase.measures.permutation import (
+    Units,
+    check_units,
+    moved,
+    permute,
+    units,
+    weight_matching,
+)
 from twophase.progress import progress
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
-from twophase.study import Run
+from twophase.study import FEW, Run
 from twophase.training import State, initial_state, load_state
 
 
@@ -32,6 +39,7 @@ def matching(run: Run) -> None:
     # The base run, a fork, and the networks between them.
     networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
     found = units(networks[0].model)
+    check_units(networks[0].model, found, sets["test"][0][:FEW])
     points, rows = run.model.matching_points(), []
     with progress(f"matching of {run}", len(points), "pair") as bar:
         for point in points:
