@@ -8,9 +8,9 @@ from twophase.study import Study
 
 # Label, colour, dashes, marker and its size: lines that fall together are all to be seen.
 BARRIERS = {
-    "test_barrier": ("as they are", "C0", "-", "o", 8),
-    "recalibrated_barrier": ("batch norm measured again", "C1", "--", "s", 5),
-    "matched_barrier": ("… and units matched", "C2", ":", "D", 2.5),
+    "test_barrier": ("as they are", "C0", "-", "o", 7),
+    "recalibrated_barrier": ("batch norm measured again", "C1", "--", "s", 4.5),
+    "matched_barrier": ("… and units matched", "C2", ":", "D", 2),
 }
 LOOKS = ("label", "color", "linestyle", "marker", "markersize")
 OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that move"}
@@ -29,15 +29,18 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             style.line(row[0], own.where(measure=measure), "t0", clip_on=False, **looks)
         threshold = model.chaos.barrier_threshold
         row[0].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-        row[0].set(ylabel="test loss barrier (nats)", ylim=(0, None))
+        # As in figure 1: a network without barriers shows a flat line.
+        highest = max(2 * threshold, row[0].get_ylim()[1])
+        row[0].set(ylabel="test loss barrier (nats)", ylim=(0, highest))
         row[0].set_title(f"{name}: at $t_1 = {last}$")
-        row[0].legend(fontsize="x-small")
         for ax, (measure, label) in zip(row[1:], OTHERS.items(), strict=True):
             points = own.where(measure=measure)
             style.line(ax, points, "t0", color="C0", marker="o", clip_on=False)
             ax.set(ylabel=label, ylim=(0, 1))
         for ax in row:
             ax.set(xlabel="perturbed at iteration $t_0$", xlim=(0, None))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=3)
     runs = style.runs_note(study, forks=True)
     style.note(figure, study, f"{style.perturbation_note(study).capitalize()}; {runs}.")
     return figure
