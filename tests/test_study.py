@@ -150,7 +150,12 @@ def test_a_mistake_in_a_shared_section_is_told_once(raw, write_study):
     ("text", "expected"),
     [
         ("training: {lr: 1, lr: 2}", "'lr' stands twice"),
+        ("training:\n  lr: 1\n\n  lr: 2", "line 4: .*'lr' stands twice"),
         ("training: {lr: 1", "not YAML"),
+        ("training: {iterations: 010}", "line 1: not YAML: 010 is no decimal number"),
+        ("training: {lr: 1:30}", "line 1: not YAML: 1:30 is no decimal number"),
+        ("training: {lr: " + 5000 * "9" + "}", r"line 1: not YAML: '9+\.\.\. is no number"),
+        ("title: \x07", "not YAML: unacceptable character #x0007"),
         ("- a list", "must be a mapping"),
         ("", "must be a mapping"),
         ("name: other", "file's own name"),

@@ -38,13 +38,39 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         # Before keys are merged: one that comes by `<<` may be overridden.
         node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.composer.ComposerError(
-                    None, None, f"the key '{key}' stands twice", node.start_mark
-                )
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise _problem(key, f"the key '{key.value}' stands twice")
+                seen.add(key.value)
         return node
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number; but what YAML 1.1 takes for another number than people do is refused."""
+        digits = node.value.lstrip("+-").replace("_", "")
+        if re.fullmatch(r"0\d+", digits) or ":" in digits:
+            raise _problem(
+                node,
+                f"{node.value} is no decimal number to YAML; write it without "
+                "leading zeros and colons, or in quotes if it is text",
+            )
+        try:
+            return YAML_NUMBERS[node.tag](self, node)
+        except ValueError:
+            raise _problem(node, f"{show(node.value)} is no number that can be read") from None
+
+
+def _problem(node: yaml.Node, text: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)
+
+
+YAML_NUMBERS = {
+    "tag:yaml.org,2002:int": yaml.SafeLoader.construct_yaml_int,
+    "tag:yaml.org,2002:float": yaml.SafeLoader.construct_yaml_float,
+}
+for _tag in YAML_NUMBERS:
+    _UniqueKeyLoader.add_constructor(_tag, _UniqueKeyLoader.construct_number)
 
 
 def load(path: str | Path, digest: bool = True) -> Study:
@@ -80,7 +106,8 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise StudyError(f"{path}:{line} not YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise StudyError(f"{path}:{line} not YAML: {problem}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: must be a mapping of sections, is {show(raw)}")
     if "name" in raw:
@@ -159,7 +186,9 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     if location[:1] == ("name",):
         return f"{path}: the file's name {path.stem!r} names the study: it {NAMES}"
     if location[:1] == ("models",) and location[2:] == ("[key]",):
-        return f"{path}: {_key(raw, location[:2])}: a model's name {NAMES}"
+        named = location[1]
+        quotes = "" if isinstance(named, str) else "; write it in quotes"
+        return f"{path}: {_key(raw, location[:2])}: a model's name {NAMES}{quotes}"
     key = _key(raw, location)
     ask = ""
     if location == ("data", "images", "sha256"):
