@@ -318,14 +318,19 @@ def test_one_example_is_never_alone(n, kind):
         assert _error(entk(model, _images(8)[:n], kind=kind, memory_limit=limit), expected) < 1e-12
 
 
+def _as_function(norm, x):
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+@pytest.mark.parametrize("call", [nn.BatchNorm2d.__call__, _as_function])
 @pytest.mark.parametrize("shape", [(2, 4, 5, 1), (3, 4, 1, 6), (1, 4, 3, 5)])
-def test_batch_norms_gradient_is_right_where_an_axis_has_length_one(shape):
+def test_batch_norms_gradient_is_right_where_an_axis_has_length_one(shape, call):
     norm = nn.BatchNorm2d(4).double().eval()
     norm.running_var.uniform_(0.5, 2)
     inputs = torch.randn(shape[0], *shape[2:], 4).double().permute(0, 3, 1, 2).requires_grad_()
     weights = torch.randn(shape[0], shape[3], shape[2], 4).double().permute(0, 3, 2, 1)
     with network.mended(norm):
-        found = torch.autograd.grad((norm(inputs) * weights).sum(), inputs)[0]
+        found = torch.autograd.grad((call(norm, inputs) * weights).sum(), inputs)[0]
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).view(1, 4, 1, 1)
     assert torch.allclose(found, weights * scale, rtol=1e-12)
 
@@ -342,6 +347,14 @@ def test_the_check_finds_a_wrong_rule(rule, kind, dtype, monkeypatch):
     with pytest.raises(KernelError, match="Likely causes: a hook"):
         entk(model, inputs, kind=kind)
     assert _error(entk(model, inputs, kind=kind, check=False), right) < 0.1
+
+
+def test_a_complex_parameter_is_refused():
+    """Its kernel without the imaginary parts would be wrong, and the check's with it."""
+    model = By(lambda s, x: (x.flatten(1) * (1 + 0j) @ s.w).abs())
+    model.w = nn.Parameter(torch.randn(32, 3, dtype=torch.complex128))
+    with pytest.raises(KernelError, match="w is complex: keep its real and imaginary parts"):
+        entk(model, torch.randn(3, 32, dtype=torch.float64))
 
 
 def test_the_check_draws_no_global_random_numbers():

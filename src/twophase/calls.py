@@ -88,7 +88,7 @@ def described(model: nn.Module, layer: str | None) -> str:
     """A layer in words, with its class."""
     if layer is None:
         return "layer unknown"
-    kind = type(model.get_submodule(layer)).__name__
+    kind = type(dict(model.named_modules())[layer]).__name__
     return f"layer {layer} ({kind})" if layer else f"{kind} itself"
 
 

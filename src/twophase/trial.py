@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
 
+from twophase import training
+from twophase.attention import plain_attention
 from twophase.batches import Data
 from twophase.calls import Call, described, origin, recorded
-from twophase.entk import entk
+from twophase.entk import KernelError, entk
 from twophase.errors import RunError
 from twophase.study import Run
 from twophase.tensors import bits, trained
@@ -30,18 +32,21 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     Raises `RunError` if logits or gradients cannot be used, or if a network that reads a state does
     not go on as the one that came to it by itself, bit for bit.
     """
+    _check_tensors(run, data)
     one, other = (initial_state(run.model, data, run.seed) for _ in range(2))
     if different := _different(one, other):
         raise RunError(
             f"{different}: starts from other values in each network of the same seed; draw them "
             "from torch's generator"
         )
-    for training in (False, True):
-        _check_logits(other.model, images, data.classes, training)
+    for mode in (False, True):
+        _check_logits(other.model, images, data.classes, mode)
+    first = _copies(one)
     with recorded(one.model) as calls:
         advance(one, run, data, 1)
     _check_finite(one.model, calls)
     _check_gradients(one.model)
+    _check_moved(one.model, first)
     _check_random(one.model, calls)
     kept = _copies(one)
     with recorded(one.model) as calls:
@@ -60,6 +65,31 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     _, again = _evaluate(other.model, images)
     _check_same(one, other, calls, again)
     return one
+
+
+def _check_tensors(run: Run, data: Data) -> None:
+    """Raise `RunError` if parameters or buffers are such as no state can hold or train."""
+    model = training.build(run.model.network, data.train.images.shape[1], data.classes)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        layer, _, role = name.rpartition(".")
+        if is_lazy(tensor):
+            what = "has no size yet; give the layer its sizes, or let the builder run it once"
+        elif tensor.layout != torch.strided or tensor.is_quantized:
+            what = "is sparse or quantized; keep it dense (to_dense, dequantize)"
+        elif tensor.dtype.is_floating_point and tensor.dtype.itemsize < 2:
+            what = f"is {tensor.dtype}, which cannot be averaged; keep it in 16 bits or more"
+        elif tensor.is_complex() and tensor.requires_grad:
+            what = (
+                "is a complex parameter; keep real and imaginary parts as real parameters, and "
+                "join them with torch.complex"
+            )
+        else:
+            continue
+        raise RunError(f"{described(model, layer)}: {role} {what}")
+    if not trained(model):
+        raise RunError(
+            f"{described(model, '')}: no parameter requires gradients, so none is trained"
+        )
 
 
 def two_examples(model: nn.Module, images: torch.Tensor, kind: str) -> None:
@@ -84,7 +114,14 @@ def two_examples(model: nn.Module, images: torch.Tensor, kind: str) -> None:
             "batch, also in eval mode; batch norm needs running statistics "
             "(track_running_stats=True)"
         )
-    if not entk(model, images[:2], kind=kind).isfinite().all():
+    try:
+        kernel = entk(model, images[:2], kind=kind)
+    except KernelError as error:
+        raise RunError(
+            f"{described(model, '')}: {error}; mend the network, or do without this stage: "
+            "`kernel: false`"
+        ) from None
+    if not kernel.isfinite().all():
         raise RunError("the kernel of two examples is not finite; look for infinite derivatives")
 
 
@@ -93,7 +130,7 @@ def second_derivatives(model: nn.Module, images: torch.Tensor, labels: torch.Ten
     function that is marked with `once_differentiable` (2.15, where `inputs` are given to `grad`).
     """
     model.train()
-    with sdpa_kernel(SDPBackend.MATH):
+    with plain_attention():
         loss = F.cross_entropy(model(images), labels)
     parameters = list(trained(model).values())
     gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
@@ -125,7 +162,9 @@ def underivable(model: nn.Module, images: torch.Tensor) -> str | None:
         model(images)
     for order in (1, 2):
         for layer, inputs, *_ in calls:
-            if len(inputs) == 1 and _fails(model.get_submodule(layer), inputs[0].clone(), order):
+            if len(inputs) == 1 and _fails(
+                dict(model.named_modules())[layer], inputs[0].clone(), order
+            ):
                 return layer
     return None
 
@@ -133,7 +172,7 @@ def underivable(model: nn.Module, images: torch.Tensor) -> str | None:
 def _fails(layer: nn.Module, x: torch.Tensor, order: int) -> bool:
     """Whether a layer gives an output for x alone, but not its first or second derivative."""
     try:
-        with sdpa_kernel(SDPBackend.MATH):  # as the stages that ask for second derivatives
+        with plain_attention():  # as the stages that ask for second derivatives
             out = layer(x.requires_grad_().clone())  # it may change what it takes, but no leaf
     except Exception:  # more is missing
         return False
@@ -240,6 +279,15 @@ def _check_gradients(model: nn.Module) -> None:
         )
 
 
+def _check_moved(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
+    """Raise `RunError` if a step has changed no parameter at all."""
+    if not any(_differ([p], [before[f"model.{name}"]]) for name, p in trained(model).items()):
+        raise RunError(
+            f"{described(model, '')}: the first step changes no parameter: no gradient reaches "
+            "them (torch.utils.checkpoint with use_reentrant=True?), or training.lr is too small"
+        )
+
+
 def _check_random(model: nn.Module, calls: list[Call]) -> None:
     """Raise `RunError` if a layer has drawn random numbers."""
     for call in calls:
@@ -263,7 +311,8 @@ def _check_same(one: State, other: State, calls: list[Call], again: list[Call]) 
     where = different if layer is None else described(one.model, layer)
     raise RunError(
         f"{where}: gets other bits from the same state and images: something is not deterministic, "
-        "or keeps values that are no parameters or buffers; keep these with register_buffer"
+        "or changes its images in place, or keeps values that are no parameters or buffers; keep "
+        "these with register_buffer"
     )
 
 

@@ -70,12 +70,18 @@ def entk(
 
     Raises `KernelError`, a `ValueError`: with the least limit that works if a single layer does not
     fit; if an example's logits depend on the other examples, on random numbers or on earlier calls;
-    if logits are not finite or not (n, C); if the check fails.
+    if logits are not finite or not (n, C); if a parameter is complex; if the check fails.
     """
     if kind not in ("full", "trace", "pseudo"):
         raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")
     if not len(inputs):
         raise KernelError("the tangent kernel needs at least one example")
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.is_complex():
+            raise KernelError(
+                f"{name} is complex: keep its real and imaginary parts as real parameters, and "
+                "join them with torch.complex"
+            )
     evaluate(model)
     inputs, layers = inputs.detach(), [each for each in model.modules() if is_known(each)]
     required = [(p, p.requires_grad) for p in model.parameters()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.overrides import TorchFunctionMode
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -95,6 +97,20 @@ def never_one(inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
 
 
+class _Contiguous(TorchFunctionMode):
+    """Gives `batch_norm`, of a layer or called as a function, contiguous gradients."""
+
+    def __torch_function__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        output = func(*args, **(kwargs or {}))
+        # torch.func's tensors take no hooks; what it gets wrong is found out in the survey.
+        plain = func is torch.batch_norm and not is_functorch_wrapped_tensor(output)
+        if plain and output.requires_grad and 1 in output.shape:
+            output.register_hook(lambda gradient: gradient.contiguous())
+        return output
+
+
 @contextmanager
 def mended(model: nn.Module) -> Iterator[None]:
     """Within the block, PyTorch's backward passes are right in eval mode.
@@ -104,23 +120,14 @@ def mended(model: nn.Module) -> Iterator[None]:
     cuDNN's recurrent layers have no backward pass in eval mode: PyTorch's own are used.
     """
 
-    def mend(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-        # torch.func's tensors take no hooks; what it gets wrong is found out in the survey.
-        plain = not torch._C._functorch.is_functorch_wrapped_tensor(output)
-        if plain and output.requires_grad and 1 in output.shape:
-            output.register_hook(lambda gradient: gradient.contiguous())
-
     recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     cudnn = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = cudnn and not recurrent
-    norms = [module for module in model.modules() if isinstance(module, BATCH_NORM)]
-    handles = [norm.register_forward_hook(mend) for norm in norms]
     try:
-        yield
+        with _Contiguous():
+            yield
     finally:
         torch.backends.cudnn.enabled = cudnn
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

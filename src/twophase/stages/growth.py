@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
@@ -69,10 +68,11 @@ def _side_by_side(
 ) -> list[dict]:
     """The rows of all perturbations at one t0 and precision; the base run is trained once."""
     dtype = getattr(torch, precision)
-    base = initial_state(run.model, data, run.seed)
-    load_state(stages.base_state(run, t0), base, t0)
-    forks = {name: _perturbed(base, name, run, dtype) for name in run.model.growth.perturbations}
-    base = _in_precision(base, dtype)
+    base = _in_precision(run, data, t0, dtype)
+    forks = {
+        name: _perturbed(_in_precision(run, data, t0, dtype), name, run)
+        for name in run.model.growth.perturbations
+    }
     images, rows = images.to(dtype), []
     other = int(np.random.default_rng((NOISE, run.seed)).integers(2**32))
     for step in range(run.model.growth.steps + 1):
@@ -97,15 +97,16 @@ def _train(run: Run, data: Data, state: State, seed: int, dtype: torch.dtype) ->
     state.step += 1
 
 
-def _in_precision(state: State, dtype: torch.dtype) -> State:
-    state = copy.deepcopy(state)
+def _in_precision(run: Run, data: Data, t0: int, dtype: torch.dtype) -> State:
+    """The base run's state at t0. Read for each fork: masked weights cannot be copied."""
+    state = initial_state(run.model, data, run.seed)
+    load_state(stages.base_state(run, t0), state, t0)
     state.model.to(dtype)
     optimizer = {kind: [t.to(dtype) for t in ts] for kind, ts in state.optimizer.items()}
     return State(state.model, optimizer, state.step)
 
 
-def _perturbed(base: State, name: str, run: Run, dtype: torch.dtype) -> State:
-    fork = _in_precision(base, dtype)
+def _perturbed(fork: State, name: str, run: Run) -> State:
     if name == "ulp":
         # Of the first entry of the largest parameter tensor, in the precision of the run.
         weight = max(trained(fork.model).values(), key=torch.Tensor.numel)

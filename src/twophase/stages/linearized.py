@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from twophase import stages
+from twophase.attention import plain_attention
 from twophase.batches import Data, batch, load_data
 from twophase.compute import prepare
 from twophase.evaluation import CHUNK, Examples, accuracy, evaluation_sets, mean_loss
@@ -68,7 +67,7 @@ def linear_logits(
     has an operation without that, two backward passes do (`by_double_backward`).
     """
     model.eval()
-    with _plain_attention():
+    with plain_attention():
         try:
             return by_forward_mode(model, offset, images)
         except NotImplementedError:
@@ -124,20 +123,6 @@ def _with(model: nn.Module, values: Tensors, images: torch.Tensor) -> torch.Tens
         if parameter in names
     }
     return functional_call(model, places, (images,), tie_weights=False)
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention by matrix products within the block: fused kernels have no forward mode and no
-    second derivatives.
-    """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def advance_linearized(
