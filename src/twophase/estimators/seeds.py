@@ -66,6 +66,6 @@ class Scale:
         return np.log1p(np.asarray(times, float) / self.unit)
 
     def times(self, x: ArrayLike) -> np.ndarray:
-        """Times of places; the two ends of the world stay what they are."""
+        """Times of places, none before 0; infinite places stay what they are."""
         with np.errstate(over="ignore"):
-            return np.where(np.isneginf(x), -np.inf, self.unit * np.expm1(x))
+            return np.where(np.isneginf(x), -np.inf, self.unit * np.expm1(np.maximum(x, 0)))

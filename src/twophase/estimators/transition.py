@@ -43,7 +43,6 @@ def crossing(
         raise CannotSay("there is but one perturbation time")
     prior, places = _prior()
     slopes = np.geomspace(0.01, 0.5, SLOPES)
-    unit = (x - first) / span
     # Log probabilities of each x (x, places * slopes); of all runs of a seed, from its counts.
     points, at = np.unique((x - first) / span, return_inverse=True)
     z = ((places[:, None] - points[:, None, None]) / slopes).reshape(len(points), -1)

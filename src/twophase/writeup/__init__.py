@@ -3,3 +3,7 @@
 It reads `paper/claims.yaml` and `paper/measurements/`, and imports no PyTorch. Nothing here knows a
 study by name: one that is published gets its rows and panels.
 """
+
+from pathlib import Path
+
+CLAIMS = Path("paper/claims.yaml")

@@ -11,9 +11,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from twophase.errors import StudyError
 from twophase.records import Number, Record
+from twophase.writeup import CLAIMS
 from twophase.writeup.quantities import QUANTITIES
-
-CLAIMS = Path("paper/claims.yaml")
 
 
 class Range(Record):
@@ -73,6 +72,7 @@ class Claims(Record):
     seen: list[str]
     fewest_seeds: int = Field(ge=2)
     tolerance: Number = Field(ge=1)
+    quoted: list[str]
     claims: list[Claim]
 
     @field_validator("claims")
@@ -82,6 +82,12 @@ class Claims(Record):
         if len(set(names)) < len(names):
             raise ValueError("a claim's id stands twice")
         return claims
+
+    @model_validator(mode="after")
+    def _quoted_are_there(self) -> Claims:
+        if missing := set(self.quoted) - {claim.id for claim in self.claims}:
+            raise ValueError(f"quoted must be ids of claims; {sorted(missing)[0]} is none")
+        return self
 
 
 def load(path: Path = CLAIMS) -> Claims:

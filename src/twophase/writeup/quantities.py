@@ -148,6 +148,19 @@ def course_ratio(source: Source, course: str) -> Estimate:
     return coincidence.time_coincidence(one.falls, other.falls, both, coarse)
 
 
+def disagreement_ratio(source: Source) -> Estimate:
+    """When disagreement has fallen halfway, over when the kernel changes, seed by seed."""
+    kernel = kernel_changes(source)
+    if not kernel.number.value:
+        raise CannotSay("the kernel has no change point")
+    both = scale(source)
+    falls = transition.half_falls(ends(source).rename(columns={"disagreement": "value"}), both)
+    times = pd.Series(both.times(falls), index=falls.index)
+    return coincidence.time_coincidence(
+        times, kernel.falls, both, changepoint.step_width(kernel, both)
+    )
+
+
 def kernel_change_number(source: Source) -> Estimate:
     """How many change points S(t, t + dt) has: 0, 1 or 2."""
     return kernel_changes(source).number

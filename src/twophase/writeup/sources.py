@@ -9,13 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from twophase import stages, studyfile
+from twophase.commands.publish import MEASUREMENTS
 from twophase.estimators.seeds import CannotSay
 from twophase.figures import published_name
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study import Model, Run, Study
-
-MEASUREMENTS = Path("paper/measurements")
 
 
 class Tables(Mapping):

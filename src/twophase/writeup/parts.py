@@ -1,0 +1,220 @@
+"""The write-up's parts that each published study gets: tables and panels, whatever it measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from twophase.estimators import changepoint
+from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
+from twophase.figures import FIGURES, drawing, load, style
+from twophase.study import Study
+from twophase.writeup import quantities
+from twophase.writeup.sources import Source
+from twophase.writeup.text import interval, name_of, number, svg, table
+
+
+def settings(sources: list[Source]) -> str:
+    """What was set: a row for each source."""
+    rows = []
+    for source in sources:
+        model = source.model
+        training, chaos = model.training, model.chaos
+        network = " ".join(f"{k}={v}" for k, v in source.network.items() if k != "architecture")
+        rows.append(
+            [
+                name_of(source),
+                f"{source.network['architecture']} {network}".strip(),
+                number(training.iterations),
+                f"{number(training.lr)}, {number(training.batch_size)}",
+                f"{number(source.seeds)} × {number(chaos.directions)}" if chaos else "–",
+                f"{chaos.perturbation.kind} {number(chaos.perturbation.size)}" if chaos else "–",
+                number(model.kernel.examples_per_class) if model.kernel else "–",
+            ]
+        )
+    head = [
+        "Study, model", "Network", "Iterations", "Learning rate, batch", "Seeds × directions",
+        "Perturbation", "Kernel: examples a class",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def controls(source: Source) -> str:
+    """How many forks without perturbation there are, and how many equal their base run."""
+    if "chaos" not in source.tables:
+        return "–"
+    chaos = source.tables["chaos"]
+    control = chaos[chaos["direction"] == "control"]
+    return f"{number(int(control['identical'].sum()))} of {number(len(control))}"
+
+
+def attempt(estimate: Callable[[], Estimate]) -> tuple[Estimate | None, str]:
+    """An estimate and its text; in place of an estimate that cannot be had, why."""
+    try:
+        found = estimate()
+    except CannotSay as reason:
+        return None, str(reason)
+    return found, interval(found)
+
+
+def times(source: Source) -> dict[str, Estimate]:
+    """When each measure changes, where that can be said."""
+    found: dict[str, Callable[[], Estimate]] = {
+        "barrier": lambda: quantities.chaos_transition(source),
+        "disagreement": lambda: quantities.disagreement_transition(source),
+    }
+    for course in quantities.COURSES:
+        found[course] = lambda course=course: _course_time(source, course)
+    each = {name: attempt(estimate)[0] for name, estimate in found.items()}
+    return {name: estimate for name, estimate in each.items() if estimate}
+
+
+def _course_time(source: Source, course: str) -> Estimate:
+    changes = quantities.course_changes(source, course)
+    return changepoint.fall_time(changes, Scale(changes_times(source, course)))
+
+
+def changes_times(source: Source, course: str) -> np.ndarray:
+    """The times at which a measure along base runs was taken."""
+    return source.table(quantities.COURSES[course][0])["t"].unique()
+
+
+def transitions(source: Source) -> str:
+    """When each measure changes, how often, and at what ratio to the kernel's time."""
+    forks = {
+        "barrier": (quantities.chaos_transition, quantities.same_time),
+        "disagreement": (quantities.disagreement_transition, quantities.disagreement_ratio),
+    }
+    rows = []
+    for name, (when, ratio) in forks.items():
+        when, ratio = (attempt(lambda f=f: f(source))[1] for f in (when, ratio))
+        rows.append([f"{name}, over t0", "–", when, ratio])
+    for name in quantities.COURSES:
+        if quantities.COURSES[name][0] not in source.tables:
+            continue
+        count = attempt(lambda name=name: quantities.course_changes(source, name).number)[1]
+        when = attempt(lambda name=name: _course_time(source, name))[1]
+        ratio = attempt(lambda name=name: quantities.course_ratio(source, name))[1]
+        rows.append([f"{name}, over t", count, when, "–" if name == "kernel distance" else ratio])
+    return table(["Measure", "Change points", "Time", "Over the kernel's time"], rows)
+
+
+def transition_figure(sources: list[Source]) -> str:
+    """All transition times with their intervals, a panel for each source."""
+    shown = [(source, found) for source in sources if (found := times(source))]
+    if not shown:
+        return ""
+    figure, axes = style.grid(len(shown), 1, 1.7)
+    for ax, (source, found) in zip(axes[:, 0], shown, strict=True):
+        low, high = 0.0, float(source.iterations)
+        for place, (name, (value, start, stop, _)) in enumerate(reversed(found.items())):
+            color = "C2" if name in ("barrier", "disagreement") else "C0"
+            ends = np.clip([start, stop], low, high)
+            ax.plot(ends, [place, place], color=color, linewidth=2)
+            if low <= value <= high:
+                ax.plot([value], [place], "o", color=color, clip_on=False)
+            for end, at, arrow in ((start, low, "<"), (stop, high, ">")):
+                if not low <= end <= high:
+                    ax.plot([at], [place], arrow, color=color, clip_on=False)
+        ax.set_yticks(range(len(found)), list(reversed(found)))
+        unit = min(t for t in changes_times(source, "test loss") if t > 0)
+        ax.set_xscale("symlog", linthresh=unit)
+        ax.set(xlim=(low, high), ylim=(-0.7, len(found) - 0.3), title=name_of(source))
+        ax.grid(axis="x", linewidth=0.4)
+    axes[-1, 0].set_xlabel("iteration")
+    return svg(figure, "transition times")
+
+
+def beyond(source: Source) -> str:
+    """What the paper does not show: numbers beside the claims, where the study has them."""
+    rows = []
+
+    def add(what: str, estimate: Callable[[], Estimate]) -> None:
+        found, text = attempt(estimate)
+        if found:
+            rows.append([what, text])
+
+    add("distance of late forks over their perturbation", lambda: quantities.late_growth(source))
+    for measure, of in (
+        ("dissimilarity", "parameters"),
+        ("state_dissimilarity", "the whole state"),
+    ):
+        if "chaos" in source.tables and measure in source.tables["chaos"]:
+            for t1 in ("first", "last"):
+                add(
+                    f"dissimilarity of {of} from the first t0, at the {t1} t1",
+                    lambda m=measure, t1=t1: quantities.chaos(source, m, "first", t1),
+                )
+    add(
+        "disagreement of the last forks",
+        lambda: quantities.chaos(source, "disagreement", "last", "last"),
+    )  # noqa: E501
+    add(
+        "ratio of the kernel's distances, early over late",
+        lambda: quantities.kernel_slowing(source),
+    )
+    rows += _growth(source)
+    return table(["Measure", "Mean, interval over seeds"], rows)
+
+
+def _growth(source: Source) -> list[list[str]]:
+    """Steps until forks are apart, and the growth in steps without a flip, for each t0."""
+    if "growth_rate" not in source.tables:
+        return []
+    rates = source.tables["growth_rate"]
+    rows = []
+    for (t0, precision, perturbation), own in rates.groupby(["t0", "precision", "perturbation"]):
+        where = f"t0 = {number(t0)}, {precision}, perturbation {perturbation}"
+        for column, what in (
+            ("first_flip", "steps to the first gate or winner that differs"),
+            ("steps_apart", "steps until the distance is a tenth"),
+            ("flip_free_factor", "growth in a step without a flip"),
+        ):
+            values = own[column][np.isfinite(own[column])]
+            if len(values) == own["seed"].nunique():
+                logs = over_seeds(np.log(np.maximum(values, 1e-12)))
+                rows.append([f"{what} ({where})", interval(transformed(logs, np.exp))])
+            elif perturbation != "noise":
+                reached = f"{number(len(values))} of {number(len(own))} runs"
+                rows.append([f"{what} ({where})", f"reached in {reached}"])
+    return rows
+
+
+def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
+    """Each figure that a published study has the tables for: its name, SVG and caption."""
+    found = []
+    for name in drawing.redrawable(study, file):
+        if name != "findings":
+            drawn = load(name).draw(study, drawing.published_tables(study, file, name))
+            found.append((name, svg(drawn, f"{name} of {study.name}"), FIGURES[name].caption))
+            style.plt.close(drawn)
+    return found
+
+
+def origin(study: Study, file: Path) -> str:
+    """Where a published study's numbers come from, and how to make each again."""
+    provenance = json.loads((file.parent / "provenance.json").read_text(encoding="utf-8"))
+    made = next(iter(provenance["tables"].values()))["origin"]
+    seconds = sum(provenance["processor_seconds"].values())
+    rows = [
+        [
+            "tables",
+            f"<code>{file.parent}</code>, with their digests in <code>provenance.json</code>",
+        ],
+        ["published at commit", f"<code>{provenance['published_at_commit']}</code>"],
+        ["machine", f"{made['machine']}, {made['threads']} thread(s), {made['precision']}"],
+        ["packages", ", ".join(f"{k} {made[k]}" for k in ("python", "torch", "numpy"))],
+        ["processor time", f"{number(round(seconds))} s"],
+        [
+            "this study's figures, from its tables",
+            f"<code>snakemake --cores 1 paper/figures/{study.name}/all</code>",
+        ],  # noqa: E501
+        [
+            "its tables, from nothing",
+            f"<code>snakemake --cores all figures/{study.name}/all</code>",
+        ],
+    ]
+    return table(["", ""], rows, "plain")
