@@ -44,7 +44,7 @@ rule replication:
     input:
         ancient(writeup_inputs),
     output:
-        page.PAGE,
+        report(page.PAGE, category="3 verdicts", labels={"figure": "claims and verdicts"}),
         page.NOTEBOOK,
     log:
         "paper/figures/logs/replication.log",

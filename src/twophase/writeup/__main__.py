@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 from twophase.errors import Problem
+from twophase.writeup import archive, claims, page, sources, text, verdicts
 
 README = Path("README.md")
 
 
 def readme() -> None:
     """Write the quoted verdicts between the marks in README."""
-    from twophase.writeup import claims, sources, text, verdicts
-
     rules = claims.load()
     found = verdicts.verdicts(rules, sources.sources())
     old = README.read_text(encoding="utf-8")
@@ -28,13 +27,9 @@ def main() -> None:
     command = parser.parse_args().command
     try:
         if command == "page":
-            from twophase.writeup.page import build
-
-            build()
+            page.build()
         elif command == "archive":
-            from twophase.writeup.archive import archive
-
-            print(archive())
+            print(archive.archive())
         else:
             readme()
     except Problem as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twophase.commands.publish import MEASUREMENTS
+from twophase.figures import FIGURES, code_of
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.fingerprint import code_digest
 from twophase.store.paths import digest
@@ -50,8 +51,6 @@ def read_from() -> list[Path]:
 
 def made_by() -> str:
     """What the page is made by: its files, the code of the write-up and of all figures."""
-    from twophase.figures import FIGURES, code_of
-
     files = [(str(path), sha256(path)) for path in read_from()]
     return f"made by {digest([files, code_digest(*MODULES), [code_of(f) for f in FIGURES]])[:8]}"
 
