@@ -167,7 +167,9 @@ for study, file in studies:
 # - **Late forks part too.** Stable means here that no barrier parts them and that they agree more,
 #   not that they stay together: see the first row of each table.
 # - **They part by flips.** The distance stays flat until a ReLU gate or a pooling winner differs,
-#   then rises in one step. Studies with a section `growth` show it below.
+#   then rises in one step. Studies that follow it step by step show it below: a
+#   *flip* is a gate or winner that differs, *apart* a distance of a tenth, *ulp* one unit in the
+#   last place of one parameter, *noise* other batches.
 # - **Batch norm's counters.** Taken over the whole state, buffers included, the dissimilarity has
 #   the size that the paper reports and vanishes as it does; over the parameters it does not.
 # - **Architecture and initialisation** decide whether there is chaos to be seen at all. What
@@ -177,6 +179,7 @@ for study, file in studies:
 for source in tested:
     display(Markdown(f"### Beside the claims: {name_of(source)}"))
     display(HTML(parts.beyond(source)))
+    display(HTML(parts.growth(source)))
 
 # %% [markdown]
 # ## Limits

@@ -118,6 +118,9 @@ def test_few_seeds_and_a_short_horizon_say_nothing():
     few = dataclasses.replace(two_phases(rng, 2), seeds=2)
     assert set(words(few, CLAIMS.claims).values()) == {verdicts.CANNOT_SAY}
 
+    brief = dataclasses.replace(clear, iterations=100)
+    assert set(words(brief, CLAIMS.claims).values()) == {verdicts.CANNOT_SAY}
+
     # Stopped before the chaos ends, and before there are kernels enough.
     chaos, distances = clear.tables["chaos"], clear.tables["kernel_distance"]
     short = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from twophase.estimators import changepoint
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
@@ -89,15 +90,18 @@ def transitions(source: Source) -> str:
         "disagreement": (quantities.disagreement_transition, quantities.disagreement_ratio),
     }
     rows = []
-    for name, (when, ratio) in forks.items():
-        when, ratio = (attempt(lambda f=f: f(source))[1] for f in (when, ratio))
+    for name, functions in forks.items():
+        when, ratio = (attempt(lambda f=f: f(source))[1] for f in functions)
         rows.append([f"{name}, over t0", "–", when, ratio])
-    for name in quantities.COURSES:
-        if quantities.COURSES[name][0] not in source.tables:
+    for name, (measured, _, _) in quantities.COURSES.items():
+        if measured not in source.tables:
             continue
-        count = attempt(lambda name=name: quantities.course_changes(source, name).number)[1]
-        when = attempt(lambda name=name: _course_time(source, name))[1]
-        ratio = attempt(lambda name=name: quantities.course_ratio(source, name))[1]
+        number_of, count = attempt(lambda n=name: quantities.course_changes(source, n).number)
+        if number_of is None:
+            rows.append([f"{name}, over t", "?", count, "–"])
+            continue
+        when = attempt(lambda n=name: _course_time(source, n))[1]
+        ratio = attempt(lambda n=name: quantities.course_ratio(source, n))[1]
         rows.append([f"{name}, over t", count, when, "–" if name == "kernel distance" else ratio])
     return table(["Measure", "Change points", "Time", "Over the kernel's time"], rows)
 
@@ -151,36 +155,38 @@ def beyond(source: Source) -> str:
     add(
         "disagreement of the last forks",
         lambda: quantities.chaos(source, "disagreement", "last", "last"),
-    )  # noqa: E501
+    )
     add(
         "ratio of the kernel's distances, early over late",
         lambda: quantities.kernel_slowing(source),
     )
-    rows += _growth(source)
     return table(["Measure", "Mean, interval over seeds"], rows)
 
 
-def _growth(source: Source) -> list[list[str]]:
-    """Steps until forks are apart, and the growth in steps without a flip, for each t0."""
+def growth(source: Source) -> str:
+    """How forks part, step by step: a row for each t0, precision and perturbation."""
     if "growth_rate" not in source.tables:
-        return []
-    rates = source.tables["growth_rate"]
+        return ""
     rows = []
-    for (t0, precision, perturbation), own in rates.groupby(["t0", "precision", "perturbation"]):
-        where = f"t0 = {number(t0)}, {precision}, perturbation {perturbation}"
-        for column, what in (
-            ("first_flip", "steps to the first gate or winner that differs"),
-            ("steps_apart", "steps until the distance is a tenth"),
-            ("flip_free_factor", "growth in a step without a flip"),
-        ):
-            values = own[column][np.isfinite(own[column])]
-            if len(values) == own["seed"].nunique():
-                logs = over_seeds(np.log(np.maximum(values, 1e-12)))
-                rows.append([f"{what} ({where})", interval(transformed(logs, np.exp))])
-            elif perturbation != "noise":
-                reached = f"{number(len(values))} of {number(len(own))} runs"
-                rows.append([f"{what} ({where})", f"reached in {reached}"])
-    return rows
+    rates = source.tables["growth_rate"]
+    for point, own in rates.groupby(["t0", "precision", "perturbation"]):
+        logs = own.assign(flip_free_factor=np.log(own["flip_free_factor"]))
+        factor, text = attempt(lambda logs=logs: over_seeds(logs["flip_free_factor"]))
+        cells = [_reached(own["first_flip"]), _reached(own["steps_apart"])]
+        cells.append(interval(transformed(factor, np.exp)) if factor else text)
+        rows.append([number(point[0]), *point[1:], *cells])
+    head = [
+        "t0", "Precision", "Perturbation", "Steps to the first flip", "Steps until apart",
+        "Growth in a step without a flip",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def _reached(steps: pd.Series) -> str:
+    """Steps to an event over seeds; if it does not come in all of them, in how many it does."""
+    if np.isfinite(steps).all():
+        return interval(over_seeds(steps))
+    return f"reached in {number(int(np.isfinite(steps).sum()))} of {number(len(steps))}"
 
 
 def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
@@ -197,7 +203,12 @@ def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
 def origin(study: Study, file: Path) -> str:
     """Where a published study's numbers come from, and how to make each again."""
     provenance = json.loads((file.parent / "provenance.json").read_text(encoding="utf-8"))
-    made = next(iter(provenance["tables"].values()))["origin"]
+    origins = [table["origin"] for table in provenance["tables"].values()]
+
+    def each(*keys: str) -> str:
+        found = {" ".join(str(origin.get(key, "?")) for key in keys) for origin in origins}
+        return "; ".join(sorted(found))
+
     seconds = sum(provenance["processor_seconds"].values())
     rows = [
         [
@@ -205,13 +216,14 @@ def origin(study: Study, file: Path) -> str:
             f"<code>{file.parent}</code>, with their digests in <code>provenance.json</code>",
         ],
         ["published at commit", f"<code>{provenance['published_at_commit']}</code>"],
-        ["machine", f"{made['machine']}, {made['threads']} thread(s), {made['precision']}"],
-        ["packages", ", ".join(f"{k} {made[k]}" for k in ("python", "torch", "numpy"))],
+        ["machine", each("machine")],
+        ["threads, precision", each("threads", "precision")],
+        ["Python, PyTorch, NumPy", each("python", "torch", "numpy")],
         ["processor time", f"{number(round(seconds))} s"],
         [
             "this study's figures, from its tables",
             f"<code>snakemake --cores 1 paper/figures/{study.name}/all</code>",
-        ],  # noqa: E501
+        ],
         [
             "its tables, from nothing",
             f"<code>snakemake --cores all figures/{study.name}/all</code>",

@@ -18,8 +18,8 @@ from twophase.study import Model, Run, Study
 
 
 class Tables(Mapping):
-    """A model's published tables by name, all seeds together, read when asked for; a study that
-    lacks a section, or was published before it existed, lacks its tables.
+    """A model's published tables by name, read when asked for, all seeds together that have one; a
+    study that lacks a section, or was published before it existed, lacks its tables.
     """
 
     def __init__(self, study: Study, model: str, folder: Path) -> None:
@@ -32,7 +32,7 @@ class Tables(Mapping):
 
     def __iter__(self) -> Iterator[str]:
         for table in stages.STAGE_OF:
-            if all(self._path(run, table).exists() for run in self.runs):
+            if any(self._path(run, table).exists() for run in self.runs):
                 yield table
 
     def __len__(self) -> int:
@@ -45,6 +45,7 @@ class Tables(Mapping):
             each = [
                 read_table(Result(self._path(run, table), stages.run_table(run, table).identity))
                 for run in self.runs
+                if self._path(run, table).exists()
             ]
             self.read[table] = pd.concat(each, ignore_index=True)
         return self.read[table]

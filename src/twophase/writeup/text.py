@@ -31,13 +31,12 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     if abs(value) >= 1e7 or 0 < abs(value) < 1e-4:
-        text = f"{value:.2e}"
+        mantissa, power = f"{value:.2e}".split("e")
+        text = f"{float(mantissa):g}\u00a0×\u00a010{str(int(power)).translate(RAISED)}"
     elif float(value).is_integer() or abs(value) >= 1000:
         text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
     else:
         text = f"{value:.3g}"
-    text = re.sub(r"e([+-])0*(\d+)", r" × 10^\1\2", text).replace("^+", "^")
-    text = re.sub(r"\^(-?\d+)", lambda power: power[1].translate(RAISED), text)
     return text.replace(",", "\u202f").replace("-", "−")
 
 

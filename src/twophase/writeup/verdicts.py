@@ -49,7 +49,7 @@ def limits(part: Part, tolerance: float) -> tuple[float, float]:
     return (-np.inf if low is None else low), (np.inf if high is None else high)
 
 
-def judge(part: Part, source: Source, tolerance: float) -> Outcome:
+def judge(part: Part, source: Source, claims: Claims) -> Outcome:
     """A part holds if the interval lies between its limits, does not hold if it lies outside of
     them, and if it lies across one nothing can be said.
     """
@@ -57,7 +57,9 @@ def judge(part: Part, source: Source, tolerance: float) -> Outcome:
         estimate = QUANTITIES[part.quantity](source, **part.at)
     except CannotSay as reason:
         return Outcome(part, None, None, str(reason))
-    low, high = limits(part, tolerance)
+    if estimate.seeds < claims.fewest_seeds:
+        return Outcome(part, estimate, None, "too few seeds")
+    low, high = limits(part, claims.tolerance)
     if low < estimate.low and estimate.high < high:
         return Outcome(part, estimate, True, "")
     if estimate.high <= low or high <= estimate.low:
@@ -83,7 +85,7 @@ def verdict(claim: Claim, source: Source, claims: Claims) -> Verdict:
         return cannot("too few seeds")
     if source.iterations < claim.horizon:
         return cannot("too few iterations")
-    outcomes = [judge(part, source, claims.tolerance) for part in claim.parts]
+    outcomes = [judge(part, source, claims) for part in claim.parts]
     found = {outcome.holds for outcome in outcomes}
     if found >= {True, False}:
         return Verdict(claim, source, PARTLY, "", outcomes, seen)
