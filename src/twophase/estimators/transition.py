@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 from twophase.estimators.seeds import LEVEL, CannotSay, Estimate, Scale, over_seeds, transformed
 
@@ -101,7 +101,7 @@ def fall_transition(curves: pd.DataFrame, scale: Scale) -> Estimate:
 
 
 def _half_fall(x: np.ndarray, values: np.ndarray) -> float:
-    smooth = IsotonicRegression(increasing=False).fit_transform(x, values)
+    smooth = isotonic_regression(values, increasing=False).x
     half = (smooth[0] + smooth[-1]) / 2
     if not smooth[0] > smooth[-1]:
         return np.nan

@@ -16,7 +16,7 @@ from twophase.errors import RunError
 from twophase.estimators.seeds import Estimate
 from twophase.writeup.claims import Claims
 from twophase.writeup.sources import Source
-from twophase.writeup.verdicts import Outcome, Verdict, limits
+from twophase.writeup.verdicts import OTHER_DATA, OTHER_NETWORK, Outcome, Verdict, limits
 
 BEGIN = "<!-- verdicts: `make readme` writes what follows -->"
 END = "<!-- end of verdicts -->"
@@ -133,11 +133,13 @@ def counts(found: list[Verdict]) -> str:
 
 
 def reasons(found: list[Verdict]) -> str:
-    """Why nothing can be said of a claim, each reason once, with the sources that it is of."""
+    """Why nothing can be said of a number, with the sources that it is of, if there are any."""
     each: dict[str, list[str]] = {}
     for v in found:
-        each.setdefault(v.why, []).append(name_of(v.source))
-    return "; ".join(f"{why} ({', '.join(names)})" for why, names in each.items())
+        if v.why not in (OTHER_DATA, OTHER_NETWORK):
+            each.setdefault(v.why, []).append(name_of(v.source))
+    told = "; ".join(f"{why} ({', '.join(names)})" for why, names in each.items())
+    return told or "no published study is of this network on this data set"
 
 
 def quoted(found: list[Verdict], claims: Claims) -> str:

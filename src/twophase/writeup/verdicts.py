@@ -19,6 +19,11 @@ REPLICATED, PARTLY, NOT, CANNOT_SAY = (
     "cannot say yet",
 )
 
+OTHER_DATA, OTHER_NETWORK = (
+    "the number is of another data set",
+    "the number is of another network",
+)
+
 
 class Outcome(NamedTuple):
     """Of one part: its estimate if there is one, whether it holds (None: cannot say), and why."""
@@ -78,9 +83,9 @@ def verdict(claim: Claim, source: Source, claims: Claims) -> Verdict:
 
     study, architecture = claim.only.get("study", "*"), claim.only.get("architecture")
     if not fnmatchcase(source.study, study):
-        return cannot("the number is of another data set")
+        return cannot(OTHER_DATA)
     if architecture and source.network != {"architecture": architecture}:
-        return cannot("the number is of another network")
+        return cannot(OTHER_NETWORK)
     if source.seeds < claims.fewest_seeds:
         return cannot("too few seeds")
     if source.iterations < claim.horizon:
