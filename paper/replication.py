@@ -81,7 +81,8 @@ display(
 # scale. A change point is looked for in S between neighbouring kernels; *one step* competes with
 # *two*, and with a *power law*, which slows down and has no time at which it does. The *cone's
 # radius* is the largest angle between a kernel after the transition and their mean, over that of a
-# random walk with the same steps.
+# random walk with the same steps. Kernels are followed up to the first drop of the learning rate:
+# a drop slows them down by itself, and would be taken for the transition.
 
 # %%
 display(HTML(parts.settings(tested)))
@@ -190,7 +191,8 @@ for source in tested:
 # - A grid of t0, t1 or t cannot show what happens between its points. Intervals are wider by that.
 # - A step is the simplest picture of a transition. A fall that takes its time is placed where one
 #   step fits it best.
-# - The chaos transition is of barriers at the last t1; a barrier may still grow after it.
+# - The chaos transition is of barriers at the last t1; a barrier may still grow after it. Where the
+#   learning rate has dropped before it, forks are compared after the drop.
 # - Claims are in our words. Whoever reads the paper otherwise can change a rule and see what
 #   follows.
 

@@ -157,6 +157,18 @@ def test_what_is_wrong_is_not_replicated():
     assert words(dataclasses.replace(clear, tables=slow))["one-transition"] == verdicts.NOT
 
 
+def test_a_drop_of_the_learning_rate_is_no_transition():
+    rng = np.random.default_rng(6)
+    clear = two_phases(rng, 5)
+    slow = {**clear.tables, "kernel_distance": kernels(rng, 5, 400, 0)}
+    assert words(dataclasses.replace(clear, tables=slow))["one-transition"] == verdicts.REPLICATED
+    index = pd.MultiIndex.from_product([range(5), T], names=["seed", "t"])
+    rates = index.to_frame(index=False).assign(lr=lambda t: np.where(t["t"] < 400, 0.1, 0.01))
+    dropped = dataclasses.replace(clear, tables={**slow, "training": rates})
+    assert words(dropped)["one-transition"] == verdicts.CANNOT_SAY
+    assert words(dropped)["kernel-slows"] == verdicts.CANNOT_SAY
+
+
 def test_a_number_is_of_its_network_and_data():
     number = next(c for c in CLAIMS.claims if c.id == "figure-3b-early-resnet20")
     made_up = two_phases(np.random.default_rng(5), 5)

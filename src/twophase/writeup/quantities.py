@@ -31,14 +31,41 @@ def ends(source: Source) -> pd.DataFrame:
     """The same at the last comparison, with `above`: does a barrier part the two?"""
     chaos = forks(source)
     chaos = chaos[chaos["t1"] == chaos["t1"].max()]
-    if chaos["t0"].nunique() < FEWEST_FORKS:
-        raise CannotSay(f"has fewer than {FEWEST_FORKS} perturbation times")
+    if chaos["t0"].nunique() < 2:
+        raise CannotSay("has but one perturbation time")
     return chaos.assign(above=chaos["test_barrier"] > source.threshold)
+
+
+def over_t0(source: Source) -> pd.DataFrame:
+    """The same, where there are perturbation times enough to see a transition."""
+    table = ends(source)
+    if table["t0"].nunique() < FEWEST_FORKS:
+        raise CannotSay(f"has fewer than {FEWEST_FORKS} perturbation times")
+    return table
 
 
 def scale(source: Source) -> Scale:
     """The scale on which times of this source are compared."""
-    return Scale(ends(source)["t0"])
+    return Scale(over_t0(source)["t0"])
+
+
+def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table along base runs up to the first drop of the learning rate: a drop slows the
+    kernel down by itself, and would be taken for the transition.
+    """
+    if "training" not in source.tables:
+        return table
+    rates = source.tables["training"].groupby("t")["lr"].first()
+    dropped = rates.index[rates < rates.iloc[0]]
+    if not len(dropped):
+        return table
+    times = [column for column in ("t", "u") if column in table]
+    return table[(table[times] <= dropped[0]).all(axis=1)]
+
+
+def kernel_table(source: Source) -> pd.DataFrame:
+    """Distances of all pairs of kernels, in the first phase of the learning rate."""
+    return first_phase(source, source.table("kernel_distance"))
 
 
 def chaos(source: Source, measure: str, t0: Time, t1: Time) -> Estimate:
@@ -53,7 +80,7 @@ def late_barrier(source: Source) -> Estimate:
     They must have been followed at least as long as the first forks took to show a barrier.
     """
     table = forks(source)
-    ends(source)
+    ends(source)  # or there is no late
     first, last = table["t0"].min(), table["t0"].max()
     means = table[table["t0"] == first].groupby("t1")["test_barrier"].mean()
     parted = means.index[means > source.threshold]
@@ -93,18 +120,18 @@ def peak_time(source: Source, measure: str, t0: Time) -> Estimate:
 
 def chaos_transition(source: Source) -> Estimate:
     """The t0 at which the share of runs with a barrier crosses a half."""
-    return transition.share_transition(ends(source), scale(source))
+    return transition.share_transition(over_t0(source), scale(source))
 
 
 def disagreement_transition(source: Source) -> Estimate:
     """The t0 at which disagreement has fallen halfway."""
-    curves = ends(source).rename(columns={"disagreement": "value"})
+    curves = over_t0(source).rename(columns={"disagreement": "value"})
     return transition.fall_transition(curves, scale(source))
 
 
 def neighbours(source: Source) -> pd.DataFrame:
     """S(t, t + dt) of neighbouring kernels: `seed`, `t`, `distance`."""
-    table = source.table("kernel_distance")
+    table = kernel_table(source)
     gap = table["u"] - table["t"]
     return table[gap == gap[gap > 0].min()]
 
@@ -130,7 +157,8 @@ COURSES = {
 def course_changes(source: Source, course: str) -> changepoint.Changes:
     """The change points of a measure along base runs; of one that rises, `falls` are its rises."""
     name, column, ratios = COURSES[course]
-    table = neighbours(source) if course == "kernel distance" else source.table(name)
+    near = course == "kernel distance"
+    table = neighbours(source) if near else first_phase(source, source.table(name))
     values = _log(table[column]) if ratios else table[column]
     late = table["t"] >= table["t"].max() / 2
     if values[late].mean() > values[~late].mean():
@@ -154,7 +182,7 @@ def disagreement_ratio(source: Source) -> Estimate:
     if not kernel.number.value:
         raise CannotSay("the kernel has no change point")
     both = scale(source)
-    falls = transition.half_falls(ends(source).rename(columns={"disagreement": "value"}), both)
+    falls = transition.half_falls(over_t0(source).rename(columns={"disagreement": "value"}), both)
     times = pd.Series(both.times(falls), index=falls.index)
     return coincidence.time_coincidence(
         times, kernel.falls, both, changepoint.step_width(kernel, both)
@@ -185,13 +213,13 @@ def kernel_slowing(source: Source) -> Estimate:
 
 def kernel_distance(source: Source, t: Time, u: Time) -> Estimate:
     """S between the kernels at t and u."""
-    table = source.table("kernel_distance")
+    table = kernel_table(source)
     return _seed_means(_at(_at(table, "t", t), "u", u), "distance")
 
 
 def kernel_floor(source: Source, dt: int) -> Estimate:
     """S(t, t + dt), mean over the second half of training."""
-    table = source.table("kernel_distance")
+    table = kernel_table(source)
     late = table[(table["u"] - table["t"] == dt) & (table["t"] >= table["t"].max() / 2)]
     if late.empty:
         raise CannotSay(f"has no kernels {dt} iterations apart")
@@ -202,7 +230,7 @@ def cone_starts(source: Source) -> pd.Series:
     """For each seed, from when on its kernel may be confined: its transition, or a quarter of
     training if it has none.
     """
-    table = source.table("kernel_distance")
+    table = kernel_table(source)
     quarter = pd.Series(table["t"].max() / 4, index=table["seed"].unique())
     try:
         changes = kernel_changes(source)
@@ -213,17 +241,17 @@ def cone_starts(source: Source) -> pd.Series:
 
 def cone_radius(source: Source) -> Estimate:
     """The cone's radius over that of a random walk with the same steps."""
-    return confinement.radius_ratio(source.table("kernel_distance"), cone_starts(source))
+    return confinement.radius_ratio(kernel_table(source), cone_starts(source))
 
 
 def cone_exponent(source: Source) -> Estimate:
     """The exponent of S(t, t + dt) in dt, within the cone."""
-    return confinement.exponent(source.table("kernel_distance"), cone_starts(source))
+    return confinement.exponent(kernel_table(source), cone_starts(source))
 
 
 def block_boundary(source: Source) -> Estimate:
     """The time that cuts the table of kernel distances into its two blocks."""
-    table = source.table("kernel_distance")
+    table = kernel_table(source)
     cuts = [changepoint.block_boundary(run) for _, run in table.groupby("seed")]
     return over_seeds(cuts, _coarseness(table["t"].unique()))
 
@@ -233,7 +261,7 @@ def same_time(source: Source) -> Estimate:
     changes = kernel_changes(source)
     if changes.number.value == 0:
         raise CannotSay("the kernel has no change point")
-    return coincidence.share_coincidence(ends(source), changes.falls, scale(source))
+    return coincidence.share_coincidence(over_t0(source), changes.falls, scale(source))
 
 
 def linearized(source: Source, switch: Time) -> Estimate:
