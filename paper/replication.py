@@ -59,7 +59,7 @@ seen = ", ".join(sorted({v.source.study for v in found if v.seen})) or "none"
 display(
     Markdown(
         f"The rules were fixed on {text.day(rules.fixed)}. They were **written after looking** at "
-        f"earlier results of: {seen}; verdicts on these are marked *, and only verdicts on "
+        f"results of: {seen}; verdicts on these are marked *, and only verdicts on "
         "other studies are tests in the strict sense. Intervals are "
         f"{text.percent(LEVEL)}, over seeds; at least "
         f"{number(rules.fewest_seeds)} seeds are asked for."

@@ -190,7 +190,7 @@ def test_mistakes_in_claims_are_one_line(tmp_path):
         ("quantity: late_barrier", "quantity: late_barier", "claims.0.parts.1.quantity"),
         ("holds: {above: 0.1}", "holds: {}", "must have above, below, or both"),
         ("        holds: {below: 1}\n", "", "must have either holds or paper"),
-        ("at: {measure: disagreement}", "at: {}", "at must give measure"),
+        ("at: {measure: disagreement, after: 100}", "at: {}", "at must give after, measure"),
         ("id: late-stable", "id: early-chaos", "a claim's id stands twice"),
     ):
         file.write_text(text)

@@ -141,7 +141,7 @@ def beyond(source: Source) -> str:
         if found:
             rows.append([what, text])
 
-    add("distance of late forks over their perturbation", lambda: quantities.late_growth(source))
+    add("distance of late forks over their perturbation", lambda: quantities.late_growth(source, 0))
     for measure, of in (
         ("dissimilarity", "parameters"),
         ("state_dissimilarity", "the whole state"),

@@ -36,6 +36,14 @@ def ends(source: Source) -> pd.DataFrame:
     return chaos.assign(above=chaos["test_barrier"] > source.threshold)
 
 
+def late_ends(source: Source, after: int) -> pd.DataFrame:
+    """The same, if the last forks come at iteration `after` or later."""
+    table = ends(source)
+    if table["t0"].max() < after:
+        raise CannotSay(f"has no forks from iteration {after} on")
+    return table
+
+
 def over_t0(source: Source) -> pd.DataFrame:
     """The same, where there are perturbation times enough to see a transition."""
     table = ends(source)
@@ -74,13 +82,13 @@ def chaos(source: Source, measure: str, t0: Time, t1: Time) -> Estimate:
     return _seed_means(_at(_at(table, "t0", t0), "t1", t1), measure)
 
 
-def late_barrier(source: Source) -> Estimate:
+def late_barrier(source: Source, after: int) -> Estimate:
     """The test loss barrier of the last forks at the last comparison, in nats.
 
     They must have been followed at least as long as the first forks took to show a barrier.
     """
     table = forks(source)
-    ends(source)  # or there is no late
+    late_ends(source, after)
     first, last = table["t0"].min(), table["t0"].max()
     means = table[table["t0"] == first].groupby("t1")["test_barrier"].mean()
     parted = means.index[means > source.threshold]
@@ -90,18 +98,18 @@ def late_barrier(source: Source) -> Estimate:
     return chaos(source, "test_barrier", "last", "last")
 
 
-def fall(source: Source, measure: str) -> Estimate:
+def fall(source: Source, measure: str, after: int) -> Estimate:
     """A measure of the last forks over that of the first, at the last comparison."""
-    wide = ends(source).groupby(["seed", "t0"])[measure].mean().unstack("t0")
+    wide = late_ends(source, after).groupby(["seed", "t0"])[measure].mean().unstack("t0")
     first, last = wide.iloc[:, 0], wide.iloc[:, -1]
     if not ((first > 0) & (last > 0)).all():
         raise CannotSay(f"a fork has {measure} 0")
     return transformed(over_seeds(np.log(last / first)), np.exp)
 
 
-def late_growth(source: Source) -> Estimate:
+def late_growth(source: Source, after: int) -> Estimate:
     """Distance of base run and last forks at the last comparison, over the perturbation's size."""
-    late = _at(ends(source), "t0", "last")
+    late = _at(late_ends(source, after), "t0", "last")
     late = late.assign(growth=np.log(late["l2"] / late["perturbation_l2"]))
     return transformed(_seed_means(late, "growth"), np.exp)
 

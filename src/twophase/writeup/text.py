@@ -79,10 +79,12 @@ def name_of(source: Source) -> str:
     return f"{source.study}, {source.name}"
 
 
-def mark(word: str, why: str = "") -> str:
-    """A verdict as a coloured label; `why` shows where the pointer is."""
+def mark(word: str, why: str = "", seen: bool = False) -> str:
+    """A verdict as a coloured label; `why` shows where the pointer is, `seen` gets an asterisk."""
     kind = word.replace(" ", "-")
-    return f'<span class="verdict {kind}" title="{html.escape(why, quote=True)}">{word}</span>'
+    title = html.escape(why, quote=True)
+    star = "\u00a0*" if seen else ""
+    return f'<span class="verdict {kind}" title="{title}">{word}{star}</span>'
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
@@ -100,7 +102,7 @@ def matrix(found: list[Verdict], sources: list[Source]) -> str:
     rows = []
     for claim in dict.fromkeys(v.claim.id for v in found):
         own = [v for v in found if v.claim.id == claim]
-        cells = {id(v.source): mark(v.word, v.why) + " *" * v.seen for v in own}
+        cells = {id(v.source): mark(v.word, v.why, v.seen) for v in own}
         rows.append([own[0].claim.claim, *(cells[id(source)] for source in sources)])
     return table(["Claim", *map(name_of, sources)], rows, "matrix")
 
