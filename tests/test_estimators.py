@@ -1,5 +1,7 @@
 """Intervals hold what they say they hold: 200 draws of tables whose truth is known, fixed seeds."""
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,10 +30,15 @@ def coverage(draw, estimate, truth):
     return np.mean(found)
 
 
+@lru_cache
+def rows(n, points, column, directions):
+    index = pd.MultiIndex.from_product([range(n), points, range(directions)])
+    return index.to_frame(index=False, name=["seed", column, "direction"])
+
+
 def grid(n, points, column, directions=1):
     """All rows (seed, point, direction) of a table, with the number of each row's seed."""
-    index = pd.MultiIndex.from_product([range(n), points, range(directions)])
-    table = index.to_frame(index=False, name=["seed", column, "direction"])
+    table = rows(n, tuple(points), column, directions).copy()
     return table, table["seed"].to_numpy()
 
 

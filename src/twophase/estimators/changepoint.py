@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
+from twophase.estimators.confinement import matrix
+from twophase.estimators.seeds import (
+    CannotSay,
+    Estimate,
+    Scale,
+    over_seeds,
+    transformed,
+    wide,
+)
 
 MOST = 2
 SHORTEST = 2  # points between two changes
@@ -40,12 +48,15 @@ def change_points(series: pd.DataFrame) -> Changes:
     each of them. The number is that of the best; its interval holds those of all explanations
     within 10 of it.
 
-    Raises `CannotSay` if no explanation is better than one level, or there are fewer than 8 points.
+    Raises `CannotSay` if no explanation is better than one level, there are fewer than 8 points, or
+    a seed lacks one.
     """
-    wide = series.pivot_table(index="seed", columns="t", values="value").sort_index(axis=1)
-    times, y = wide.columns.to_numpy(float), wide.to_numpy()
-    if y.shape[1] < 8 or not np.isfinite(y).all():
+    means = wide(series, "t")
+    times, y = means.columns.to_numpy(float), means.to_numpy()
+    if y.shape[1] < 8:
         raise CannotSay("there are fewer than 8 points along training")
+    if not np.isfinite(y).all():
+        raise CannotSay("a seed has no value at one of the points")
     one, one_places = _best_step(y)
     two, two_places = _best_steps(y)
     residuals = {"level": _within(y), "drift": _drift(y, Scale(times).x(times))}
@@ -63,7 +74,7 @@ def change_points(series: pd.DataFrame) -> Changes:
     number = Estimate(float(CHANGES[best]), float(min(near)), float(max(near)), len(y))
     places = two_places if best == "two" else one_places
     where = [_largest_fall(row, own) for row, own in zip(y, places, strict=True)]
-    falls = pd.Series([times[i] if i else np.nan for i in where], index=wide.index)
+    falls = pd.Series([times[i] if i else np.nan for i in where], index=means.index)
     gaps = [times[i] - times[i - 1] for i in where if i]
     return Changes(number, bic, falls, float(max(gaps, default=np.nan)))
 
@@ -90,8 +101,7 @@ def block_boundary(distances: pd.DataFrame) -> float:
     """The time that cuts a table of all pairs (`t`, `u`, `distance`) into the two blocks whose
     distances vary least: within the first, within the second, and between them.
     """
-    wide = distances.pivot(index="t", columns="u", values="distance")
-    times, d = wide.index.to_numpy(), wide.to_numpy()
+    times, d = matrix(distances)
     off = ~np.eye(len(d), dtype=bool)
 
     def cost(cut: int) -> float:

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from twophase.estimators.seeds import LEVEL, CannotSay, Estimate, Scale, over_seeds, transformed
+from twophase.estimators.seeds import (
+    LEVEL,
+    CannotSay,
+    Estimate,
+    Scale,
+    over_seeds,
+    transformed,
+    wide,
+)
 
 # The grid of the fit, in parts of the span of the times.
 MARGIN = 0.5
@@ -83,7 +91,7 @@ def half_falls(curves: pd.DataFrame, scale: Scale) -> pd.Series:
     `curves` has `seed`, `t0` and `value`; runs of one seed and t0 are averaged, and what rises in
     between is smoothed by isotonic regression.
     """
-    means = curves.groupby(["seed", "t0"])["value"].mean().unstack("t0")
+    means = wide(curves, "t0")
     x = scale.x(means.columns)
     return means.apply(lambda row: _half_fall(x, row.to_numpy()), axis=1)
 
@@ -93,7 +101,7 @@ def fall_transition(curves: pd.DataFrame, scale: Scale) -> Estimate:
 
     Raises `CannotSay` if the fall from first to last is not there in the mean over seeds.
     """
-    means = curves.groupby(["seed", "t0"])["value"].mean().unstack("t0")
+    means = wide(curves, "t0")
     fall = over_seeds(means.iloc[:, 0] - means.iloc[:, -1])
     if not fall.low > 0:
         raise CannotSay("the curve does not fall in all seeds alike")

@@ -14,13 +14,22 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from twophase.estimators import changepoint, coincidence, confinement, transition
-from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
+from twophase.estimators.seeds import (
+    CannotSay,
+    Estimate,
+    Scale,
+    over_seeds,
+    transformed,
+    wide,
+)
 from twophase.writeup.sources import Source
 
 Time = int | str
+per_source = lru_cache(maxsize=64)  # many quantities begin with the same tables
 FEWEST_FORKS = 3  # perturbation times from which a change over them can be seen
 
 
+@per_source
 def forks(source: Source) -> pd.DataFrame:
     """The comparisons of perturbed forks; the control is left out."""
     chaos = source.table("chaos")
@@ -71,6 +80,7 @@ def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     return table[(table[times] <= dropped[0]).all(axis=1)]
 
 
+@per_source
 def kernel_table(source: Source) -> pd.DataFrame:
     """Distances of all pairs of kernels, in the first phase of the learning rate."""
     return first_phase(source, source.table("kernel_distance"))
@@ -100,8 +110,8 @@ def late_barrier(source: Source, after: int) -> Estimate:
 
 def fall(source: Source, measure: str, after: int) -> Estimate:
     """A measure of the last forks over that of the first, at the last comparison."""
-    wide = late_ends(source, after).groupby(["seed", "t0"])[measure].mean().unstack("t0")
-    first, last = wide.iloc[:, 0], wide.iloc[:, -1]
+    means = wide(late_ends(source, after), "t0", measure)
+    first, last = means.iloc[:, 0], means.iloc[:, -1]
     if not ((first > 0) & (last > 0)).all():
         raise CannotSay(f"a fork has {measure} 0")
     return transformed(over_seeds(np.log(last / first)), np.exp)
@@ -116,14 +126,13 @@ def late_growth(source: Source, after: int) -> Estimate:
 
 def peak(source: Source, measure: str, t0: Time) -> Estimate:
     """The largest value of a measure over t1."""
-    wide = _over_t1(source, measure, t0)
-    return over_seeds(wide.max(axis=1))
+    return over_seeds(_over_t1(source, measure, t0).max(axis=1))
 
 
 def peak_time(source: Source, measure: str, t0: Time) -> Estimate:
     """The t1 of the largest value."""
-    wide = _over_t1(source, measure, t0)
-    return over_seeds(wide.idxmax(axis=1), _coarseness(wide.columns))
+    means = _over_t1(source, measure, t0)
+    return over_seeds(means.idxmax(axis=1), _coarseness(means.columns))
 
 
 def chaos_transition(source: Source) -> Estimate:
@@ -161,7 +170,7 @@ COURSES = {
 }
 
 
-@lru_cache(maxsize=64)
+@per_source
 def course_changes(source: Source, course: str) -> changepoint.Changes:
     """The change points of a measure along base runs; of one that rises, `falls` are its rises."""
     name, column, ratios = COURSES[course]
@@ -279,10 +288,10 @@ def linearized(source: Source, switch: Time) -> Estimate:
 
 def linearized_rise(source: Source) -> Estimate:
     """The same for the last switch, less that for the first."""
-    wide = source.table("linearized").pivot(index="seed", columns="switch", values="test_accuracy")
-    if wide.shape[1] < 2:
+    means = wide(source.table("linearized"), "switch", "test_accuracy")
+    if means.shape[1] < 2:
         raise CannotSay("has fewer than 2 switches")
-    return over_seeds(wide.iloc[:, -1] - wide.iloc[:, 0])
+    return over_seeds(means.iloc[:, -1] - means.iloc[:, 0])
 
 
 QUANTITIES: dict[str, Callable[..., Estimate]] = {
@@ -310,8 +319,7 @@ def _seed_means(rows: pd.DataFrame, measure: str) -> Estimate:
 
 
 def _over_t1(source: Source, measure: str, t0: Time) -> pd.DataFrame:
-    table = _at(forks(source), "t0", t0)
-    return table.groupby(["seed", "t1"])[measure].mean().unstack("t1")
+    return wide(_at(forks(source), "t0", t0), "t1", measure)
 
 
 def _coarseness(times: ArrayLike) -> float:
