@@ -40,19 +40,15 @@ for source in tested:
         each += f" × {text.counted(source.model.chaos.directions, 'perturbation direction')}"
     iterations = text.counted(source.iterations, "iteration")
     lines.append(f"- *{name_of(source)}*: {source.network['architecture']}, {each}, {iterations}")
-lines += ["", "**What came out.** Of the claims below, that is without single numbers:", ""]
-for source in tested:
-    lines.append(
-        f"- *{name_of(source)}*: {text.counts([v for v in general if v.source is source])}"
-    )
-display(Markdown("\n".join(lines)))
+lines += ["", "**What came out.** Verdicts follow from the tables by rules; none is typed:", ""]
+display(Markdown("\n".join([*lines, text.summary(general)])))
 display(HTML(text.matrix(general, tested)))
 
 # %% [markdown]
 # *Replicated*: the interval of every number that the claim is about lies where the claim says it
 # should. *Not replicated*: each lies outside. *Partly*: some do and some do not. *Cannot say yet*:
-# an interval lies across the border, or seeds, iterations or measurements are too few. No verdict
-# is typed; all follow from the tables by rules that are in `paper/claims.yaml`.
+# an interval lies across the border, or seeds, iterations or measurements are too few. The rules
+# are in `paper/claims.yaml`.
 
 # %%
 seen = ", ".join(sorted({v.source.study for v in found if v.seen})) or "none"
@@ -80,9 +76,10 @@ display(
 # The *kernel distance* S(t, u) is one minus the cosine of the tangent kernels at t and u: blind to
 # scale. A change point is looked for in S between neighbouring kernels; *one step* competes with
 # *two*, and with a *power law*, which slows down and has no time at which it does. The *cone's
-# radius* is the largest angle between a kernel after the transition and their mean, over that of a
-# random walk with the same steps. Kernels are followed up to the first drop of the learning rate:
-# a drop slows them down by itself, and would be taken for the transition.
+# radius* is the largest angle between a kernel after the transition (after the first quarter of
+# training, if there is none) and the mean of these kernels, over that of a random walk with the
+# same steps. Kernels are followed up to the first drop of the learning rate: a drop slows them down
+# by itself, and would be taken for the transition.
 
 # %%
 display(HTML(parts.settings(tested)))

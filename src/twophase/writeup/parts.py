@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from twophase.estimators import changepoint
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
 from twophase.figures import FIGURES, drawing, load, style
 from twophase.study import Study
@@ -52,58 +51,48 @@ def controls(source: Source) -> str:
     return f"{number(int(control['identical'].sum()))} of {number(len(control))}"
 
 
-def attempt(estimate: Callable[[], Estimate]) -> tuple[Estimate | None, str]:
+def attempt(estimate: Callable[..., Estimate], *arguments: object) -> tuple[Estimate | None, str]:
     """An estimate and its text; in place of an estimate that cannot be had, why."""
     try:
-        found = estimate()
+        found = estimate(*arguments)
     except CannotSay as reason:
         return None, str(reason)
     return found, interval(found)
 
 
-def times(source: Source) -> dict[str, Estimate]:
-    """When each measure changes, where that can be said."""
-    found: dict[str, Callable[[], Estimate]] = {
-        "barrier": lambda: quantities.chaos_transition(source),
-        "disagreement": lambda: quantities.disagreement_transition(source),
-    }
-    for course in quantities.COURSES:
-        found[course] = lambda course=course: _course_time(source, course)
-    each = {name: attempt(estimate)[0] for name, estimate in found.items()}
-    return {name: estimate for name, estimate in each.items() if estimate}
+FORKS = {
+    "barrier": (quantities.chaos_transition, quantities.same_time),
+    "disagreement": (quantities.disagreement_transition, quantities.disagreement_ratio),
+}
 
 
-def _course_time(source: Source, course: str) -> Estimate:
-    changes = quantities.course_changes(source, course)
-    return changepoint.fall_time(changes, Scale(changes_times(source, course)))
-
-
-def changes_times(source: Source, course: str) -> np.ndarray:
-    """The times at which a measure along base runs was taken."""
-    return source.table(quantities.COURSES[course][0])["t"].unique()
+def courses(source: Source) -> list[str]:
+    """The measures along base runs that a source has."""
+    return [name for name, row in quantities.COURSES.items() if row[0] in source.tables]
 
 
 def transitions(source: Source) -> str:
     """When each measure changes, how often, and at what ratio to the kernel's time."""
-    forks = {
-        "barrier": (quantities.chaos_transition, quantities.same_time),
-        "disagreement": (quantities.disagreement_transition, quantities.disagreement_ratio),
-    }
     rows = []
-    for name, functions in forks.items():
-        when, ratio = (attempt(lambda f=f: f(source))[1] for f in functions)
-        rows.append([f"{name}, over t0", "–", when, ratio])
-    for name, (measured, _, _) in quantities.COURSES.items():
-        if measured not in source.tables:
-            continue
-        number_of, count = attempt(lambda n=name: quantities.course_changes(source, n).number)
-        if number_of is None:
-            rows.append([f"{name}, over t", "?", count, "–"])
-            continue
-        when = attempt(lambda n=name: _course_time(source, n))[1]
-        ratio = attempt(lambda n=name: quantities.course_ratio(source, n))[1]
-        rows.append([f"{name}, over t", count, when, "–" if name == "kernel distance" else ratio])
+    for name, (when, ratio) in FORKS.items():
+        rows.append([f"{name}, over t0", "–", attempt(when, source)[1], attempt(ratio, source)[1]])
+    for name in courses(source):
+        changes, why = attempt(lambda n=name: quantities.course_changes(source, n).number)
+        cells = ["?", why, "–"]
+        if changes:
+            ratio = attempt(quantities.course_ratio, source, name)[1]
+            cells = [why, attempt(quantities.course_time, source, name)[1], ratio]
+        if name == "kernel distance":
+            cells[-1] = "–"
+        rows.append([f"{name}, over t", *cells])
     return table(["Measure", "Change points", "Time", "Over the kernel's time"], rows)
+
+
+def times(source: Source) -> dict[str, Estimate]:
+    """When each measure changes, where that can be said."""
+    each = {name: attempt(when, source)[0] for name, (when, _) in FORKS.items()}
+    each |= {name: attempt(quantities.course_time, source, name)[0] for name in courses(source)}
+    return {name: estimate for name, estimate in each.items() if estimate}
 
 
 def transition_figure(sources: list[Source]) -> str:
@@ -115,7 +104,7 @@ def transition_figure(sources: list[Source]) -> str:
     for ax, (source, found) in zip(axes[:, 0], shown, strict=True):
         low, high = 0.0, float(source.iterations)
         for place, (name, (value, start, stop, _)) in enumerate(reversed(found.items())):
-            color = "C2" if name in ("barrier", "disagreement") else "C0"
+            color = "C2" if name in FORKS else "C0"
             ends = np.clip([start, stop], low, high)
             ax.plot(ends, [place, place], color=color, linewidth=2)
             if low <= value <= high:
@@ -124,8 +113,7 @@ def transition_figure(sources: list[Source]) -> str:
                 if not low <= end <= high:
                     ax.plot([at], [place], arrow, color=color, clip_on=False)
         ax.set_yticks(range(len(found)), list(reversed(found)))
-        unit = min(t for t in changes_times(source, "test loss") if t > 0)
-        ax.set_xscale("symlog", linthresh=unit)
+        ax.set_xscale("symlog", linthresh=Scale(source.table("training")["t"]).unit)
         ax.set(xlim=(low, high), ylim=(-0.7, len(found) - 0.3), title=name_of(source))
         ax.grid(axis="x", linewidth=0.4)
     axes[-1, 0].set_xlabel("iteration")
@@ -134,32 +122,18 @@ def transition_figure(sources: list[Source]) -> str:
 
 def beyond(source: Source) -> str:
     """What the paper does not show: numbers beside the claims, where the study has them."""
-    rows = []
-
-    def add(what: str, estimate: Callable[[], Estimate]) -> None:
-        found, text = attempt(estimate)
-        if found:
-            rows.append([what, text])
-
-    add("distance of late forks over their perturbation", lambda: quantities.late_growth(source, 0))
+    chaos, where = quantities.chaos, "dissimilarity of {} from the first t0, at the {} t1"
+    each = {"distance of late forks over their perturbation": (quantities.late_growth, source, 0)}
     for measure, of in (
         ("dissimilarity", "parameters"),
         ("state_dissimilarity", "the whole state"),
     ):
         if "chaos" in source.tables and measure in source.tables["chaos"]:
             for t1 in ("first", "last"):
-                add(
-                    f"dissimilarity of {of} from the first t0, at the {t1} t1",
-                    lambda m=measure, t1=t1: quantities.chaos(source, m, "first", t1),
-                )
-    add(
-        "disagreement of the last forks",
-        lambda: quantities.chaos(source, "disagreement", "last", "last"),
-    )
-    add(
-        "ratio of the kernel's distances, early over late",
-        lambda: quantities.kernel_slowing(source),
-    )
+                each[where.format(of, t1)] = (chaos, source, measure, "first", t1)
+    each["disagreement of the last forks"] = (chaos, source, "disagreement", "last", "last")
+    found = {what: attempt(*called) for what, called in each.items()}
+    rows = [[what, told] for what, (estimate, told) in found.items() if estimate]
     return table(["Measure", "Mean, interval over seeds"], rows)
 
 

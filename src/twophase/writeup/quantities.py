@@ -183,6 +183,12 @@ def course_changes(source: Source, course: str) -> changepoint.Changes:
     return changepoint.change_points(table[["seed", "t"]].assign(value=values))
 
 
+def course_time(source: Source, course: str) -> Estimate:
+    """When a measure along base runs changes."""
+    times = source.table(COURSES[course][0])["t"]
+    return changepoint.fall_time(course_changes(source, course), Scale(times))
+
+
 def course_ratio(source: Source, course: str) -> Estimate:
     """When a measure changes, over when the kernel does, seed by seed."""
     one, other = course_changes(source, course), kernel_changes(source)
@@ -209,12 +215,6 @@ def disagreement_ratio(source: Source) -> Estimate:
 def kernel_change_number(source: Source) -> Estimate:
     """How many change points S(t, t + dt) has: 0, 1 or 2."""
     return kernel_changes(source).number
-
-
-def kernel_transition(source: Source) -> Estimate:
-    """The time at which S(t, t + dt) falls."""
-    changes = kernel_changes(source)
-    return changepoint.fall_time(changes, Scale(neighbours(source)["t"]))
 
 
 def kernel_slowing(source: Source) -> Estimate:
@@ -297,10 +297,9 @@ def linearized_rise(source: Source) -> Estimate:
 QUANTITIES: dict[str, Callable[..., Estimate]] = {
     function.__name__: function
     for function in (
-        chaos, late_barrier, fall, late_growth, peak, peak_time, chaos_transition,
-        disagreement_transition, kernel_change_number, kernel_transition, kernel_slowing,
-        kernel_distance, kernel_floor, cone_radius, cone_exponent, block_boundary, same_time,
-        linearized, linearized_rise,
+        chaos, late_barrier, fall, late_growth, peak, peak_time, kernel_change_number,
+        kernel_slowing, kernel_distance, kernel_floor, cone_radius, cone_exponent, block_boundary,
+        same_time, linearized, linearized_rise,
     )
 }  # fmt: skip
 

@@ -16,7 +16,16 @@ from twophase.errors import RunError
 from twophase.estimators.seeds import Estimate
 from twophase.writeup.claims import Claims
 from twophase.writeup.sources import Source
-from twophase.writeup.verdicts import OTHER_DATA, OTHER_NETWORK, Outcome, Verdict, limits
+from twophase.writeup.verdicts import (
+    CANNOT_SAY,
+    NOT,
+    OTHER_DATA,
+    OTHER_NETWORK,
+    REPLICATED,
+    Outcome,
+    Verdict,
+    limits,
+)
 
 BEGIN = "<!-- verdicts: `make readme` writes what follows -->"
 END = "<!-- end of verdicts -->"
@@ -89,8 +98,15 @@ def mark(word: str, why: str = "", seen: bool = False) -> str:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
     """A table in HTML; cells may hold HTML."""
+    head = list(head)
     top = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
+    # On a phone each cell stands under the first, behind the head of its column.
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-head="{h}">{c}</td>' for h, c in zip(head, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
     return (
         f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -128,10 +144,20 @@ def _part(outcome: Outcome, claims: Claims) -> list[str]:
     return [f"– {outcome.part.says}", interval(outcome.estimate), holds, word]
 
 
-def counts(found: list[Verdict]) -> str:
-    """How many claims got which verdict, in words: "5 replicated, 2 cannot say yet"."""
-    words = [v.word for v in found]
-    return ", ".join(f"{number(words.count(word))} {word}" for word in dict.fromkeys(words))
+def summary(found: list[Verdict]) -> str:
+    """The claims by what their verdicts have in common, as a list in Markdown."""
+    groups: dict[str, list[str]] = {
+        "Replicated in every network that can judge it": [],
+        "Depends on the network, or holds in part": [],
+        "Replicated in none": [],
+        "Cannot be said yet": [],
+    }
+    always, mixed, never, silent = groups.values()
+    for claim in dict.fromkeys(v.claim.claim for v in found):
+        words = {v.word for v in found if v.claim.claim == claim} - {CANNOT_SAY}
+        group = {frozenset(): silent, frozenset({REPLICATED}): always, frozenset({NOT}): never}
+        group.get(frozenset(words), mixed).append(claim)
+    return "\n".join(f"- *{told}.* {' '.join(each)}" for told, each in groups.items() if each)
 
 
 def reasons(found: list[Verdict]) -> str:
@@ -156,7 +182,8 @@ def quoted(found: list[Verdict], claims: Claims) -> str:
     for name in claims.quoted:
         own = [v for v in found if v.claim.id == name]
         cells = [
-            f"**{v.word}**" + "".join(f": {interval(o.estimate)}" for o in v.outcomes[:1])
+            f"**{v.word}**"
+            + "".join(f": {interval(o.estimate)}" for o in v.outcomes[:1] if o.estimate)
             for v in own
         ]
         told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
@@ -181,7 +208,7 @@ def in_readme(readme: str, block: str) -> str:
 
 
 def svg(figure: Figure, label: str) -> str:
-    """A figure as SVG that lies in the page: text and axes take the page's colour."""
+    """A figure as SVG that lies in the page, with ids of its own."""
     out = io.StringIO()
     with rc_context({"svg.hashsalt": label, "svg.fonttype": "path"}):
         figure.savefig(
@@ -189,8 +216,7 @@ def svg(figure: Figure, label: str) -> str:
         )
     text = out.getvalue()
     text = text[text.index("<svg") :]
-    # Dark greys are the ink; ids must be the page's own.
-    text = re.sub(r"#(0|1|2|3|4|5|6)(\w)(?:\1\2){2}\b", "currentColor", text)
+    text = re.sub(r'(<image [^>]*?)id="[^"]*"', r"\1", text)  # two that look alike share one
     width = WIDER * figure.get_figwidth() * 72
     text = text.replace("<svg", f'<svg style="max-width:{width:.0f}px"', 1)
     prefix = re.sub(r"\W", "-", label)
