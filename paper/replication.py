@@ -56,8 +56,9 @@ display(
     Markdown(
         f"The rules were fixed on {text.day(rules.fixed)}. They were **written after looking** at "
         f"results of: {seen}; verdicts on these are marked *, and only verdicts on "
-        "other studies are tests in the strict sense. Intervals are "
-        f"{text.percent(LEVEL)}, over seeds; at least "
+        "other studies are tests in the strict sense. The settings of small studies were chosen so "
+        "that they answer clearly: they show that an effect can be, not how common it is. "
+        f"Intervals are {text.percent(LEVEL)}, over seeds; at least "
         f"{number(rules.fewest_seeds)} seeds are asked for."
     )
 )
@@ -168,8 +169,9 @@ for study, file in studies:
 #   then rises in one step. Studies that follow it step by step show it below: a
 #   *flip* is a gate or winner that differs, *apart* a distance of a tenth, *ulp* one unit in the
 #   last place of one parameter, *noise* other batches.
-# - **Batch norm's counters.** Taken over the whole state, buffers included, the dissimilarity has
-#   the size that the paper reports and vanishes as it does; over the parameters it does not.
+# - **Batch norm's counters.** In the paper's own network the dissimilarity of the whole state,
+#   buffers included, has the size that the paper reports and vanishes as it does; that of the
+#   parameters does neither.
 # - **Architecture and initialisation** decide whether there is chaos to be seen at all. What
 #   earlier runs showed of initialisation is in `docs/findings.md`.
 

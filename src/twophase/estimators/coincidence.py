@@ -26,7 +26,7 @@ def share_coincidence(runs: pd.DataFrame, times: pd.Series, scale: Scale) -> Est
     first, last = x.min() - places.max(), x.max() - places.min()
     difference = x - scale.x(shift)
     estimate = crossing(runs["seed"].to_numpy(), difference, runs["above"].to_numpy(), first, last)
-    return transformed(estimate, _ratio)
+    return transformed(estimate, np.exp)
 
 
 def time_coincidence(one: pd.Series, other: pd.Series, scale: Scale, resolution: float) -> Estimate:
@@ -37,7 +37,3 @@ def time_coincidence(one: pd.Series, other: pd.Series, scale: Scale, resolution:
     return transformed(
         over_seeds(scale.x(both["one"]) - scale.x(both["other"]), resolution), np.exp
     )
-
-
-def _ratio(difference: float) -> float:
-    return float(np.exp(difference)) if difference > -np.inf else 0.0

@@ -30,7 +30,7 @@ from twophase.writeup.verdicts import (
 BEGIN = "<!-- verdicts: `make readme` writes what follows -->"
 END = "<!-- end of verdicts -->"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-WIDER = 1.4  # CSS pixels for a point of a figure
+WIDER = 1.25  # CSS pixels for a point of a figure
 
 
 def number(value: float) -> str:
@@ -181,14 +181,17 @@ def quoted(found: list[Verdict], claims: Claims) -> str:
     ]
     for name in claims.quoted:
         own = [v for v in found if v.claim.id == name]
-        cells = [
-            f"**{v.word}**"
-            + "".join(f": {interval(o.estimate)}" for o in v.outcomes[:1] if o.estimate)
-            for v in own
-        ]
+        cells = [_quoted_cell(v) for v in own]
         told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
         lines.append(f"| {told} | " + " | ".join(cells) + " |")
+    if any(v.seen for v in found):
+        lines += ["", "\\* The rule was written after looking at results of this study."]
     return "\n".join(lines)
+
+
+def _quoted_cell(verdict: Verdict) -> str:
+    measured = "".join(f": {interval(o.estimate)}" for o in verdict.outcomes[:1] if o.estimate)
+    return f"**{verdict.word}**{measured}" + " \\*" * verdict.seen
 
 
 def in_readme(readme: str, block: str) -> str:
@@ -218,7 +221,7 @@ def svg(figure: Figure, label: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r'(<image [^>]*?)id="[^"]*"', r"\1", text)  # two that look alike share one
     width = WIDER * figure.get_figwidth() * 72
-    text = text.replace("<svg", f'<svg style="max-width:{width:.0f}px"', 1)
+    text = text.replace("<svg", f'<svg style="width:{width:.0f}px"', 1)
     prefix = re.sub(r"\W", "-", label)
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     return f'<div class="figure" role="img" aria-label="{html.escape(label)}">{text}</div>'
