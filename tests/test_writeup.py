@@ -127,7 +127,6 @@ def clone(tmp_path_factory, copy_checkout):
     shutil.copytree(ROOT / "paper", folder / "paper", ignore=made)
     shutil.rmtree(folder / "paper/measurements")
     shutil.copytree(ROOT / "tests/published/smoke", folder / "paper/measurements/smoke")
-    assert planned(folder, PAGE) == {"replication": 1}
     offline = ENVIRONMENT | {
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
