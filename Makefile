@@ -1,10 +1,11 @@
 # `make figures` draws every figure, `make test` runs every test, `make bench` times the
-# tangent kernel beside torch.func's (some ten minutes); each sets up .venv first.
+# tangent kernel beside torch.func's (some ten minutes), `make readme` writes README's verdicts,
+# `make archive` packs code, tables and write-up; each sets up .venv first.
 # `make TORCH_INDEX=<address> ...` sets it up with PyTorch's build from there.
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: figures test bench lock
+.PHONY: figures test bench readme archive lock
 
 figures: .venv/ready
 	$(ACTIVATE) && snakemake --cores all figures/all
@@ -17,6 +18,13 @@ test: .venv/ready
 
 bench: .venv/ready
 	$(ACTIVATE) && python benchmarks/kernels.py
+
+readme: .venv/ready
+	$(ACTIVATE) && python -m twophase.writeup readme
+
+archive: .venv/ready
+	$(ACTIVATE) && snakemake --cores 1 paper/replication.html
+	$(ACTIVATE) && python -m twophase.writeup archive
 
 # The package itself is linked, not copied: an edit under src/ is what runs.
 .venv/ready: envs/requirements.txt pyproject.toml

@@ -15,6 +15,9 @@ if not Path(workflow.basedir).samefile(Path.cwd()):
 configfile: "workflow/config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 
 

@@ -17,6 +17,7 @@ from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import StudyError
 from twophase.figures import drawing
 from twophase.study import NAME, STUDIES, Run
+from twophase.writeup import page
 
 run_this_checkout(Path(workflow.basedir))
 STUDY = f"{STUDIES}/{{study}}.yaml"
@@ -310,6 +311,14 @@ def published_inputs(wildcards):
     if not figures.current(folder, wildcards.figure, maker):
         make_again(folder / name for name in figures.files(wildcards.figure))
     return [file, *(table.path for table in tables.values())]
+
+
+def writeup_inputs(_):
+    """What the write-up is made from. One of other tables or code is executed again."""
+    forget_dates()
+    if not page.current():
+        make_again([page.PAGE, page.NOTEBOOK])
+    return page.read_from()
 
 
 def resources_of(stage):

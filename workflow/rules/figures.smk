@@ -35,8 +35,10 @@ for figure, row in figures.FIGURES.items():
             report(
                 f"figures/{{study}}/{figures.files(figure)[-1]}",
                 caption="../report/caption.rst",
-                category="{study}",
-                labels={"figure": figure},
+                # The report sorts by these names.
+                category="1 findings" if figure == "findings" else "2 figures",
+                subcategory="{study}",
+                labels={"study": "{study}", "figure": figure},
             ),
         log:
             f"results/{{study}}/logs/{figure}.log",

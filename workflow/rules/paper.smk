@@ -37,3 +37,26 @@ rule published_figures:
     output:
         touch("paper/figures/{study}/all"),
     localrule: True
+
+
+# The write-up, executed from all published measurements.
+rule replication:
+    input:
+        ancient(writeup_inputs),
+    output:
+        report(page.PAGE, category="3 verdicts", labels={"figure": "claims and verdicts"}),
+        page.NOTEBOOK,
+    log:
+        "paper/figures/logs/replication.log",
+    benchmark:
+        "paper/figures/benchmarks/replication.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "write-up of all published studies"
+    shell:
+        "python -m twophase.writeup page > {log} 2>&1"

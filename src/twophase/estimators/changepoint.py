@@ -1,0 +1,162 @@
+"""Change points of a measure along training: how many, and when."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from twophase.estimators.confinement import matrix
+from twophase.estimators.seeds import (
+    CannotSay,
+    Estimate,
+    Scale,
+    over_seeds,
+    transformed,
+    wide,
+)
+
+MOST = 2
+SHORTEST = 2  # points between two changes
+# Differences in BIC above this are very strong evidence (Kass and Raftery 1995, section 3.2).
+STRONG = 10.0
+# Explanations of a series: the parameters that each needs beside the variance. A time counts twice,
+# because all times were tried (as in Zhang and Siegmund 2007, where it costs 3/2 or more).
+MODELS = {"level": 1, "drift": 2, "one": 4, "two": 7}
+CHANGES = {"level": 0, "drift": 0, "one": 1, "two": 2}
+
+
+class Changes(NamedTuple):
+    """The number of change points of a measure, as estimate; how each explanation fares; and when
+    the largest fall is in each seed, with the distance of points there, both as times.
+    """
+
+    number: Estimate
+    bic: dict[str, float]
+    falls: pd.Series
+    resolution: float
+
+
+def change_points(series: pd.DataFrame) -> Changes:
+    """How many times the level of a measure changes along training: 0, 1 or 2.
+
+    `series` has `seed`, `t`, `value`; take logarithms first where ratios count. Four explanations
+    compete: one level; a drift, linear in log t, which is a power law for a logarithm and has no
+    time of its own; one step; two steps. Each seed has its own levels, times and variance. The
+    criterion is BIC, summed over seeds, so that a change that does not replicate has to pay in
+    each of them. The number is that of the best; its interval holds those of all explanations
+    within 10 of it.
+
+    Raises `CannotSay` if no explanation is better than one level, there are fewer than 8 points, or
+    a seed lacks one.
+    """
+    means = wide(series, "t")
+    times, y = means.columns.to_numpy(float), means.to_numpy()
+    if y.shape[1] < 8:
+        raise CannotSay("there are fewer than 8 points along training")
+    if not np.isfinite(y).all():
+        raise CannotSay("a seed has no value at one of the points")
+    one, one_places = _best_step(y)
+    two, two_places = _best_steps(y)
+    residuals = {"level": _within(y), "drift": _drift(y, Scale(times).x(times))}
+    residuals |= {"one": one, "two": two}
+    n = y.shape[1]
+    floor = 1e-12 * np.maximum(_within(y), 1e-300)
+    bic = {
+        name: float((n * np.log(np.maximum(rss, floor) / n) + (1 + MODELS[name]) * np.log(n)).sum())
+        for name, rss in residuals.items()
+    }
+    if min(bic, key=bic.get) == "level":
+        raise CannotSay("nothing changes but for noise")
+    best = min(bic, key=bic.get)
+    near = [CHANGES[name] for name in bic if bic[name] - bic[best] < STRONG]
+    number = Estimate(float(CHANGES[best]), float(min(near)), float(max(near)), len(y))
+    places = two_places if best == "two" else one_places
+    where = [_largest_fall(row, own) for row, own in zip(y, places, strict=True)]
+    falls = pd.Series([times[i] if i else np.nan for i in where], index=means.index)
+    gaps = [times[i] - times[i - 1] for i in where if i]
+    return Changes(number, bic, falls, float(max(gaps, default=np.nan)))
+
+
+def fall_time(changes: Changes, scale: Scale) -> Estimate:
+    """When the measure falls, over seeds; wider by the distance of points, since a fall that takes
+    its time has no sharper place.
+
+    Raises `CannotSay` if it has no change point, or does not fall in one of the seeds.
+    """
+    if changes.number.value == 0:
+        raise CannotSay("there is no change point")
+    places = scale.x(changes.falls)
+    return transformed(over_seeds(places, step_width(changes, scale)), scale.times)
+
+
+def step_width(changes: Changes, scale: Scale) -> float:
+    """The distance of points at the falls, as a difference of places."""
+    around = changes.falls.to_numpy()
+    return float(np.nanmax(scale.x(around + changes.resolution) - scale.x(around)))
+
+
+def block_boundary(distances: pd.DataFrame) -> float:
+    """The time that cuts a table of all pairs (`t`, `u`, `distance`) into the two blocks whose
+    distances vary least: within the first, within the second, and between them.
+    """
+    times, d = matrix(distances)
+    off = ~np.eye(len(d), dtype=bool)
+
+    def cost(cut: int) -> float:
+        first = np.arange(len(d)) < cut
+        early, late = first[:, None] & first, ~first[:, None] & ~first
+        blocks = [early & off, late & off, ~early & ~late]
+        return sum(d[block].var() * block.sum() for block in blocks if block.any())
+
+    return float(times[min(range(2, len(d) - 1), key=cost)])
+
+
+def _within(y: np.ndarray) -> np.ndarray:
+    """Squares around the mean of each row."""
+    return ((y - y.mean(1, keepdims=True)) ** 2).sum(1)
+
+
+def _drift(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Squares around the straight line of each row over x."""
+    x = x - x.mean()
+    centred = y - y.mean(1, keepdims=True)
+    slope = centred @ x / (x @ x)
+    return ((centred - slope[:, None] * x) ** 2).sum(1)
+
+
+def _segments(y: np.ndarray) -> np.ndarray:
+    """Squares around the mean of y[a:b], for all rows, a and b; infinite if it is too short."""
+    y = y - y.mean(1, keepdims=True)
+    n = y.shape[1]
+    sums = np.concatenate([np.zeros((len(y), 1)), y.cumsum(1)], 1)
+    squares = np.concatenate([np.zeros((len(y), 1)), (y**2).cumsum(1)], 1)
+    a, b = np.indices((n + 1, n + 1))
+    length = np.maximum(b - a, 1)
+    rss = squares[:, b] - squares[:, a] - (sums[:, b] - sums[:, a]) ** 2 / length
+    return np.where(b - a >= SHORTEST, np.maximum(rss, 0), np.inf)
+
+
+def _best_step(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares with one step, and where it is: the first point after it (rows, 1)."""
+    segments = _segments(y)
+    total = segments[:, 0, :] + segments[:, :, -1]
+    place = total.argmin(1)
+    return total.min(1), place[:, None]
+
+
+def _best_steps(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same with two steps (rows, 2)."""
+    segments = _segments(y)
+    total = segments[:, 0, :, None] + segments + segments[:, :, -1][:, None, :]
+    flat = total.reshape(len(y), -1)
+    return flat.min(1), np.stack(np.unravel_index(flat.argmin(1), total.shape[1:]), 1)
+
+
+def _largest_fall(y: np.ndarray, places: np.ndarray) -> int:
+    """The step, of those at `places`, at which the level falls most; 0 if none falls."""
+    ends = [0, *places, len(y)]
+    levels = [y[a:b].mean() for a, b in zip(ends, ends[1:], strict=False)]
+    falls = [before - after for before, after in zip(levels, levels[1:], strict=False)]
+    return int(places[int(np.argmax(falls))]) if max(falls) > 0 else 0

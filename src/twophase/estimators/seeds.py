@@ -1,0 +1,85 @@
+"""What all estimators share: an estimate over seeds, and the scale on which times are compared."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95  # of all intervals
+
+
+class Estimate(NamedTuple):
+    """A number with its interval (95 %), and the number of seeds behind it.
+
+    An end of an interval is infinite where the data only say that it lies outside of what was
+    measured, and not a number where there are too few seeds to give one.
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+
+class CannotSay(Exception):
+    """There is nothing to estimate; the message says why."""
+
+
+def wide(table: pd.DataFrame, column: str, value: str = "value") -> pd.DataFrame:
+    """A row for each seed and a column for each time in `column`: the mean of `value` there, not a
+    number where there is none. (Like pandas' `pivot_table`, thirty times faster on small tables.)
+    """
+    seeds, row = np.unique(table["seed"], return_inverse=True)
+    times, place = np.unique(table[column], return_inverse=True)
+    cell, cells = row * len(times) + place, len(seeds) * len(times)
+    sums = np.bincount(cell, table[value], cells)
+    with np.errstate(invalid="ignore"):
+        means = sums / np.bincount(cell, minlength=cells)
+    return pd.DataFrame(means.reshape(len(seeds), len(times)), seeds, times)
+
+
+def over_seeds(values: ArrayLike, resolution: float = 0.0) -> Estimate:
+    """Mean of one value for each seed, with Student's t interval.
+
+    For few seeds it is wide, and holds the mean as often as it says if the values are normal. It
+    is wider by `resolution` at both ends: how far a value may be off because its grid is coarse,
+    which seeds that agree cannot show.
+    """
+    values = np.asarray(values, float)
+    count = len(values)
+    if not np.isfinite(values).all():
+        raise CannotSay("a seed has no value")
+    if count < 2:
+        return Estimate(float(values.mean()), np.nan, np.nan, count)
+    half = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * values.std(ddof=1) / count**0.5 + resolution
+    mean, half = float(values.mean()), float(half)
+    return Estimate(mean, mean - half, mean + half, count)
+
+
+def transformed(estimate: Estimate, function: object) -> Estimate:
+    """The estimate on another scale; `function` rises."""
+    return Estimate(*(float(function(number)) for number in estimate[:3]), estimate.seeds)
+
+
+class Scale:
+    """Times compared by their ratio: x = log(1 + t / unit), which has a place for t = 0.
+
+    The unit is the smallest positive time of a grid.
+    """
+
+    def __init__(self, times: ArrayLike) -> None:
+        times = np.asarray(times, float)
+        self.unit = float(times[times > 0].min())
+
+    def x(self, times: ArrayLike) -> np.ndarray:
+        """Places of times."""
+        return np.log1p(np.asarray(times, float) / self.unit)
+
+    def times(self, x: ArrayLike) -> np.ndarray:
+        """Times of places, none before 0; infinite places stay what they are."""
+        with np.errstate(over="ignore"):
+            return np.where(np.isneginf(x), -np.inf, self.unit * np.expm1(np.maximum(x, 0)))

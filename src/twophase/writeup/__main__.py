@@ -1,0 +1,40 @@
+"""Commands of the write-up: `python -m twophase.writeup page`, `readme` or `archive`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from twophase.errors import Problem
+from twophase.writeup import archive, claims, page, sources, text, verdicts
+
+README = Path("README.md")
+
+
+def readme() -> None:
+    """Write the quoted verdicts between the marks in README."""
+    rules = claims.load()
+    found = verdicts.verdicts(rules, sources.sources())
+    old = README.read_text(encoding="utf-8")
+    README.write_text(text.in_readme(old, text.quoted(found, rules)), encoding="utf-8")
+
+
+def main() -> None:
+    """Run one command in the checkout's folder."""
+    parser = argparse.ArgumentParser(prog="python -m twophase.writeup", description=__doc__)
+    parser.add_argument("command", choices=["page", "readme", "archive"])
+    command = parser.parse_args().command
+    try:
+        if command == "page":
+            page.build()
+        elif command == "archive":
+            print(archive.archive())
+        else:
+            readme()
+    except Problem as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

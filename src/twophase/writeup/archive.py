@@ -1,0 +1,83 @@
+"""The archive: all that a stranger needs to read the write-up and to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from twophase.errors import RunError
+from twophase.store.artifacts import whole_file
+from twophase.writeup import page
+
+FOLDER = Path("dist")
+DAY = (1980, 1, 1, 0, 0, 0)  # of all files, so that the same content has the same bytes
+
+
+def archive() -> Path:
+    """Write `dist/twophase-<commit>.zip`: the code of the last commit with lock and published
+    tables, the write-up as page and notebook, `SHA256SUMS` of all of these, and `.zenodo.json`, the
+    metadata for a DOI. Returns its path.
+
+    Raises `RunError` outside of a git checkout, or if the write-up is not that of this commit.
+    """
+    commit = _git("rev-parse", "HEAD").decode().strip()
+    if changed := _git("status", "--porcelain", "--untracked-files=no").decode().strip():
+        raise RunError(f"{changed.splitlines()[0].split()[-1]}: is not committed; commit it first")
+    if not page.current():
+        raise RunError(
+            f"{page.PAGE}: is missing or of other tables or code; run `snakemake --cores all "
+            f"{page.PAGE}` first"
+        )
+    files = _committed() | {str(p): p.read_bytes() for p in (page.PAGE, page.NOTEBOOK)}
+    files[".zenodo.json"] = (json.dumps(_metadata(files, commit), indent=2) + "\n").encode()
+    sums = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}" for name in sorted(files)]
+    files["SHA256SUMS"] = ("\n".join(sums) + "\n").encode()
+    name = f"twophase-{commit[:8]}"
+    path = FOLDER / f"{name}.zip"
+    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w") as packed:
+        for file in sorted(files):
+            info = zipfile.ZipInfo(f"{name}/{file}", DAY)
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            packed.writestr(info, files[file])
+    return path
+
+
+def _committed() -> dict[str, bytes]:
+    """The files of the last commit."""
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", "HEAD"))) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+
+def _metadata(files: dict[str, bytes], commit: str) -> dict:
+    """What Zenodo asks for, from CITATION.cff."""
+    cited = yaml.safe_load(files["CITATION.cff"])
+    paper = next(each for each in cited["references"] if "arXiv" in each["notes"])
+    return {
+        "upload_type": "software",
+        "title": cited["title"],
+        "version": f"{cited['version']} ({commit[:8]})",
+        "license": cited["license"],
+        "creators": [
+            {"name": each.get("name") or f"{each['family-names']}, {each['given-names']}"}
+            for each in cited["authors"]
+        ],
+        "description": f"Code, locked environment, published measurements and write-up of a "
+        f"replication of: {paper['title']} ({paper['notes']}).",
+        "related_identifiers": [
+            {"identifier": paper["notes"], "relation": "cites", "scheme": "arxiv"}
+        ],
+    }
+
+
+def _git(*arguments: str) -> bytes:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise RunError(f"{Path.cwd()}: is not a git checkout, which the archive is of") from None

@@ -1,0 +1,105 @@
+"""The claims and the rules of their verdicts, read from `paper/claims.yaml` and checked."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from twophase.errors import StudyError
+from twophase.records import Number, Record
+from twophase.writeup import CLAIMS
+from twophase.writeup.quantities import QUANTITIES
+
+
+class Range(Record):
+    """Where a quantity must lie: above one number, below another, or both."""
+
+    above: Number | None = None
+    below: Number | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        if self.above is None and self.below is None:
+            raise ValueError("must have above, below, or both")
+        if None not in (self.above, self.below) and not self.above < self.below:
+            raise ValueError("above must be less than below")
+        return self
+
+
+class Part(Record):
+    """One test of a claim: a quantity, and where it must lie for the claim to hold.
+
+    `paper` is a number of the paper, from and to; being read off a figure it holds within the
+    file's `tolerance`, a factor. `holds` gives the range itself.
+    """
+
+    says: str
+    quantity: Literal[tuple(QUANTITIES)]
+    at: dict[str, int | str] = {}
+    holds: Range | None = None
+    paper: tuple[Number, Number] | None = Field(default=None, strict=False)
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Part:
+        if (self.holds is None) == (self.paper is None):
+            raise ValueError("must have either holds or paper")
+        wanted = set(inspect.signature(QUANTITIES[self.quantity]).parameters) - {"source"}
+        if set(self.at) != wanted:
+            raise ValueError(f"at must give {', '.join(sorted(wanted)) or 'nothing'}")
+        return self
+
+
+class Claim(Record):
+    """A claim with its source and its tests; `only` says of which study and network it is."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]+$")
+    claim: str
+    source: str
+    kind: Literal["abstract", "figure", "ours"]
+    only: dict[Literal["study", "architecture"], str] = {}
+    horizon: int = 0
+    parts: list[Part] = Field(min_length=1)
+
+
+class Claims(Record):
+    """The file: what holds for all claims, and the claims."""
+
+    fixed: str
+    seen: list[str]
+    fewest_seeds: int = Field(ge=2)
+    tolerance: Number = Field(ge=1)
+    quoted: list[str]
+    claims: list[Claim]
+
+    @field_validator("claims")
+    @classmethod
+    def _each_once(cls, claims: list[Claim]) -> list[Claim]:
+        names = [claim.id for claim in claims]
+        if len(set(names)) < len(names):
+            raise ValueError("a claim's id stands twice")
+        return claims
+
+    @model_validator(mode="after")
+    def _quoted_are_there(self) -> Claims:
+        if missing := set(self.quoted) - {claim.id for claim in self.claims}:
+            raise ValueError(f"quoted must be ids of claims; {sorted(missing)[0]} is none")
+        return self
+
+
+def load(path: Path = CLAIMS) -> Claims:
+    """Read and check the claims.
+
+    Raises `StudyError` with one line for each mistake: file, key, what is allowed.
+    """
+    try:
+        return Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        lines = [
+            f"{path}: {'.'.join(map(str, each['loc']))} = {each['input']!r:.60}: {each['msg']}"
+            for each in error.errors()
+        ]
+        raise StudyError("\n".join(lines)) from None

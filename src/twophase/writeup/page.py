@@ -1,0 +1,125 @@
+"""The page: `paper/replication.py` executed, as one HTML file and as a notebook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twophase.commands.publish import MEASUREMENTS
+from twophase.figures import FIGURES, code_of
+from twophase.store.artifacts import sha256, whole_file
+from twophase.store.fingerprint import code_digest
+from twophase.store.paths import digest
+from twophase.writeup import CLAIMS
+
+# What executes and converts is imported where it is used: the Snakefile asks only for freshness.
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+SCRIPT = Path("paper/replication.py")
+STYLE = Path("paper/replication.css")
+PAGE, NOTEBOOK = Path("paper/replication.html"), Path("paper/replication.ipynb")
+MODULES = (
+    "writeup.quantities",
+    "writeup.text",
+    "writeup.verdicts",
+    "writeup.parts",
+    "writeup.page",
+)
+SHELL = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="generator" content="{maker}">
+<title>{title}</title>
+<style>
+{style}
+</style></head><body>
+<nav aria-label="Contents"><details><summary>Contents</summary>{contents}</details></nav>
+<main>
+{body}
+</main></body></html>
+"""
+
+
+def read_from() -> list[Path]:
+    """The files that the page is made from."""
+    tables = sorted(path for path in MEASUREMENTS.rglob("*") if path.is_file())
+    return [SCRIPT, STYLE, CLAIMS, *(p for p in tables if not p.name.startswith("."))]
+
+
+def made_by() -> str:
+    """What the page is made by: its files, the code of the write-up and of all figures."""
+    files = [(str(path), sha256(path)) for path in read_from()]
+    return f"made by {digest([files, code_digest(*MODULES), [code_of(f) for f in FIGURES]])[:8]}"
+
+
+def current() -> bool:
+    """Whether the page and the notebook that lie there were made by this; dates do not count."""
+    maker = made_by()
+    return all(p.exists() and maker in p.read_text(encoding="utf-8") for p in (PAGE, NOTEBOOK))
+
+
+def build() -> None:
+    """Execute the script and write the page and the notebook. Asks nothing of the network.
+
+    Raises `nbclient.exceptions.CellExecutionError`, which shows the cell, if the script fails.
+    """
+    import jupytext
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    notebook = jupytext.read(SCRIPT)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index}"  # else it is random
+    own = Config({"KernelManager": {"transport": "ipc"}})  # needs no port
+    client = NotebookClient(notebook, config=own, kernel_name="python3", timeout=600)
+    client.record_timing = False
+    client.execute(cwd=str(Path.cwd()))
+    notebook.metadata["generator"] = made_by()
+    for path, text in (
+        (NOTEBOOK, jupytext.writes(notebook, fmt="ipynb") + "\n"),
+        (PAGE, page(notebook)),
+    ):
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def page(notebook: NotebookNode) -> str:
+    """The notebook as one page that needs no other file: text and outputs, with a table of contents
+    from its headings.
+    """
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input=True,
+        exclude_output_prompt=True,
+        exclude_input_prompt=True,
+        exclude_anchor_links=True,
+    )
+    body, _ = exporter.from_notebook_node(notebook)
+    body, contents = _contents(body)
+    return SHELL.format(
+        title=re.search(r"<h1[^>]*>(.*?)</h1>", body, re.S)[1],
+        maker=notebook.metadata["generator"],
+        style=STYLE.read_text(encoding="utf-8"),
+        contents=contents,
+        body=body,
+    )
+
+
+def _contents(body: str) -> tuple[str, str]:
+    """The body with a name for each heading, and a list of links to them."""
+    links = []
+
+    def named(heading: re.Match) -> str:
+        level, text = heading["level"], re.sub(r"<[^>]+>", "", heading["text"])
+        name = f"section-{len(links)}"
+        links.append(f'<li class="h{level}"><a href="#{name}">{text}</a></li>')
+        return f'<h{level} id="{name}">{text}</h{level}>'
+
+    body = re.sub(r"<h(?P<level>[23])[^>]*>(?P<text>.*?)</h(?P=level)>", named, body, flags=re.S)
+    return body, f"<ul>{''.join(links)}</ul>"

@@ -1,0 +1,206 @@
+"""The write-up's parts that each published study gets: tables and panels, whatever it measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
+from twophase.figures import FIGURES, drawing, load, style
+from twophase.study import Study
+from twophase.writeup import quantities
+from twophase.writeup.sources import Source
+from twophase.writeup.text import interval, name_of, number, svg, table
+
+
+def settings(sources: list[Source]) -> str:
+    """What was set: a row for each source."""
+    rows = []
+    for source in sources:
+        model = source.model
+        training, chaos = model.training, model.chaos
+        network = " ".join(f"{k}={v}" for k, v in source.network.items() if k != "architecture")
+        rows.append(
+            [
+                name_of(source),
+                f"{source.network['architecture']} {network}".strip(),
+                number(training.iterations),
+                f"{number(training.lr)}, {number(training.batch_size)}",
+                f"{number(source.seeds)} × {number(chaos.directions)}" if chaos else "–",
+                f"{chaos.perturbation.kind} {number(chaos.perturbation.size)}" if chaos else "–",
+                number(model.kernel.examples_per_class) if model.kernel else "–",
+            ]
+        )
+    head = [
+        "Study, model", "Network", "Iterations", "Learning rate, batch", "Seeds × directions",
+        "Perturbation", "Kernel: examples a class",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def controls(source: Source) -> str:
+    """How many forks without perturbation there are, and how many equal their base run."""
+    if "chaos" not in source.tables:
+        return "–"
+    chaos = source.tables["chaos"]
+    control = chaos[chaos["direction"] == "control"]
+    return f"{number(int(control['identical'].sum()))} of {number(len(control))}"
+
+
+def attempt(estimate: Callable[..., Estimate], *arguments: object) -> tuple[Estimate | None, str]:
+    """An estimate and its text; in place of an estimate that cannot be had, why."""
+    try:
+        found = estimate(*arguments)
+    except CannotSay as reason:
+        return None, str(reason)
+    return found, interval(found)
+
+
+FORKS = {
+    "barrier": (quantities.chaos_transition, quantities.same_time),
+    "disagreement": (quantities.disagreement_transition, quantities.disagreement_ratio),
+}
+
+
+def courses(source: Source) -> list[str]:
+    """The measures along base runs that a source has."""
+    return [name for name, row in quantities.COURSES.items() if row[0] in source.tables]
+
+
+def transitions(source: Source) -> str:
+    """When each measure changes, how often, and at what ratio to the kernel's time."""
+    rows = []
+    for name, (when, ratio) in FORKS.items():
+        rows.append([f"{name}, over t0", "–", attempt(when, source)[1], attempt(ratio, source)[1]])
+    for name in courses(source):
+        changes, why = attempt(lambda n=name: quantities.course_changes(source, n).number)
+        cells = ["?", why, "–"]
+        if changes:
+            ratio = attempt(quantities.course_ratio, source, name)[1]
+            cells = [why, attempt(quantities.course_time, source, name)[1], ratio]
+        if name == "kernel distance":
+            cells[-1] = "–"
+        rows.append([f"{name}, over t", *cells])
+    return table(["Measure", "Change points", "Time", "Over the kernel's time"], rows)
+
+
+def times(source: Source) -> dict[str, Estimate]:
+    """When each measure changes, where that can be said."""
+    each = {name: attempt(when, source)[0] for name, (when, _) in FORKS.items()}
+    each |= {name: attempt(quantities.course_time, source, name)[0] for name in courses(source)}
+    return {name: estimate for name, estimate in each.items() if estimate}
+
+
+def transition_figure(sources: list[Source]) -> str:
+    """All transition times with their intervals, a panel for each source."""
+    shown = [(source, found) for source in sources if (found := times(source))]
+    if not shown:
+        return ""
+    figure, axes = style.grid(len(shown), 1, 1.7)
+    for ax, (source, found) in zip(axes[:, 0], shown, strict=True):
+        low, high = 0.0, float(source.iterations)
+        for place, (name, (value, start, stop, _)) in enumerate(reversed(found.items())):
+            color = "C2" if name in FORKS else "C0"
+            ends = np.clip([start, stop], low, high)
+            ax.plot(ends, [place, place], color=color, linewidth=2)
+            if low <= value <= high:
+                ax.plot([value], [place], "o", color=color, clip_on=False)
+            for end, at, arrow in ((start, low, "<"), (stop, high, ">")):
+                if not low <= end <= high:
+                    ax.plot([at], [place], arrow, color=color, clip_on=False)
+        ax.set_yticks(range(len(found)), list(reversed(found)))
+        ax.set_xscale("symlog", linthresh=Scale(source.table("training")["t"]).unit)
+        ax.set(xlim=(low, high), ylim=(-0.7, len(found) - 0.3), title=name_of(source))
+        ax.grid(axis="x", linewidth=0.4)
+    axes[-1, 0].set_xlabel("iteration")
+    return svg(figure, "transition times")
+
+
+def beyond(source: Source) -> str:
+    """What the paper does not show: numbers beside the claims, where the study has them."""
+    chaos, where = quantities.chaos, "dissimilarity of {} from the first t0, at the {} t1"
+    each = {"distance of late forks over their perturbation": (quantities.late_growth, source, 0)}
+    for measure, of in (
+        ("dissimilarity", "parameters"),
+        ("state_dissimilarity", "the whole state"),
+    ):
+        if "chaos" in source.tables and measure in source.tables["chaos"]:
+            for t1 in ("first", "last"):
+                each[where.format(of, t1)] = (chaos, source, measure, "first", t1)
+    each["disagreement of the last forks"] = (chaos, source, "disagreement", "last", "last")
+    found = {what: attempt(*called) for what, called in each.items()}
+    rows = [[what, told] for what, (estimate, told) in found.items() if estimate]
+    return table(["Measure", "Mean, interval over seeds"], rows)
+
+
+def growth(source: Source) -> str:
+    """How forks part, step by step: a row for each t0, precision and perturbation."""
+    if "growth_rate" not in source.tables:
+        return ""
+    rows = []
+    rates = source.tables["growth_rate"]
+    for point, own in rates.groupby(["t0", "precision", "perturbation"]):
+        logs = own.assign(flip_free_factor=np.log(own["flip_free_factor"]))
+        factor, text = attempt(lambda logs=logs: over_seeds(logs["flip_free_factor"]))
+        cells = [_reached(own["first_flip"]), _reached(own["steps_apart"])]
+        cells.append(interval(transformed(factor, np.exp)) if factor else text)
+        rows.append([number(point[0]), *point[1:], *cells])
+    head = [
+        "t0", "Precision", "Perturbation", "Steps to the first flip", "Steps until apart",
+        "Growth in a step without a flip",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def _reached(steps: pd.Series) -> str:
+    """Steps to an event over seeds; if it does not come in all of them, in how many it does."""
+    if np.isfinite(steps).all():
+        return interval(over_seeds(steps))
+    return f"reached in {number(int(np.isfinite(steps).sum()))} of {number(len(steps))}"
+
+
+def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
+    """Each figure that a published study has the tables for: its name, SVG and caption."""
+    found = []
+    for name in drawing.redrawable(study, file):
+        if name != "findings":
+            drawn = load(name).draw(study, drawing.published_tables(study, file, name))
+            found.append((name, svg(drawn, f"{name} of {study.name}"), FIGURES[name].caption))
+            style.plt.close(drawn)
+    return found
+
+
+def origin(study: Study, file: Path) -> str:
+    """Where a published study's numbers come from, and how to make each again."""
+    provenance = json.loads((file.parent / "provenance.json").read_text(encoding="utf-8"))
+    origins = [table["origin"] for table in provenance["tables"].values()]
+
+    def each(*keys: str) -> str:
+        found = {" ".join(str(origin.get(key, "?")) for key in keys) for origin in origins}
+        return "; ".join(sorted(found))
+
+    seconds = sum(provenance["processor_seconds"].values())
+    rows = [
+        [
+            "tables",
+            f"<code>{file.parent}</code>, with their digests in <code>provenance.json</code>",
+        ],
+        ["published at commit", f"<code>{provenance['published_at_commit']}</code>"],
+        ["machine", each("machine")],
+        ["threads, precision", each("threads", "precision")],
+        ["Python, PyTorch, NumPy", each("python", "torch", "numpy")],
+        ["processor time", f"{number(round(seconds))} s"],
+        [
+            "this study's figures, from its tables",
+            f"<code>snakemake --cores 1 paper/figures/{study.name}/all</code>",
+        ],
+        [
+            "its tables, from nothing",
+            f"<code>snakemake --cores all figures/{study.name}/all</code>",
+        ],
+    ]
+    return table(["", ""], rows, "plain")

@@ -1,0 +1,95 @@
+"""What is published: the tables of each study's models, as the estimators read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from twophase import stages, studyfile
+from twophase.commands.publish import MEASUREMENTS
+from twophase.estimators.seeds import CannotSay
+from twophase.figures import published_name
+from twophase.store.artifacts import read_table
+from twophase.store.paths import Result
+from twophase.study import Model, Run, Study
+
+
+class Tables(Mapping):
+    """A model's published tables by name, read when asked for, all seeds together that have one; a
+    study that lacks a section, or was published before it existed, lacks its tables.
+    """
+
+    def __init__(self, study: Study, model: str, folder: Path) -> None:
+        self.runs = [Run(study, model, seed) for seed in study.seeds]
+        self.folder = folder
+        self.read: dict[str, pd.DataFrame] = {}
+
+    def _path(self, run: Run, table: str) -> Path:
+        return self.folder / f"{published_name(run, table)}.parquet"
+
+    def __iter__(self) -> Iterator[str]:
+        for table in stages.STAGE_OF:
+            if any(self._path(run, table).exists() for run in self.runs):
+                yield table
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, table: str) -> pd.DataFrame:
+        if table not in list(self):
+            raise KeyError(table)
+        if table not in self.read:
+            each = [
+                read_table(Result(self._path(run, table), stages.run_table(run, table).identity))
+                for run in self.runs
+                if self._path(run, table).exists()
+            ]
+            self.read[table] = pd.concat(each, ignore_index=True)
+        return self.read[table]
+
+
+@dataclass(frozen=True, eq=False)  # a source is equal to itself alone, and so can be a key
+class Source:
+    """One network of one study: what was set, and what was measured."""
+
+    study: str
+    name: str
+    network: dict[str, object]  # options that differ from their default
+    iterations: int
+    seeds: int
+    threshold: float  # barriers above it separate two runs, in nats
+    tables: Mapping[str, pd.DataFrame]
+    model: Model | None = None
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table; raises `CannotSay` if the study has none."""
+        if name not in self.tables:
+            raise CannotSay(f"has no table {name}")
+        return self.tables[name]
+
+
+def published(folder: Path = MEASUREMENTS) -> list[tuple[Study, Path]]:
+    """The published studies with the file of each, in the order of their names."""
+    files = [p.parent / f"{p.parent.name}.yaml" for p in sorted(folder.glob("*/provenance.json"))]
+    return [(studyfile.load(file), file) for file in files]
+
+
+def sources(folder: Path = MEASUREMENTS) -> list[Source]:
+    """Each network of each published study."""
+    return [
+        Source(
+            study=study.name,
+            name=name,
+            network=model.network.options(),
+            iterations=model.training.iterations,
+            seeds=len(study.seeds),
+            threshold=model.chaos.barrier_threshold if model.chaos else float("nan"),
+            tables=Tables(study, name, file.parent),
+            model=model,
+        )
+        for study, file in published(folder)
+        for name, model in study.models.items()
+    ]

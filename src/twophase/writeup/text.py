@@ -1,0 +1,227 @@
+"""Words and tables of the write-up: every number in it comes through `number` or `interval`."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterable
+from datetime import date
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from twophase.errors import RunError
+from twophase.estimators.seeds import Estimate
+from twophase.writeup.claims import Claims
+from twophase.writeup.sources import Source
+from twophase.writeup.verdicts import (
+    CANNOT_SAY,
+    NOT,
+    OTHER_DATA,
+    OTHER_NETWORK,
+    REPLICATED,
+    Outcome,
+    Verdict,
+    limits,
+)
+
+BEGIN = "<!-- verdicts: `make readme` writes what follows -->"
+END = "<!-- end of verdicts -->"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+WIDER = 1.25  # CSS pixels for a point of a figure
+
+
+def number(value: float) -> str:
+    """A number with three digits, or all of them if it is whole."""
+    if value is None or math.isnan(value):
+        return "?"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if abs(value) >= 1e7 or 0 < abs(value) < 1e-4:
+        mantissa, power = f"{value:.2e}".split("e")
+        text = f"{float(mantissa):g}\u00a0×\u00a010{str(int(power)).translate(RAISED)}"
+    elif float(value).is_integer() or abs(value) >= 1000:
+        text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.0f}"
+    else:
+        text = f"{value:.3g}"
+    return text.replace(",", "\u202f").replace("-", "−")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as "3 seeds"."""
+    return f"{number(count)} {noun}{'s' * (count != 1)}"
+
+
+def percent(share: float) -> str:
+    """A share in per cent."""
+    return f"{number(100 * share)} %"
+
+
+def day(text: str) -> str:
+    """A day as the claims' file gives it."""
+    return date.fromisoformat(text).strftime("%-d %B %Y")
+
+
+def interval(estimate: Estimate | None) -> str:
+    """An estimate, such as "1.88 [1.46, 2.3]"."""
+    if estimate is None:
+        return "–"
+    value, low, high, _ = estimate
+    if math.isnan(low):
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def range_of(low: float, high: float) -> str:
+    """Where a quantity must lie."""
+    if math.isinf(low):
+        return f"below {number(high)}"
+    if math.isinf(high):
+        return f"above {number(low)}"
+    return f"{number(low)} to {number(high)}"
+
+
+def name_of(source: Source) -> str:
+    """A source, such as "cifar10-lite, resnet"."""
+    return f"{source.study}, {source.name}"
+
+
+def mark(word: str, why: str = "", seen: bool = False) -> str:
+    """A verdict as a coloured label; `why` shows where the pointer is, `seen` gets an asterisk."""
+    kind = word.replace(" ", "-")
+    title = html.escape(why, quote=True)
+    star = "\u00a0*" if seen else ""
+    return f'<span class="verdict {kind}" title="{title}">{word}{star}</span>'
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
+    """A table in HTML; cells may hold HTML."""
+    head = list(head)
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    # On a phone each cell stands under the first, behind the head of its column.
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-head="{h}">{c}</td>' for h, c in zip(head, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="wide"><table class="{kind}"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def matrix(found: list[Verdict], sources: list[Source]) -> str:
+    """Claims in rows, sources in columns, a verdict in each cell."""
+    rows = []
+    for claim in dict.fromkeys(v.claim.id for v in found):
+        own = [v for v in found if v.claim.id == claim]
+        cells = {id(v.source): mark(v.word, v.why, v.seen) for v in own}
+        rows.append([own[0].claim.claim, *(cells[id(source)] for source in sources)])
+    return table(["Claim", *map(name_of, sources)], rows, "matrix")
+
+
+def details(found: list[Verdict], claims: Claims) -> str:
+    """Every part of some verdicts: what was measured, where it must lie, and whether it does."""
+    rows = []
+    for v in found:
+        asterisk = " *" if v.seen else ""
+        rows.append(
+            [f"<b>{v.claim.claim}</b><br>{v.claim.source}", "", "", mark(v.word) + asterisk]
+        )
+        for outcome in v.outcomes:
+            rows.append(_part(outcome, claims))
+        if v.why and not v.outcomes:
+            rows.append([v.why, "", "", ""])
+    return table(["Claim and its parts", "Here", "Holds if", "Verdict"], rows, "details")
+
+
+def _part(outcome: Outcome, claims: Claims) -> list[str]:
+    word = {True: "yes", False: "no", None: outcome.why}[outcome.holds]
+    holds = range_of(*limits(outcome.part, claims.tolerance))
+    return [f"– {outcome.part.says}", interval(outcome.estimate), holds, word]
+
+
+def summary(found: list[Verdict]) -> str:
+    """The claims by what their verdicts have in common, as a list in Markdown."""
+    groups: dict[str, list[str]] = {
+        "Replicated in every network that can judge it": [],
+        "Depends on the network, or holds in part": [],
+        "Replicated in none": [],
+        "Cannot be said yet": [],
+    }
+    always, mixed, never, silent = groups.values()
+    for claim in dict.fromkeys(v.claim.claim for v in found):
+        words = {v.word for v in found if v.claim.claim == claim} - {CANNOT_SAY}
+        group = {frozenset(): silent, frozenset({REPLICATED}): always, frozenset({NOT}): never}
+        group.get(frozenset(words), mixed).append(claim)
+    return "\n".join(f"- *{told}.* {' '.join(each)}" for told, each in groups.items() if each)
+
+
+def reasons(found: list[Verdict]) -> str:
+    """Why nothing can be said of a number, with the sources that it is of, if there are any."""
+    each: dict[str, list[str]] = {}
+    for v in found:
+        if v.why not in (OTHER_DATA, OTHER_NETWORK):
+            each.setdefault(v.why, []).append(name_of(v.source))
+    told = "; ".join(f"{why} ({', '.join(names)})" for why, names in each.items())
+    return told or "no published study is of this network on this data set"
+
+
+def quoted(found: list[Verdict], claims: Claims) -> str:
+    """The verdicts that README quotes, as a table in Markdown: claims as the file says, and for
+    each source the verdict, with what was measured for the claim's first part.
+    """
+    sources = list(dict.fromkeys(v.source for v in found))
+    lines = [
+        "| claim | " + " | ".join(map(name_of, sources)) + " |",
+        "|---" * (1 + len(sources)) + "|",
+    ]
+    for name in claims.quoted:
+        own = [v for v in found if v.claim.id == name]
+        cells = [_quoted_cell(v) for v in own]
+        told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
+        lines.append(f"| {told} | " + " | ".join(cells) + " |")
+    if any(v.seen for v in found):
+        lines += ["", "\\* The rule was written after looking at results of this study."]
+    return "\n".join(lines)
+
+
+def _quoted_cell(verdict: Verdict) -> str:
+    measured = "".join(f": {interval(o.estimate)}" for o in verdict.outcomes[:1] if o.estimate)
+    return f"**{verdict.word}**{measured}" + " \\*" * verdict.seen
+
+
+def in_readme(readme: str, block: str) -> str:
+    """README's text with the verdicts between their marks.
+
+    Raises `RunError` if the marks are not there, once each and in order.
+    """
+    if (
+        readme.count(BEGIN) != 1
+        or readme.count(END) != 1
+        or readme.index(BEGIN) > readme.index(END)
+    ):
+        raise RunError(f"README.md: must hold the lines {BEGIN} and {END}, once each")
+    before, rest = readme.split(BEGIN)
+    after = rest.split(END)[1]
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+def svg(figure: Figure, label: str) -> str:
+    """A figure as SVG that lies in the page, with ids of its own."""
+    out = io.StringIO()
+    with rc_context({"svg.hashsalt": label, "svg.fonttype": "path"}):
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(<image [^>]*?)id="[^"]*"', r"\1", text)  # two that look alike share one
+    width = WIDER * figure.get_figwidth() * 72
+    text = text.replace("<svg", f'<svg style="width:{width:.0f}px"', 1)
+    prefix = re.sub(r"\W", "-", label)
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    return f'<div class="figure" role="img" aria-label="{html.escape(label)}">{text}</div>'

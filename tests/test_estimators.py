@@ -1,0 +1,263 @@
+"""Intervals hold what they say they hold: 200 draws of tables whose truth is known, fixed seeds."""
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from twophase.estimators import changepoint, coincidence, confinement, transition
+from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds
+from twophase.measures import kernel
+
+DRAWS = 200
+SEEDS = (3, 5, 10)
+T0 = np.array([0, 10, 25, 50, 100, 300])
+T = np.arange(0, 600, 20)
+SCALE = Scale(T0)
+
+
+def coverage(draw, estimate, truth):
+    """The share of draws whose interval holds the truth; one that says nothing holds nothing."""
+    found = []
+    for _ in range(DRAWS):
+        try:
+            low, high = estimate(draw())[1:3]
+        except CannotSay:
+            low, high = np.inf, -np.inf
+        found.append(low <= truth <= high)
+    return np.mean(found)
+
+
+@lru_cache
+def rows(n, points, column, directions):
+    index = pd.MultiIndex.from_product([range(n), points, range(directions)])
+    return index.to_frame(index=False, name=["seed", column, "direction"])
+
+
+def grid(n, points, column, directions=1):
+    """All rows (seed, point, direction) of a table, with the number of each row's seed."""
+    table = rows(n, tuple(points), column, directions).copy()
+    return table, table["seed"].to_numpy()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(18)
+
+
+def barriers(rng, n, middle, spread, slope, directions=1):
+    """Forks of which a barrier parts a share that crosses a half at the place `middle`."""
+    table, seed = grid(n, T0, "t0", directions)
+    own = middle + spread * rng.normal(size=n)
+    share = 1 / (1 + np.exp((SCALE.x(table["t0"]) - own[seed]) / slope))
+    return table.assign(above=rng.random(len(table)) < share)
+
+
+def course(rng, n, middle, spread, noise, width=0.0):
+    """A measure whose level falls by 1.5 at the place `middle`, at once or over `width`."""
+    table, seed = grid(n, T, "t")
+    away = SCALE.x(table["t"]) - (middle + spread * rng.normal(size=n))[seed]
+    level = 1 / (1 + np.exp(-away / width)) if width else away >= 0
+    return table.assign(value=-1.5 * level + noise * rng.normal(size=len(table)))
+
+
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize(
+    ("middle", "spread", "slope", "directions"),
+    [(1.0, 0.3, 0.1, 1), (2.0, 1.0, 0.1, 2), (1.2, 0.05, 0.02, 2)],
+)
+def test_share_transition(rng, n, middle, spread, slope, directions):
+    share = coverage(
+        lambda: barriers(rng, n, middle, spread, slope, directions),
+        lambda table: transition.share_transition(table, SCALE),
+        SCALE.times(middle),
+    )
+    assert share >= 0.9
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_over_seeds(rng, n):
+    assert coverage(lambda: rng.normal(2, 1, n), over_seeds, 2) >= 0.9
+    # Skewed, as barriers are.
+    assert coverage(lambda: rng.gamma(4, 0.25, n), over_seeds, 1) >= 0.9
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_fall_transition(rng, n):
+    def draw():
+        table, seed = grid(n, T0, "t0", 2)
+        away = SCALE.x(table["t0"]) - (1.8 + 0.3 * rng.normal(size=n))[seed]
+        fall = 1 / (1 + np.exp(away / 0.15))
+        return table.assign(value=0.1 + 0.2 * fall + 0.005 * rng.normal(size=len(table)))
+
+    assert coverage(draw, lambda t: transition.fall_transition(t, SCALE), SCALE.times(1.8)) >= 0.9
+
+
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize(
+    ("middle", "spread", "noise", "width"),
+    [(2.5, 0.2, 0.3, 0), (3, 0.2, 0.2, 0), (2, 0.3, 0.2, 0.1)],
+)
+def test_fall_time(rng, n, middle, spread, noise, width):
+    share = coverage(
+        lambda: course(rng, n, middle, spread, noise, width),
+        lambda table: changepoint.fall_time(changepoint.change_points(table), SCALE),
+        SCALE.times(middle),
+    )
+    assert share >= 0.9
+
+
+@pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.parametrize("truth", [0.4, 1.0, 2.0])
+def test_coincidence(rng, n, truth):
+    """Chaos that ends at `truth` times the time of the kernel's fall, which differs by seed."""
+
+    def draw():
+        own = 2 + 0.3 * rng.normal(size=n)
+        table, seed = grid(n, T0, "t0", 2)
+        away = SCALE.x(table["t0"]) - (own + np.log(truth) + 0.2 * rng.normal(size=n))[seed]
+        table["above"] = rng.random(len(table)) < 1 / (1 + np.exp(away / 0.1))
+        return table, pd.Series(SCALE.times(own))
+
+    def both(drawn):
+        return coincidence.share_coincidence(*drawn, SCALE)
+
+    assert coverage(draw, both, truth) >= 0.9
+
+    def times():
+        own = 2 + 0.3 * rng.normal(size=n)
+        other = own + np.log(truth) + 0.2 * rng.normal(size=n)
+        return pd.Series(SCALE.times(other)), pd.Series(SCALE.times(own))
+
+    assert (
+        coverage(times, lambda drawn: coincidence.time_coincidence(*drawn, SCALE, 0), truth) >= 0.9
+    )
+
+
+def directions(rng, steps, pull, dimensions=400):
+    """Cosines of a walk of unit vectors that are pulled back to where they began."""
+    place = np.zeros((steps, dimensions))
+    for step in range(1, steps):
+        place[step] = (1 - pull) * place[step - 1] + rng.normal(0, 0.02, dimensions)
+    place[:, 0] += 1
+    place /= np.linalg.norm(place, axis=1, keepdims=True)
+    return place @ place.T
+
+
+def kernels(cosines, seed=0):
+    t, u = np.indices(cosines.shape)
+    return pd.DataFrame(
+        {"seed": seed, "t": t.ravel() * 20, "u": u.ravel() * 20, "distance": 1 - cosines.ravel()}
+    )
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_confinement(rng, n):
+    """A free walk has the radius of a free walk and exponent 1; a pulled one neither."""
+    starts = pd.Series(0, index=range(n))
+
+    def draw(pull):
+        return pd.concat([kernels(directions(rng, 16, pull), seed) for seed in range(n)])
+
+    ratios = np.array([confinement.radius_ratio(draw(0), starts) for _ in range(DRAWS // 4)])
+    free = ratios[:, 0].mean()
+    assert 0.97 < free < 1.03
+    assert np.mean((ratios[:, 1] <= free) & (free <= ratios[:, 2])) >= 0.9
+    slopes = np.array([confinement.exponent(draw(0), starts)[:3] for _ in range(DRAWS // 4)])
+    assert 0.85 < slopes[:, 0].mean() < 1.05
+    assert (
+        np.mean((slopes[:, 1] <= slopes[:, 0].mean()) & (slopes[:, 0].mean() <= slopes[:, 2]))
+        >= 0.9
+    )
+    pulled = draw(0.9)
+    assert confinement.radius_ratio(pulled, starts).high < 0.7
+    assert confinement.exponent(pulled, starts).high < 0.2
+
+
+def test_radius_and_walk_are_those_of_the_stage(rng):
+    cosines = directions(rng, 12, 0.2)
+    ours = confinement.walk(cosines)
+    assert np.allclose(ours, kernel.random_walk(torch.tensor(cosines)).numpy())
+    assert np.isclose(
+        confinement.radius(cosines), float(kernel.cone_radii(torch.tensor(cosines))[0])
+    )
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_number_of_change_points(rng, n):
+    def numbers(draw):
+        found = []
+        for _ in range(50):
+            try:
+                found.append(changepoint.change_points(draw()).number)
+            except CannotSay:
+                found.append(None)
+        return found
+
+    one = numbers(lambda: course(rng, n, 2.5, 0.2, 0.3))
+    assert sum(e is not None and e.value == 1 for e in one) >= 45
+
+    def drift():
+        table, _ = grid(n, T, "t")
+        noise = 0.3 * rng.normal(size=len(table))
+        return table.assign(value=-0.8 * SCALE.x(table["t"]) + noise)
+
+    assert all(e.value == 0 for e in numbers(drift))  # a power law has no time of its own
+    two = numbers(
+        lambda: course(rng, n, 1.2, 0.05, 0.2).assign(
+            value=lambda t: t["value"] - 1.5 * (t["t"] >= 300)
+        )
+    )
+    assert sum(e is not None and e.value == 2 for e in two) >= 45
+    noise = numbers(lambda: course(rng, n, 9, 0, 0.3))
+    assert sum(e is None for e in noise) >= 45
+
+
+def test_one_step_is_found_where_an_exhaustive_search_finds_it(rng):
+    y = rng.normal(size=(5, 12))
+    rss, places = changepoint._best_step(y)
+    two, pairs = changepoint._best_steps(y)
+    for row, least, (place,), least_of_two, pair in zip(y, rss, places, two, pairs, strict=True):
+
+        def cost(*cuts, row=row):
+            return sum(part.var() * len(part) for part in np.split(row, cuts))
+
+        tried = {cut: cost(cut) for cut in range(2, 11)}
+        assert min(tried, key=tried.get) == place
+        assert np.isclose(min(tried.values()), least)
+        tried = {(a, b): cost(a, b) for a in range(2, 9) for b in range(a + 2, 11)}
+        assert min(tried, key=tried.get) == tuple(pair)
+        assert np.isclose(min(tried.values()), least_of_two)
+
+
+def test_a_transition_outside_of_the_grid_has_no_end(rng):
+    never = barriers(rng, 5, -9, 0, 0.1)
+    always = barriers(rng, 5, 9, 0, 0.1)
+    assert transition.share_transition(never, SCALE).low == -np.inf
+    assert transition.share_transition(always, SCALE).high == np.inf
+    assert transition.share_transition(never, SCALE).high < 50
+    assert transition.share_transition(always, SCALE).low > 50
+
+
+def test_block_boundary(rng):
+    early, late = np.eye(400)[0], np.eye(400)[1]
+    ways = np.array([early] * 5 + [late] * 9) + 0.01 * rng.normal(size=(14, 400))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    assert changepoint.block_boundary(kernels(ways @ ways.T)) == 5 * 20
+
+
+def test_half_fall_by_hand():
+    table = pd.DataFrame({"seed": 0, "t0": [0, 10, 25], "value": [0.4, 0.4, 0.0]})
+    x = SCALE.x([10, 25])
+    assert np.isclose(transition.half_falls(table, SCALE)[0], x.mean())
+    rising = table.assign(value=[0.1, 0.2, 0.3])
+    assert np.isnan(transition.half_falls(rising, SCALE)[0])
+
+
+def test_one_seed_has_no_interval():
+    assert np.isnan(over_seeds([1.0])[1:3]).all()
+    assert over_seeds([1.0, 1.0], resolution=0.5) == Estimate(1.0, 0.5, 1.5, 2)
+    with pytest.raises(CannotSay, match="a seed has no value"):
+        over_seeds([1.0, np.nan])

@@ -1,0 +1,220 @@
+"""Verdicts: what is clear is said, what is noise is not."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, edit
+
+from twophase.errors import StudyError
+from twophase.writeup import claims, sources, verdicts
+
+CLAIMS = claims.load(ROOT / "paper/claims.yaml")
+T0, T1, T = [0, 10, 25, 50, 100, 300], [50, 100, 200, 400, 600], range(0, 620, 20)
+EFFECTS = [claim for claim in CLAIMS.claims if claim.kind == "abstract"]
+
+
+def kernels(rng, seeds, change, pull, step=0.1):
+    """Distances of kernels that walk on a sphere: with long steps until `change`, then with short
+    ones, and pulled back by `pull` to where they were then.
+    """
+    place = np.zeros((len(T), seeds, 200))
+    place[0, :, 0] = 1
+    home = place[0]
+    for i, t in enumerate(T[1:], 1):
+        early = t <= change
+        home = place[i - 1] if early else home
+        length = (5 * step if early else step) * rng.lognormal(0, 0.2, (seeds, 1))
+        move = length / 200**0.5 * rng.normal(size=(seeds, 200))
+        move += 0 if early else pull * (home - place[i - 1])
+        place[i] = place[i - 1] + move
+        place[i] /= np.linalg.norm(place[i], axis=1, keepdims=True)
+    distance = np.maximum(1 - np.einsum("tsk,usk->stu", place, place), 0)
+    index = pd.MultiIndex.from_product([range(seeds), T, T], names=["seed", "t", "u"])
+    return pd.DataFrame({"distance": distance.ravel()}, index=index).reset_index()
+
+
+def comparisons(seeds, barrier, disagreement, l2):
+    """Comparisons with the base run; the measures are functions of columns t0 and t1."""
+    index = pd.MultiIndex.from_product([range(seeds), ["1", "2", "control"], T0, T1])
+    table = index.to_frame(index=False, name=["seed", "direction", "t0", "t1"])
+    table = table[table["t0"] < table["t1"]].reset_index(drop=True)
+    return table.assign(
+        test_barrier=barrier, disagreement=disagreement, l2=l2, perturbation_l2=1e-5
+    )
+
+
+def source(seeds, chaos, distances, linear):
+    switches = pd.MultiIndex.from_product([range(seeds), [0, 50, 100]], names=["seed", "switch"])
+    table = switches.to_frame(index=False)
+    tables = {
+        "chaos": chaos,
+        "kernel_distance": distances,
+        "linearized": table.assign(test_accuracy=linear),
+    }
+    network = {"architecture": "resnet8"}
+    return sources.Source("made-up", "net", network, 600, seeds, 0.1, tables)
+
+
+def two_phases(rng, seeds, end=25):
+    """The paper's picture: chaos and fast kernels until about `end`."""
+
+    def barrier(table):
+        return np.where(table["t0"] <= end, 1.7, 0.0) * rng.uniform(0.8, 1.2, len(table))
+
+    chaos = comparisons(
+        seeds, barrier, lambda t: 0.1 + 0.1 * (t["t0"] <= end), rng.uniform(2e-5, 5e-5)
+    )
+    return source(
+        seeds,
+        chaos,
+        kernels(rng, seeds, 60, 0.8),
+        lambda t: 0.5 + t["switch"] / 500 + rng.normal(0, 0.01, len(t)),
+    )
+
+
+def nothing(rng, seeds):
+    """Tables that tell nothing: every measure is the same for all t0, t and switches, but for
+    noise, barriers are where they can just be told; kernels walk freely."""
+
+    def noise(middle):
+        def draw(table):
+            own = rng.normal(1, 0.3, seeds)[table["seed"]]
+            return middle * np.abs(own) * rng.uniform(0.5, 1.5, len(table))
+
+        return draw
+
+    return source(
+        seeds,
+        comparisons(seeds, noise(0.1), noise(0.2), noise(1e-4)),
+        kernels(rng, seeds, -1, 0),
+        lambda table: rng.normal(0.5, 0.1, len(table)),
+    )
+
+
+def words(source, chosen=EFFECTS):
+    return {c.id: verdicts.verdict(c, source, CLAIMS).word for c in chosen}
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_what_is_clear_is_said(seeds):
+    found = words(two_phases(np.random.default_rng(1), seeds))
+    assert found.pop("same-point") in (verdicts.REPLICATED, verdicts.CANNOT_SAY)
+    assert set(found.values()) == {verdicts.REPLICATED}
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_of_noise_nothing_is_said(seeds):
+    rng = np.random.default_rng(2)
+    draws = pd.DataFrame([words(nothing(rng, seeds)) for _ in range(100)])
+    silent = (draws == verdicts.CANNOT_SAY).mean()
+    assert silent.min() >= 0.9, silent
+
+
+def test_few_seeds_and_a_short_horizon_say_nothing():
+    rng = np.random.default_rng(3)
+    clear = two_phases(rng, 5)
+    few = dataclasses.replace(two_phases(rng, 2), seeds=2)
+    assert set(words(few, CLAIMS.claims).values()) == {verdicts.CANNOT_SAY}
+
+    brief = dataclasses.replace(clear, iterations=100)
+    assert set(words(brief, CLAIMS.claims).values()) == {verdicts.CANNOT_SAY}
+
+    # Stopped before the chaos ends, and before there are kernels enough.
+    chaos, distances = clear.tables["chaos"], clear.tables["kernel_distance"]
+    short = {
+        "chaos": chaos[(chaos["t0"] <= 10) & (chaos["t1"] <= 50)],
+        "kernel_distance": distances[(distances["t"] <= 60) & (distances["u"] <= 60)],
+    }
+    found = words(dataclasses.replace(clear, tables=short))
+    assert found.pop("early-chaos") == verdicts.REPLICATED  # which needs no late forks
+    assert set(found.values()) == {verdicts.CANNOT_SAY}
+
+    # Late forks that are not followed long enough to part.
+    late = chaos[(chaos["t1"] - chaos["t0"] < 300) & ~((chaos["t0"] < 300) & (chaos["t1"] < 400))]
+    cut = dataclasses.replace(clear, tables={**clear.tables, "chaos": late[late["t1"] <= 400]})
+    assert words(cut)["late-stable"] == verdicts.CANNOT_SAY
+
+
+def test_what_is_wrong_is_not_replicated():
+    rng = np.random.default_rng(4)
+    clear = two_phases(rng, 5)
+    chaos = clear.tables["chaos"]
+    calm = {**clear.tables, "chaos": chaos.assign(test_barrier=0.0)}
+    found = words(dataclasses.replace(clear, tables=calm))
+    assert found["early-chaos"] == verdicts.NOT
+    assert found["late-stable"] == verdicts.PARTLY  # stable, but never chaotic
+    # A kernel that slows down as a power of time has no point at which it does.
+    place = np.cumsum(np.r_[0, 0.3 / np.sqrt(np.arange(1, len(T)))] ** 2)
+    t, u = np.indices((len(T), len(T)))
+    tables = []
+    for seed in range(5):
+        d = 1 - np.exp(-np.abs(place[t] - place[u])) * (1 - 0.01 * rng.random(t.shape) * (t != u))
+        table = {"seed": seed, "t": 20 * t.ravel(), "u": 20 * u.ravel(), "distance": d.ravel()}
+        tables.append(pd.DataFrame(table))
+    slow = {**clear.tables, "kernel_distance": pd.concat(tables)}
+    assert words(dataclasses.replace(clear, tables=slow))["one-transition"] == verdicts.NOT
+
+
+def test_a_drop_of_the_learning_rate_is_no_transition():
+    rng = np.random.default_rng(6)
+    clear = two_phases(rng, 5)
+    slow = {**clear.tables, "kernel_distance": kernels(rng, 5, 400, 0)}
+    assert words(dataclasses.replace(clear, tables=slow))["one-transition"] == verdicts.REPLICATED
+    index = pd.MultiIndex.from_product([range(5), T], names=["seed", "t"])
+    rates = index.to_frame(index=False).assign(lr=lambda t: np.where(t["t"] < 400, 0.1, 0.01))
+    dropped = dataclasses.replace(clear, tables={**slow, "training": rates})
+    assert words(dropped)["one-transition"] == verdicts.CANNOT_SAY
+    assert words(dropped)["kernel-slows"] == verdicts.CANNOT_SAY
+
+
+def test_a_number_is_of_its_network_and_data():
+    number = next(c for c in CLAIMS.claims if c.id == "figure-3b-early-resnet20")
+    made_up = two_phases(np.random.default_rng(5), 5)
+    assert verdicts.verdict(number, made_up, CLAIMS).why == "the number is of another data set"
+    other = dataclasses.replace(made_up, study="cifar10-x")
+    assert verdicts.verdict(number, other, CLAIMS).why == "the number is of another network"
+    same = dataclasses.replace(other, network={"architecture": "resnet20"})
+    assert verdicts.verdict(number, same, CLAIMS).why == "too few iterations"
+    long = dataclasses.replace(same, iterations=1000)
+    found = verdicts.verdict(number, long, CLAIMS)
+    assert found.word == verdicts.REPLICATED  # 1.7 is within a factor of 1.5 of 2
+    assert verdicts.limits(number.parts[0], 1.5) == (2 / 1.5, 3)
+
+
+def test_mistakes_in_claims_are_one_line(tmp_path):
+    text = (ROOT / "paper/claims.yaml").read_text()
+    file = tmp_path / "claims.yaml"
+    for old, new, told in (
+        ("quantity: late_barrier", "quantity: late_barier", "claims.0.parts.1.quantity"),
+        ("holds: {above: 0.1}", "holds: {}", "must have above, below, or both"),
+        ("        holds: {below: 1}\n", "", "must have either holds or paper"),
+        ("at: {measure: disagreement, after: 100}", "at: {}", "at must give after, measure"),
+        ("id: late-stable", "id: early-chaos", "a claim's id stands twice"),
+    ):
+        file.write_text(text)
+        edit(file, old, new)
+        with pytest.raises(StudyError) as error:
+            claims.load(file)
+        lines = str(error.value).splitlines()
+        assert any(told in line for line in lines) or "late_barier" in str(error.value)
+        assert all(line.startswith(f"{file}: ") for line in lines)
+
+
+def test_every_claim_has_a_verdict_on_every_published_study():
+    found = verdicts.verdicts(CLAIMS, sources.sources(ROOT / "paper/measurements"))
+    published = {path.parent.name for path in ROOT.glob("paper/measurements/*/provenance.json")}
+    pairs = {(v.claim.id, v.source.study) for v in found}
+    assert pairs == {(c.id, study) for c in CLAIMS.claims for study in published}
+    assert all(v.why or v.outcomes for v in found)
+    assert {v.word for v in found} <= {
+        verdicts.REPLICATED, verdicts.PARTLY, verdicts.NOT, verdicts.CANNOT_SAY,
+    }  # fmt: skip
+
+
+def test_a_study_of_an_earlier_version_can_be_read():
+    found = sources.sources(ROOT / "tests/published")
+    assert {source.study for source in found} == {"smoke"}
+    assert {"training", "chaos", "kernel_distance", "linearized"} <= set(found[0].tables)
+    assert "cone" not in found[0].tables

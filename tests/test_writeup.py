@@ -1,0 +1,237 @@
+"""The write-up: no number typed by hand, one page that needs nothing else, never a stale one."""
+
+import ast
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import jupytext
+import nbformat
+import pytest
+from conftest import ENVIRONMENT, ROOT, edit, planned
+
+from twophase.errors import RunError
+from twophase.estimators.seeds import Estimate
+from twophase.figures import drawing
+from twophase.writeup import claims, page, parts, sources, text, verdicts
+from twophase.writeup.archive import archive
+
+# What has a digit in its name and is no number.
+NAMES = r"arXiv \d{4}\.\d{5}|arxiv\.org/abs/\d{4}\.\d{5}|\bt[01]\b|Python 3|python3"
+PAGE = "paper/replication.html"
+
+
+def test_no_number_is_typed_by_hand():
+    script = jupytext.read(ROOT / "paper/replication.py")
+    told = []
+    for cell in script.cells:
+        if cell.cell_type == "markdown":
+            told.append(cell.source)
+        else:
+            tree = ast.walk(ast.parse(cell.source))
+            told += [str(node.value) for node in tree if isinstance(node, ast.Constant)]
+    assert len(told) > 40
+    for words in told:
+        assert not re.search(r"\d", re.sub(NAMES, "", words)), words
+
+
+def test_claims_are_grouped_by_what_their_verdicts_share():
+    def found(claim, *words):
+        told = SimpleNamespace(claim=claim)
+        return [verdicts.Verdict(told, None, word, "", [], False) for word in words]
+
+    yes, no, silent = verdicts.REPLICATED, verdicts.NOT, verdicts.CANNOT_SAY
+    each = [*found("A.", yes, silent), *found("B.", yes, no), *found("C.", no, no)]
+    each += [*found("D.", silent), *found("E.", verdicts.PARTLY), *found("F.", yes)]
+    assert [re.sub(r"- \*.*\* ", "", line) for line in text.summary(each).splitlines()] == [
+        "A. F.",
+        "B. E.",
+        "C.",
+        "D.",
+    ]
+
+
+def test_the_code_of_the_page_has_no_study_in_it():
+    names = {path.parent.name for path in ROOT.glob("paper/measurements/*/provenance.json")}
+    names |= {"digits", "cifar10"}
+    for file in [ROOT / "paper/replication.py", *(ROOT / "src/twophase/writeup").glob("*.py")]:
+        code = ast.walk(ast.parse(file.read_text()))
+        texts = {node.value for node in code if isinstance(node, ast.Constant)}
+        assert not names & texts, file
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The networks of all published studies."""
+    return sources.sources(ROOT / "paper/measurements")
+
+
+def test_each_published_network_has_its_parts(published):
+    assert len(published) > 2
+    for source in published:
+        assert parts.transitions(source).count("<tr>") == 1 + 2 + len(parts.courses(source))
+        assert parts.beyond(source).count("<tr>") > 1
+        assert ("growth_rate" in source.tables) == ("<tr>" in parts.growth(source))
+    drawn = parts.transition_figure(published)
+    assert drawn.count('id="transition-times-axes_') == sum(bool(parts.times(s)) for s in published)
+
+
+def test_readme_quotes_the_verdicts_as_they_are(published):
+    rules = claims.load(ROOT / "paper/claims.yaml")
+    found = verdicts.verdicts(rules, published)
+    readme = (ROOT / "README.md").read_text()
+    assert text.in_readme(readme, text.quoted(found, rules)) == readme, "run `make readme`"
+    assert len(rules.quoted) == 3
+    for broken in (readme.replace(text.END, ""), readme + text.BEGIN):
+        with pytest.raises(RunError, match="README.md: must hold the lines"):
+            text.in_readme(broken, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1.8845, "1.88"),
+        (-0.5, "−0.5"),
+        (3, "3"),
+        (1500.0, "1500"),
+        (156207.2, "156\u202f207"),
+        (1e-7, "1\u00a0×\u00a010⁻⁷"),
+        (-1.234e9, "−1.23\u00a0×\u00a010⁹"),
+        (0.00033, "0.00033"),
+        (math.inf, "∞"),
+        (math.nan, "?"),
+    ],
+)
+def test_numbers(value, told):
+    assert text.number(value) == told
+
+
+def test_intervals():
+    assert text.interval(Estimate(1.8845, 1.4635, 2.3055, 3)) == "1.88 [1.46, 2.31]"
+    assert text.interval(Estimate(2.0, math.nan, math.nan, 1)) == "2"
+    assert text.range_of(-math.inf, 0.5) == "below 0.5"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, copy_checkout):
+    """A clone in which one small study alone is published, and the page made by Snakemake."""
+    folder = copy_checkout(tmp_path_factory.mktemp("paper"))
+    made = shutil.ignore_patterns("replication.html", "replication.ipynb", "figures")
+    shutil.copytree(ROOT / "paper", folder / "paper", ignore=made)
+    shutil.rmtree(folder / "paper/measurements")
+    shutil.copytree(ROOT / "tests/published/smoke", folder / "paper/measurements/smoke")
+    offline = ENVIRONMENT | {
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", PAGE],
+        cwd=folder,
+        env=offline,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, (
+        run.stderr + (folder / "paper/figures/logs/replication.log").read_text()
+    )
+    return folder
+
+
+def test_a_published_study_gets_its_rows_and_panels(clone):
+    shown = (clone / PAGE).read_text()
+    measurements = clone / "paper/measurements"
+    found = sources.sources(measurements)
+    assert {source.study for source in found} == {"smoke"}
+    for source in found:
+        # Abstract, settings, controls, verdicts, transitions, numbers beside the claims.
+        assert shown.count(text.name_of(source)) >= 6
+    panels = sum(
+        figure != "findings"
+        for study, file in sources.published(measurements)
+        for figure in drawing.redrawable(study, file)
+    )
+    assert shown.count("<svg") == panels  # one seed has no transitions to draw
+    rules = claims.load(clone / "paper/claims.yaml")
+    words = [v.word for v in verdicts.verdicts(rules, found) if v.claim.kind != "figure"]
+    matrix = shown.split('class="matrix"')[1].split("</table>")[0]
+    assert (
+        re.findall(r'class="verdict [\w-]+" title="[^"]*">([^<*]+?)(?:\u00a0\*)?<', matrix) == words
+    )
+
+
+def test_the_page_is_one_file_with_contents(clone):
+    shown = (clone / PAGE).read_text()
+    assert "<script" not in shown
+    assert "<link" not in shown
+    assert "<img" not in shown.replace("<image", "")
+    urls = re.findall(r'(?:src|href)="([^"#][^"]*)"', shown)
+    assert all(url.startswith(("https://arxiv.org/", "data:")) for url in urls), urls
+    ids = re.findall(r'\bid="([^"]+)"', shown)
+    assert len(ids) == len(set(ids))
+    targets = re.findall(r'href="#([^"]+)"', shown)
+    assert set(targets) <= set(ids)
+    headings = re.findall(r"<h[23] id=", shown)
+    assert len(headings) == shown.count('<li class="h') > 10
+    assert "Traceback" not in shown
+    notebook = nbformat.read(clone / "paper/replication.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_the_page_is_made_again_when_what_it_shows_changes(clone, monkeypatch):
+    assert planned(clone, PAGE) == {}
+    monkeypatch.chdir(clone)
+    assert page.current()
+    for path in page.read_from():
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        assert not page.current(), path
+        path.write_bytes(before)
+    os.utime(clone / "paper/claims.yaml", (86_400, 86_400))
+    assert page.current()
+    code = clone / "src/twophase/writeup/verdicts.py"
+    before = code.read_text()
+    edit(code, "cannot say yet", "open")
+    assert planned(clone, PAGE) == {"replication": 1}
+    code.write_text(before)
+
+
+def test_the_archive_is_of_the_commit_and_can_be_checked(clone, monkeypatch):
+    monkeypatch.chdir(clone)
+
+    def git(*arguments):
+        who = ["-c", "user.name=A", "-c", "user.email=a@b"]
+        subprocess.run(["git", *who, *arguments], cwd=clone, check=True, capture_output=True)
+
+    shutil.copy(ROOT / "CITATION.cff", clone)
+    shutil.copy(ROOT / ".gitignore", clone)
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    path = clone / archive()
+    first = path.read_bytes()
+    assert archive().read_bytes() == first
+    with zipfile.ZipFile(path) as packed:
+        files = {name.split("/", 1)[1]: packed.read(name) for name in packed.namelist()}
+    sums = dict(line.split("  ")[::-1] for line in files.pop("SHA256SUMS").decode().splitlines())
+    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    needed = {PAGE, "paper/replication.ipynb", "envs/requirements.txt", "Snakefile", ".zenodo.json"}
+    assert needed <= set(files)
+    assert "paper/measurements/smoke/chaos_summary.parquet" in files
+    metadata = json.loads(files[".zenodo.json"])
+    assert metadata["related_identifiers"][0]["identifier"] == "arXiv:2505.13900"
+
+    edit(clone / "paper/claims.yaml", "the ", "some ")
+    with pytest.raises(RunError, match="paper/claims.yaml: is not committed"):
+        archive()
+    git("commit", "-qam", "other")
+    with pytest.raises(RunError, match=f"{PAGE}: is missing or of other tables or code"):
+        archive()
+    edit(clone / "paper/claims.yaml", "some ", "the ")
