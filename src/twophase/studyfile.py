@@ -11,6 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from twophase import networks
 from twophase.datasets import Images
 from twophase.errors import StudyError
 from twophase.networks import Network
@@ -119,9 +120,19 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
     except ValidationError as error:
         lines = dict.fromkeys(_explain(path, raw, detail) for detail in error.errors())
         raise StudyError("\n".join(lines)) from None
-    if mistakes := dict.fromkeys(_mistakes(study, raw)):
+    if mistakes := dict.fromkeys(_mistakes(study, raw, path.parent)):
         raise StudyError("\n".join(f"{path}: {line}" for line in mistakes))
-    return study
+    return _placed(study, path.parent)
+
+
+def _placed(study: Study, folder: Path) -> Study:
+    """The study, whose networks know its folder and images."""
+    size = study.data.images.image_size
+    models = {
+        name: model.model_copy(update={"network": networks.placed(model.network, folder, size)})
+        for name, model in study.models.items()
+    }
+    return study.model_copy(update={"models": models})
 
 
 def _put_any_digest(raw: dict) -> None:
@@ -211,7 +222,8 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = context["discriminator"].strip("'")
         if kind == "union_tag_not_found":
-            return f"{path}: {key}.{tag}: is missing"
+            others = "; or give `torchvision`, or `file` and `builder`" * (tag == "architecture")
+            return f"{path}: {key}.{tag}: is missing{others}"
         message = f"must be one of {context['expected_tags']}"
         return f"{path}: {key}.{tag} = {show(detail['input'][tag])}: {message}"
     return f"{path}: {key} = {show(detail['input'])}: {message}{ask}"
@@ -222,7 +234,7 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
     if len(tagged) > len(location) + 1:
-        return list(_tagged_record(location[-1], tagged[len(location)]).model_fields)
+        return _keys(_tagged_record(location[-1], tagged[len(location)]))
     record: Any = Study
     for part in location:
         if record is Study and part == "models":
@@ -231,7 +243,12 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
             record = Model
         else:
             record = _record_of(record.model_fields[part].annotation)
-    return list(record.model_fields)
+    return _keys(record)
+
+
+def _keys(record: type[Record]) -> list[str]:
+    """The keys of a record, as a study file has them."""
+    return [field.alias or name for name, field in record.model_fields.items()]
 
 
 def _tagged_record(section: str, tag: object) -> type[Record]:
@@ -249,7 +266,7 @@ def _record_of(annotation: Any) -> type[Record]:
     return annotation
 
 
-def _mistakes(study: Study, raw: dict) -> Iterator[str]:
+def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
     """What is wrong between keys that are each right by themselves."""
     if study.name in RESERVED:
         yield f"the file's name {study.name!r} names the study: it must be another than this"
@@ -260,14 +277,15 @@ def _mistakes(study: Study, raw: dict) -> Iterator[str]:
             record = getattr(model, section)
             for option, line in record.mistakes(model) if record else ():
                 yield f"{_key(raw, ('models', name, section, option))} {line}"
-        for option, line in _unfit(study, name, model):
-            yield f"{_key(raw, ('models', name, *option.split('.')))} {line}"
+        for option, line in _unfit(study, model, folder):
+            key = _key(raw, ("models", name, *option.split(".")))
+            yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
     if study.compute.precision == "tf32" and study.compute.device != "cuda":
         yield "compute.precision = 'tf32': exists on device cuda only; must be 'float32'"
 
 
-def _unfit(study: Study, name: str, model: Model) -> Iterator[tuple[str, str]]:
-    """Options of a model that do not fit the images."""
+def _unfit(study: Study, model: Model, folder: Path) -> Iterator[tuple[str, str]]:
+    """Options of a model that do not fit the images, or what lies in the study's `folder`."""
     images, network = study.data.images, model.network
     if network.image_size not in (None, images.image_size):
         yield (
@@ -276,4 +294,6 @@ def _unfit(study: Study, name: str, model: Model) -> Iterator[tuple[str, str]]:
             f"data.images.source '{images.source}' has {images.image_size}; "
             "must be 'resnet20' or 'resnet8', or one for that size",
         )
+    for option, line in networks.mistakes(network, folder, images.channels, images.image_size):
+        yield f"network.{option}", line
     yield from too_many(model, images.train_examples, images.test_examples, images.smallest_class)

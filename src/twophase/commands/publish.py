@@ -9,11 +9,12 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from twophase import stages
+from twophase import networks, stages
 from twophase.errors import RunError
 from twophase.figures import published_name
 from twophase.stages.summary import summarised
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
+from twophase.store.own_code import files
 from twophase.store.paths import RESULTS, Result
 from twophase.study import Study
 
@@ -23,9 +24,9 @@ SPENT = re.compile(r"^(\w+): processor time (\S+) s to start, (\S+) s at work$",
 
 
 def publish(study: Study, file: Path) -> None:
-    """Copy the study's `file` and tables to `paper/measurements/<study>/`, and write there
-    `provenance.json`: the digest of each table and what made it, the commit, and the processor
-    time of each stage in seconds.
+    """Copy the study's `file`, own networks and tables to `paper/measurements/<study>/`, and
+    write there `provenance.json`: the digest of each table and what made it, the commit, and the
+    processor time of each stage in seconds.
 
     Tables of a run that are not in `results/` stay as they were published, if the study's options
     for them are the same: so a long study can be published seed by seed, from several machines.
@@ -52,6 +53,10 @@ def publish(study: Study, file: Path) -> None:
         content = summarised(table, [read_table(Result(path, {})) for path in paths])
         write_table(copy, content, path=result.path.as_posix())
     shutil.copyfile(file, folder / f"{study.name}.yaml")
+    for path in own_files(study):
+        copy = folder / path.relative_to(file.parent.resolve())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     tables = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
     provenance = {
         "published_at_commit": _commit(),
@@ -67,6 +72,13 @@ def publish(study: Study, file: Path) -> None:
         before.rename(aside)
     folder.rename(before)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def own_files(study: Study) -> list[Path]:
+    """The files of the study's own networks, without which it cannot be read."""
+    own = (model.network for model in study.models.values())
+    places = (networks.files.place(each.file, "") for each in own if getattr(each, "file", None))
+    return [path for place in places for path in files(place)]
 
 
 def _run_tables(study: Study) -> dict[str, Result]:

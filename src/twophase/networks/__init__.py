@@ -1,30 +1,81 @@
 """The networks that a study can name: their options here, each family in a file beside this one.
 
-This module imports no PyTorch, because the Snakefile reads studies. A new network is a record
-here and a builder `architecture(channels, classes, *, options…)` in its family's file.
+This module imports no PyTorch, because the Snakefile reads studies. A network of this package is a
+record here and a builder `architecture(channels, classes, *, options…)` in its family's file. Any
+other network needs neither: a study names torchvision's, or a file of its own.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
+from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, JsonValue, SerializerFunctionWrapHandler
+from pydantic import model_serializer as serializer
 
-from twophase.records import Number, Record
+from twophase.networks import files
+from twophase.networks.files import Place
+from twophase.records import Count, Mistakes, Number, Record
 
 # Bounded, so that a slip of the keyboard asks for no network that fits nowhere.
 Width = Annotated[Number, Field(gt=0, le=16)]
+Channels = Annotated[int, Field(ge=1, le=100_000)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+Dropout = Annotated[Number, Field(ge=0, lt=1)]
 Activation = Literal["relu", "gelu", "silu"]
 HeadInit = Literal["normal", "kaiming_fan_out"]
+Norm = Literal["batch", "group", "none"]
+Init = Literal["default", "pytorch", "kaiming_fan_in", "kaiming_fan_out"]
 
 
-class VGG16(Record):
+def _numbers(value: Any) -> Any:
+    # As in `records.Number`: YAML 1.1 reads `1e-3` as a string.
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+Arguments = Annotated[dict[str, JsonValue], BeforeValidator(_numbers), Field(alias="options")]
+
+
+class Changed(Record):
+    """Options that change a network after it is built, in `networks/<family>_variants.py`.
+
+    `norm` is what takes the place of batch norm, where the network has it; `init` how it is
+    initialised: as its own file says, as PyTorch does, or Kaiming normal with biases zero. At their
+    defaults the family's own file builds the network; it does not know these options.
+    """
+
+    norm: Norm = "batch"
+    init: Init = "default"
+    changes: ClassVar = ("norm", "init")
+
+    @property
+    def changed(self) -> bool:
+        """Whether one of these options is not at its default."""
+        fields = type(self).model_fields
+        return any(getattr(self, name) != fields[name].default for name in self.changes)
+
+    @serializer(mode="wrap")
+    def _known(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dropped = () if self.changed else self.changes
+        return {name: value for name, value in dump(self).items() if name not in dropped}
+
+
+class VGG16(Changed):
     """VGG-16: 13 convolutions and one linear layer, or ImageNet's 4096-wide head.
 
     `width` multiplies the channels of all convolutions; `head_init` is how the last layer is
-    initialised: normal with deviation 0.01, or as the convolutions are.
+    initialised: normal with deviation 0.01, or as the convolutions are. `dropout` is the share of
+    the wide head's units that training sets to zero.
     """
 
     architecture: Literal["vgg16"]
@@ -33,11 +84,13 @@ class VGG16(Record):
     width: Width = 1.0
     activation: Activation = "relu"
     head_init: HeadInit = "normal"
+    dropout: Dropout = 0.0
     family: ClassVar = "vgg"
     image_size: ClassVar = 32
+    changes: ClassVar = ("norm", "init", "dropout")
 
 
-class SmallVGG(Record):
+class SmallVGG(Changed):
     """VGG for 8 x 8 images: 16-16 | 32-32 | 64-64-64; its options are VGG-16's."""
 
     architecture: Literal["vgg_small"]
@@ -49,7 +102,7 @@ class SmallVGG(Record):
     image_size: ClassVar = 8
 
 
-class ResNet(Record):
+class ResNet(Changed):
     """CIFAR ResNets with batch norm: 20 layers (16-32-64), or 8 layers (8-16-32).
 
     `width` multiplies all channels.
@@ -62,14 +115,163 @@ class ResNet(Record):
     image_size: ClassVar = None  # any
 
 
-Network = Annotated[VGG16 | SmallVGG | ResNet, Field(discriminator="architecture")]
+class ResNet18(Record):
+    """ResNet-18 for small images: 64-128-256-512 channels, no pooling at the start.
+
+    `width` multiplies all channels; `init` as in `Changed`.
+    """
+
+    architecture: Literal["resnet18"]
+    width: Width = 1.0
+    activation: Activation = "relu"
+    norm: Norm = "batch"
+    init: Init = "default"
+    family: ClassVar = "resnet18"
+    image_size: ClassVar = None
+
+
+class OfImageSize(Record):
+    """A network whose parameters depend on the size of images, which the study's images say."""
+
+    image_size: Count | None = None
+
+
+class MLP(OfImageSize):
+    """Linear layers of these `widths` between the pixels and the logits.
+
+    `dropout` is the share of the hidden units that training sets to zero; `init` as in `Changed`.
+    """
+
+    architecture: Literal["mlp"]
+    widths: Annotated[list[Channels], Field(min_length=1)] = [256, 256]
+    activation: Activation = "relu"
+    dropout: Dropout = 0.0
+    init: Init = "default"
+    family: ClassVar = "mlp"
+
+
+class ViT(OfImageSize):
+    """A small vision transformer (Dosovitskiy et al. 2021), with PyTorch's attention.
+
+    Patches of `patch` x `patch` pixels, vectors of `width` entries, `depth` blocks of `heads`
+    attention heads and a layer `expansion` times as wide. `dropout` is the share of entries that
+    training sets to zero on both ways into the sum of each block.
+    """
+
+    architecture: Literal["vit"]
+    patch: Count = 4
+    width: Channels = 64
+    depth: Layers = 4
+    heads: Channels = 4
+    expansion: Layers = 2
+    activation: Activation = "gelu"
+    dropout: Dropout = 0.0
+    family: ClassVar = "vit"
+
+
+class Torchvision(Record):
+    """A network of `torchvision.models` by name, with what its builder takes as `options`.
+
+    Its weights are drawn from the study's seed. The version of torchvision counts as an option.
+    """
+
+    architecture: Literal["torchvision"] = "torchvision"
+    torchvision: str
+    arguments: Arguments = {}
+    family: ClassVar = "from_torchvision"
+    image_size: ClassVar = None
+
+    def options(self, **selection: Any) -> dict:
+        """As of any record, with the version of torchvision."""
+        return super().options(**selection) | {"version": version("torchvision")}
+
+
+class Own(OfImageSize):
+    """A network of one's own: the `builder` in a `file` beside the study file, or without a file
+    `module:function` of an installed package.
+
+    The builder takes `options`, and those of `channels`, `classes` and `image_size` that it names.
+    What the code says counts, not where the file lies.
+    """
+
+    architecture: Literal["own"] = "own"
+    file: str | None = None
+    builder: str
+    arguments: Arguments = {}
+    family: ClassVar = "own"
+
+
+def _kind(value: object) -> object:
+    """What tells the kinds apart, where a study need not say it."""
+    if isinstance(value, dict) and "architecture" not in value:
+        if "torchvision" in value:
+            return {"architecture": "torchvision", **value}
+        if "file" in value or "builder" in value:
+            return {"architecture": "own", **value}
+    return value
+
+
+Network = Annotated[
+    VGG16 | SmallVGG | ResNet | ResNet18 | MLP | ViT | Torchvision | Own,
+    Field(discriminator="architecture"),
+    BeforeValidator(_kind),
+]
+# What a network takes from where the study lies and from its images; no options of its own.
+BESIDE = {"file", "image_size"}
 
 
 def module(network: Network) -> str:
     """The module of this package that holds the builder of `network`."""
-    return f"networks.{network.family}"
+    variants = "_variants" * getattr(network, "changed", False)
+    return f"networks.{network.family}{variants}"
+
+
+def code(network: Network) -> tuple[str | Place, ...]:
+    """That module, and the user's code that it calls."""
+    own = isinstance(network, Own)
+    return module(network), *([files.place(network.file, network.builder)] if own else [])
 
 
 def load(network: Network) -> ModuleType:
-    """That module, imported."""
+    """The module that holds the builder, imported."""
     return importlib.import_module(f"twophase.{module(network)}")
+
+
+def placed(network: Network, folder: Path, image_size: int) -> Network:
+    """The network with what it takes from its study: the place of its file, the images' size."""
+    update: dict[str, object] = {}
+    if isinstance(network, OfImageSize):
+        update["image_size"] = image_size
+    if getattr(network, "file", None):
+        update["file"] = str((folder / network.file).resolve())
+    return network.model_copy(update=update)
+
+
+def mistakes(network: Network, folder: Path, channels: int, image_size: int) -> Mistakes:
+    """What is wrong with a network of a study in `folder`, by images of this kind."""
+    if isinstance(network, Own):
+        yield from files.mistakes(network.file, network.builder, network.arguments, folder)
+    elif isinstance(network, Torchvision):
+        yield from _of_torchvision(network, channels)
+    elif isinstance(network, ViT):
+        if image_size % network.patch:
+            yield "patch", f"= {network.patch}: must divide the images' {image_size} pixels"
+        if network.width % network.heads:
+            yield "width", f"= {network.width}: must be a multiple of heads = {network.heads}"
+    if getattr(network, "changed", False) and network.family == "vgg":
+        if network.norm == "group" and not network.batch_norm:
+            yield "norm", "= 'group': takes the place of batch norm; needs batch_norm: true"
+        if getattr(network, "dropout", 0) and not network.wide_head:
+            yield "dropout", f"= {network.dropout}: is of the wide head; needs wide_head: true"
+
+
+def _of_torchvision(network: Torchvision, channels: int) -> Mistakes:
+    name = network.torchvision
+    names = files.torchvision_names()
+    if name not in names:
+        yield "torchvision", f"= '{name}': is no network of torchvision; {files.near(name, names)}"
+    if channels != 3:
+        yield "torchvision", f"= '{name}': takes images of 3 channels, data.images has {channels}"
+    for option in sorted({"weights", "num_classes"} & network.arguments.keys()):
+        why = "weights are drawn from the seed" if option == "weights" else "the images say it"
+        yield f"options.{option}", f"= {network.arguments[option]!r}: is not allowed: {why}"

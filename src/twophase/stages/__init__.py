@@ -18,11 +18,14 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from twophase import datasets, networks, optimizers
+from twophase.networks.files import Place
 from twophase.store.fingerprint import code_digest
+from twophase.store.own_code import digest_of
 from twophase.store.paths import RESULTS, Maker, Result, digest, part, run_folder, table
 from twophase.study import Run, Study, runs
 
 Keys = tuple[str, ...]
+Code = tuple[str | Place, ...]  # modules of this package, and the user's own files
 
 
 class Stage(NamedTuple):
@@ -38,7 +41,7 @@ class Stage(NamedTuple):
     parts: Callable[[Run], list[Result]]
     grid: Callable[[Run], Any]  # what else makes the tables: the points that they hold
     section: str | None = None  # of a model; without it the model does without this stage
-    code: Callable[[Run], tuple[str, ...]] | None = None  # modules; else the stage's own
+    code: Callable[[Run], Code] | None = None  # what makes a part; else the stage's own module
     summarised: Keys = ()  # tables of which there is a summary over all runs
     keeps_time: bool = False  # keeps its state every few minutes
     shared: bool = False  # its parts are shared out to several jobs of a run
@@ -60,12 +63,13 @@ def _base_options(run: Run) -> list:
     training = model.training.options(exclude={"iterations", "lr_drops"})
     drops = [drop for drop in model.training.lr_drops if drop < model.training.iterations]
     augmentation, compute = run.study.data.augmentation, run.study.compute
-    return [augmentation.options(), compute.options(), model.network.options(), training, drops]
+    network = model.network.options(exclude=networks.BESIDE)
+    return [augmentation.options(), compute.options(), network, training, drops]
 
 
-def _base_code(run: Run) -> tuple[str, ...]:
+def _base_code(run: Run) -> Code:
     network, training = run.model.network, run.model.training
-    return "training", "compute", networks.module(network), optimizers.module(training)
+    return "training", "compute", *networks.code(network), optimizers.module(training)
 
 
 # What is excluded is named, so that a new option counts until somebody says that it does not.
@@ -79,14 +83,15 @@ def _comparison_options(run: Run) -> list:
 
 def _check_options(run: Run) -> list:
     study = run.study
-    models = {name: model.brief().options() for name, model in study.models.items()}
+    beside = {"network": networks.BESIDE}
+    models = {name: m.brief().options(exclude=beside) for name, m in study.models.items()}
     return [study.data.augmentation.options(), study.compute.options(), models]
 
 
-def _check_code(run: Run) -> tuple[str, ...]:
+def _check_code(run: Run) -> Code:
     models = run.study.models.values()
     tried = [f"stages.{stage}" for stage in STAGES if runs_of(run.study, stage)]
-    own = [networks.module(model.network) for model in models]
+    own = [each for model in models for each in networks.code(model.network)]
     return *tried, *own, *(optimizers.module(model.training) for model in models)
 
 
@@ -454,7 +459,7 @@ def _cached(stage: str, study: Study, name: str) -> Maker:
     modules = row.code(run) if row.code else (f"stages.{stage}",)
     return Maker(
         digest([row.options(run), [maker.options for maker in before]]),
-        digest([code_digest(*modules), [maker.code for maker in before]]),
+        digest([digest_of(*modules), [maker.code for maker in before]]),
     )
 
 

@@ -31,6 +31,7 @@ NEUTRAL = {
     "studyfile",
     "stages",
     "networks",
+    "networks.files",
     "datasets",
     "optimizers",
     "figures",
@@ -38,6 +39,7 @@ NEUTRAL = {
     "store.artifacts",
     "store.fingerprint",
     "store.origin",
+    "store.own_code",
     "store.paths",
 }
 # What imports or runs code that reading does not show.
@@ -147,6 +149,11 @@ def _refuse_unseen(module: str, node: ast.AST, name: str, unseen: set[str]) -> N
         )
 
 
+def exists(module: str) -> bool:
+    """Whether `twophase.<module>` is a module."""
+    return _file(module).exists()
+
+
 def _file(module: str) -> Path:
     path = SOURCE.joinpath(*module.split(".")) if module else SOURCE
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -162,15 +169,15 @@ def _tree(module: str) -> ast.Module:
 
 @lru_cache
 def _normalised(module: str) -> str:
-    return json.dumps(_plain(_tree(module)))
+    return json.dumps(plain(_tree(module)))
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
     """A syntax tree as JSON values, without docstrings; the same in every version of Python, so
     that results made with one are not stale for another.
     """
     if isinstance(node, list):
-        return [_plain(each) for each in node]
+        return [plain(each) for each in node]
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))
@@ -180,7 +187,7 @@ def _plain(node: Any) -> Any:
     if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty constant
         fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
     # Newer versions of Python add fields that are empty in older code.
-    return [type(node).__name__, {k: _plain(v) for k, v in fields.items() if v not in (None, [])}]
+    return [type(node).__name__, {k: plain(v) for k, v in fields.items() if v not in (None, [])}]
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -1,0 +1,178 @@
+"""A network's builder in a file of the user's own: where it lies, what it takes, its function.
+
+Until the network is built the file is read and not run: no PyTorch here, as in `networks`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from twophase.records import Mistakes, show
+
+GIVEN = ("channels", "classes", "image_size")  # what a builder gets, of these what it names
+
+
+class Place(NamedTuple):
+    """A file of code, the folder that its imports count from, and the package there that it belongs
+    to; without one, all that lies in the folder is the user's own.
+    """
+
+    file: Path
+    root: Path
+    package: str = ""
+
+
+def place(file: str | None, builder: str) -> Place:
+    """Where the code of a builder lies. Raises `LookupError` if no such module is installed."""
+    if file is not None:
+        return Place(Path(file), Path(file).parent)
+    name = builder.partition(":")[0]
+    package, *inner = name.split(".")
+    # Of the package alone: to look for what is in it, Python would run it.
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise LookupError(f"no module '{package}' is installed")
+    origin = Path(found.origin)
+    if origin.name != "__init__.py":
+        if inner:
+            raise LookupError(f"'{package}' is a module, not a package")
+        return Place(origin, origin.parent, package)
+    path = origin.parent.joinpath(*inner)
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not path.exists():
+        raise LookupError(f"no module '{name}' is installed")
+    return Place(path, origin.parent.parent, package)
+
+
+def imported(file: str | None, builder: str) -> Callable:
+    """The builder itself: its module is run."""
+    module, _, name = builder.rpartition(":")
+    return getattr(importlib.import_module(module) if file is None else _run(Path(file)), name)
+
+
+def _run(file: Path) -> ModuleType:
+    """The module in `file`; it may import what lies beside it, as a script may."""
+    text = file.read_bytes()
+    # By content: a file that has changed is another module.
+    name = f"network_{hashlib.sha256(str(file).encode() + text).hexdigest()[:16]}"
+    if name not in sys.modules:
+        if (folder := str(file.parent)) not in sys.path:
+            sys.path.insert(0, folder)
+        sys.dont_write_bytecode = True  # compiled code is taken for current by its date
+        module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, None))
+        module.__file__ = str(file)
+        sys.modules[name] = module
+        try:
+            exec(compile(text, str(file), "exec"), vars(module))
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def mistakes(file: str | None, builder: str, options: dict, folder: Path) -> Mistakes:
+    """What is wrong with a builder and the options that a study in `folder` gives it."""
+    key, value = ("builder", builder) if file is None else ("file", file)
+    if file is None and not re.fullmatch(r"[\w.]+:\w+", builder):
+        yield (
+            "builder",
+            f"= {show(builder)}: must be module:function of an installed package, or a function "
+            "of a `file` beside the study file",
+        )
+        return
+    if file is not None and not builder.isidentifier():
+        yield "builder", f"= {show(builder)}: must be the name of a function in file {file}"
+        return
+    if file is not None and (Path(file).is_absolute() or ".." in Path(file).parts):
+        yield "file", f"= {show(file)}: must lie beside the study file, or in a folder there"
+        return
+    if file is not None and not (folder / file).is_file():
+        there = ", ".join(sorted(path.name for path in folder.glob("*.py"))) or "none"
+        yield "file", f"= {show(file)}: no such file in {folder}; Python files there: {there}"
+        return
+    try:
+        path = place(file and str(folder / file), builder).file
+        tree = ast.parse(path.read_bytes())
+    except LookupError as error:
+        yield key, f"= {show(value)}: {error.args[0]}"
+        return
+    except (OSError, SyntaxError, ValueError) as error:
+        line = f"line {error.lineno}: " if getattr(error, "lineno", None) else ""
+        yield key, f"= {show(value)}: {line}not Python: {getattr(error, 'msg', error)}"
+        return
+    name, where = builder.rpartition(":")[2], file or path.name
+    functions = {node.name: node for node in tree.body if isinstance(node, _DEFINED)}
+    if name in functions:
+        yield from _unfit(functions[name], options, where)
+    elif name not in _bound(tree):  # else it comes from elsewhere, and takes what it takes
+        names = ", ".join(sorted(each for each in functions if each[0] != "_")) or "none"
+        yield "builder", f"= {show(builder)}: is not in {where}; functions there: {names}"
+
+
+_DEFINED = ast.FunctionDef | ast.ClassDef
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """The names that imports and assignments give to things, anywhere in a file."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def _unfit(builder: ast.FunctionDef | ast.ClassDef, options: dict, where: str) -> Mistakes:
+    """Options that a builder does not take, or that it needs."""
+    function = builder
+    if isinstance(builder, ast.ClassDef):
+        made = [node for node in builder.body if getattr(node, "name", "") == "__init__"]
+        if not made or builder.decorator_list:
+            return
+        function = made[0]
+    taken = function.args
+    names = [a.arg for a in (*taken.args, *taken.kwonlyargs)][isinstance(builder, ast.ClassDef) :]
+    own = [name for name in names if name not in GIVEN]
+    for option in options:
+        if option in GIVEN:
+            yield f"options.{option}", f"= {show(options[option])}: the images say it; leave it out"
+        elif option not in names and not taken.kwarg:
+            allowed = ", ".join(own) or "none"
+            line = f"'{builder.name}' in {where} takes no such option; it takes: {allowed}"
+            yield f"options.{option}", f"= {show(options[option])}: {line}"
+    positional = [a.arg for a in taken.args]
+    needed = positional[: len(positional) - len(taken.defaults)]
+    pairs = zip(taken.kwonlyargs, taken.kw_defaults, strict=True)
+    needed += [a.arg for a, default in pairs if default is None]
+    for name in needed:
+        if name in own and name not in options:
+            yield f"options.{name}", f": is missing; '{builder.name}' in {where} needs it"
+
+
+def torchvision_names() -> list[str]:
+    """The builders that `torchvision.models` registers for classification, without running it."""
+    origin = Path(importlib.util.find_spec("torchvision").origin)
+    registered = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.M)
+    return sorted(
+        name
+        for path in (origin.parent / "models").glob("*.py")
+        for name in registered.findall(path.read_text(encoding="utf-8"))
+    )
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Names that are like `name`, in words."""
+    names = list(names)
+    like = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
+    return f"near are {', '.join(like)}"
