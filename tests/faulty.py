@@ -40,14 +40,24 @@ class OwnNorm(Net):
         return Standard()
 
 
-class Dropout(Net):
-    def part(self):
-        return nn.Dropout(0.2)
-
-
-class DropoutByFunction(Net):
+class DropoutForEver(Net):
     def forward(self, x):
-        return self.h(F.dropout(self.between(F.relu(self.a(x))).mean((2, 3)), 0.1, self.training))
+        return self.h(F.dropout(self.between(F.relu(self.a(x))).mean((2, 3)), 0.1))
+
+
+class DropoutOfItsOwn(Net):
+    """From a generator that nobody else knows."""
+
+    def part(self):
+        class Own(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.draw = np.random.default_rng(0).random
+
+            def forward(self, x):
+                return x * self.draw() if self.training else x
+
+        return Own()
 
 
 class NumpyNoise(Net):
@@ -342,15 +352,15 @@ class Groups(Net):
 
 FAULTS = {
     Auxiliary: ("base", "Auxiliary itself", "a tuple in training; return only the logits"),
-    RandomDepth: ("base", "RandomDepth itself", r"random numbers \(random\)"),
+    RandomDepth: ("base", "RandomDepth itself", r"\(random\) in training.*torch's generator"),
     NoSuchLayer: ("base", "NoSuchLayer itself", "must be divisible by groups; mend the network"),
     TwoByTwo: ("base", "layer between (Whiten)", "NaN.*divisions"),
     Overflow: ("base", "layer between (Power)", "infinity.*overflow"),
     Detached: ("base", "layer unknown", "does not require grad"),
     NoStatistics: ("kernel", "layer between.1 (BatchNorm2d)", "running statistics"),
     OwnNorm: ("kernel", "layer between (Standard)", "the others of its batch"),
-    Dropout: ("base", "layer between (Dropout)", r"random numbers \(torch\).*p = 0"),
-    DropoutByFunction: ("base", "DropoutByFunction itself", "random numbers"),
+    DropoutForEver: ("base", "DropoutForEver itself", r"\(torch\) in eval mode.*only in training"),
+    DropoutOfItsOwn: ("base", "layer between (Own)", "not deterministic"),
     NumpyNoise: ("base", "layer between (Shift)", r"random numbers \(numpy\)"),
     Counter: ("base", "layer between (Uneven)", "not deterministic"),
     Attribute: ("base", "layer between (Running)", "register_buffer"),

@@ -122,14 +122,14 @@ def test_a_fault_stops_the_workflow_before_any_training(copy_checkout, tmp_path)
     edit(
         folder / "src/twophase/networks/resnet.py",
         "self.linear = nn.Linear(before, classes)",
-        "self.linear = nn.Sequential(nn.Dropout(0.1), nn.Linear(before, classes))",
+        "self.linear = nn.Sequential(nn.Flatten(), nn.Linear(before, classes + 1))",
     )
     run = snakemake(folder, "--cores", "2", "figures/smoke/all")
     assert run.returncode == 1
     expected = (
-        "    workflow/config/smoke.yaml: models.resnet: stage base: layer linear.0 (Dropout): "
-        "draws random numbers (torch), and a fork without perturbation would not equal its base "
-        "run; do without (dropout: p = 0)"
+        "    workflow/config/smoke.yaml: models.resnet: stage base: layer linear.1 (Linear): "
+        "the output of 16 images is (16, 11), not (16, 10): give the last layer as many outputs as "
+        "the builder's argument `classes` says, 10"
     )
     assert expected in run.stderr.splitlines()
     assert "Traceback" not in run.stderr

@@ -7,6 +7,30 @@ from torch import nn
 from torch.nn.utils import prune
 
 
+class Dropout(Net):
+    def part(self):
+        return nn.Dropout(0.2)
+
+
+class DropoutByFunction(Net):
+    def forward(self, x):
+        x = self.between(nn.functional.relu(self.a(x))).mean((2, 3))
+        return self.h(nn.functional.dropout(x, 0.1, self.training))
+
+
+class StochasticDepth(Net):
+    def part(self):
+        class Skip(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = nn.Conv2d(8, 8, 1)
+
+            def forward(self, x):
+                return x + self.conv(x) if not self.training or torch.rand(()) < 0.5 else x
+
+        return Skip()
+
+
 class Double(Net):
     """All in float64, with a buffer of its own kind."""
 
@@ -74,6 +98,9 @@ class OldWeightNorm(Net):
 # Networks that are right, and the sections that they must do without.
 GOOD = dict.fromkeys(ODD.values(), ("matching",)) | {
     ODD["Frozen"]: (),
+    Dropout: (),
+    DropoutByFunction: (),
+    StochasticDepth: ("matching",),
     Double: ("growth", "matching"),  # it knows one precision
     Masked: ("matching",),
     InPlaceAndRight: (),

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from twophase import networks, optimizers
 from twophase.batches import Data, batch
 from twophase.networks import Network
+from twophase.noise import network_noise
 from twophase.optimizers import Training
 from twophase.store.artifacts import check_origin, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
@@ -140,8 +141,9 @@ def advance(
     state.model.train()
     while state.step < stop:
         images, labels = batch(data, augmentation, run.seed, state.step, training.batch_size)
-        loss = F.cross_entropy(state.model(images), labels)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        with network_noise(run.seed, state.step, images.device):
+            loss = F.cross_entropy(state.model(images), labels)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         optimizer_step(parameters, gradients, state.optimizer, training, state.step)
         state.step += 1
         if after_step:

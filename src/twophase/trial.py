@@ -39,7 +39,9 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
             f"{different}: starts from other values in each network of the same seed; draw them "
             "from torch's generator"
         )
-    for mode in (False, True):
+    # Twice in training: what counts calls, or draws from a generator of its own, is then ahead of
+    # the other network.
+    for mode in (False, True, True):
         _check_logits(other.model, images, data.classes, mode)
     first = _copies(one)
     with recorded(one.model) as calls:
@@ -47,7 +49,7 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     _check_finite(one.model, calls)
     _check_gradients(one.model)
     _check_moved(one.model, first)
-    _check_random(one.model, calls)
+    _check_random(one.model, calls, training=True)
     kept = _copies(one)
     with recorded(one.model) as calls:
         advance(one, run, data, 2)
@@ -57,7 +59,7 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     _check_same(one, other, calls, again)
 
     _, calls = _evaluate(one.model, images)
-    _check_random(one.model, calls)
+    _check_random(one.model, calls, training=False)
     _evaluate(other.model, images)
     _read(other, kept, 1)
     _evaluate(other.model, images)
@@ -288,14 +290,18 @@ def _check_moved(model: nn.Module, before: dict[str, torch.Tensor]) -> None:
         )
 
 
-def _check_random(model: nn.Module, calls: list[Call]) -> None:
-    """Raise `RunError` if a layer has drawn random numbers."""
+def _check_random(model: nn.Module, calls: list[Call], training: bool) -> None:
+    """Raise `RunError` if a layer has drawn random numbers that base run and forks do not share:
+    they share those of PyTorch in training (`noise.py`).
+    """
     for call in calls:
-        if call.drawn:
+        drawn = [name for name in call.drawn if not (training and name.startswith("torch"))]
+        if drawn:
+            remedy = "draw them from torch's generator" if training else "draw only in training"
             raise RunError(
-                f"{described(model, call.layer)}: draws random numbers ({', '.join(call.drawn)}), "
-                "and a fork without perturbation would not equal its base run; do without "
-                "(dropout: p = 0)"
+                f"{described(model, call.layer)}: draws random numbers ({', '.join(drawn)}) "
+                f"{'in training' if training else 'in eval mode'}, and a fork without perturbation "
+                f"would not equal its base run; {remedy}, as nn.Dropout does"
             )
 
 

@@ -58,7 +58,9 @@ def recalibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all chunks
-    model.train()
+    model.eval()  # all else, such as dropout, is as in evaluation
+    for norm in norms:
+        norm.train()
     for chunk in images.tensor_split(math.ceil(len(images) / CHUNK)):
         model(chunk)
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -25,8 +25,9 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What acts on each channel alone, and leaves their order.
 ALONE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity)
-ALONE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+ALONE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout)
 ALONE_FUNCTIONS = {F.relu, F.gelu, F.silu, torch.relu, torch.tanh, F.max_pool2d, F.avg_pool2d}
+ALONE_FUNCTIONS |= {F.dropout}
 SUMS = {operator.add, operator.iadd, torch.add}
 ZERO = 0  # the unit of a channel that holds zeros
 

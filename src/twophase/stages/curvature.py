@@ -6,6 +6,7 @@ from twophase import stages
 from twophase.batches import batch, load_data
 from twophase.compute import prepare
 from twophase.measures.curvature import batch_sharpness, sharpness
+from twophase.noise import network_noise
 from twophase.progress import progress
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import Run
@@ -19,6 +20,7 @@ def curvature(run: Run) -> None:
     augmentation), batch_sharpness (of the batches that follow t), threshold = 2 / lr, and
     momentum_threshold = 2 (1 + momentum) / lr, beyond which a step along the sharpest direction
     of a quadratic loss grows (Cohen et al. 2021); not a number for other optimizers than SGD.
+    Dropout is on, drawn from (seed, t): both are of the loss that training descends.
     """
     options, training = run.model.curvature, run.model.training
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
@@ -37,14 +39,13 @@ def curvature(run: Run) -> None:
                 ]
                 lr = learning_rate(training, t)
                 momentum = getattr(training, "momentum", float("nan"))
-                row = {
-                    **run.identity,
-                    "t": t,
-                    "sharpness": sharpness(state.model, examples, options.lanczos_steps),
-                    "batch_sharpness": batch_sharpness(state.model, batches),
-                    "threshold": 2 / lr + 0 * momentum,
-                    "momentum_threshold": 2 * (1 + momentum) / lr,
-                }
+                row = {**run.identity, "t": t}
+                with network_noise(run.seed, t, images.device):
+                    row["sharpness"] = sharpness(state.model, examples, options.lanczos_steps)
+                with network_noise(run.seed, t, images.device):
+                    row["batch_sharpness"] = batch_sharpness(state.model, batches)
+                row["threshold"] = 2 / lr + 0 * momentum
+                row["momentum_threshold"] = 2 * (1 + momentum) / lr
                 write_table(file, pd.DataFrame([row]))
             rows.append(read_table(file))
             bar.update()

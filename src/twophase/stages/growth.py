@@ -13,6 +13,7 @@ from twophase import stages
 from twophase.batches import Data, batch, load_data
 from twophase.compute import prepare
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
+from twophase.noise import network_noise
 from twophase.perturbation import perturb
 from twophase.progress import progress
 from twophase.sections import Perturbation
@@ -30,7 +31,8 @@ def growth(run: Run) -> None:
 
     Forks from t0 differ from the base run by `perturbation`: Gaussian noise with a standard
     deviation in the parameters, `ulp` (one unit in the last place of one parameter), or `noise`
-    (no perturbation, but other batches: Frankle et al. 2020). Both are trained in `precision`.
+    (no perturbation, but other batches and other dropout: Frankle et al. 2020). Both are trained in
+    `precision`.
 
     `growth`: study, model, seed, t0, precision, perturbation, step (since t0), l2 (distance of the
     parameters), layer and layer_share (the tensor of parameters that has most of its square, and
@@ -91,8 +93,9 @@ def _train(run: Run, data: Data, state: State, seed: int, dtype: torch.dtype) ->
     images, labels = batch(data, augmentation, seed, state.step, training.batch_size)
     parameters = list(trained(state.model).values())
     state.model.train()
-    loss = F.cross_entropy(state.model(images.to(dtype)), labels)
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    with network_noise(seed, state.step, images.device):
+        loss = F.cross_entropy(state.model(images.to(dtype)), labels)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     optimizer_step(parameters, gradients, state.optimizer, training, state.step)
     state.step += 1
 

@@ -63,8 +63,9 @@ def linear_logits(
     """f(x; theta_t), with its graph where gradients are enabled, and J(x) offset, each
     (n, classes): their sum is the linearised network.
 
-    Batch norm is at its running statistics. One pass in forward mode gives both; where the network
-    has an operation without that, two backward passes do (`by_double_backward`).
+    Batch norm is at its running statistics, and nothing is dropped out. One pass in forward mode
+    gives both; where the network has an operation without that, two backward passes do
+    (`by_double_backward`).
     """
     model.eval()
     with plain_attention():
@@ -134,7 +135,8 @@ def advance_linearized(
 ) -> None:
     """Train f(x; theta_t) + J(x) (theta - theta_t) in place until its step is `stop`.
 
-    The loss, batches, learning rates and weight decay are those of normal training.
+    The loss, batches, learning rates and weight decay are those of normal training. Dropout is
+    not: the model is the expansion of the network that is evaluated, as its kernel is.
     """
     training, augmentation = run.model.training, run.study.data.augmentation
     model, offset = state.origin.model, list(state.offset.values())
