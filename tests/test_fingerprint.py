@@ -176,6 +176,13 @@ MATRIX = {
     "edit another network": ([append("networks/vgg.py", "\nx = 1\n")], set()),
     "edit the own network": ([append("networks/resnet.py", "\nx = 1\n")], TRAINED),
     "edit what networks share": ([append("networks/layers.py", "\nx = 1\n")], TRAINED),
+    "edit other networks and their options": (
+        [
+            append(f"networks/{file}.py", "\nx = 1\n")
+            for file in ("options", "resnet_variants", "resnet18", "own", "files")
+        ],
+        set(),
+    ),
     "add a data source": (
         [
             add("datasets/mine.py"),
@@ -220,6 +227,7 @@ MATRIX = {
     "edit comments and docstrings": ([comment_everywhere], set()),
     "edit the loop": ([append("training.py", "\nx = 1\n")], TRAINED),
     "edit batches": ([append("batches.py", "\nx = 1\n")], TRAINED),
+    "edit the networks' noise": ([append("noise.py", "\nx = 1\n")], TRAINED),
     "edit the machine's settings": ([append("compute.py", "\nx = 1\n")], TRAINED),
     "edit evaluation": (
         [append("evaluation.py", "\nx = 1\n")],
