@@ -216,7 +216,7 @@ def test_what_is_not_proved_is_not_believed(run, code, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "stage", ["chaos", "linearized", "kernel", "growth", "curvature", "matching"]
+    "stage", ["chaos", "sizes", "linearized", "kernel", "growth", "curvature", "matching"]
 )
 def test_a_stage_that_was_stopped_in_its_middle_is_left_to_be_made_again(run, code, stage):
     code("old")

@@ -54,7 +54,8 @@ def _with(*stage_names, parts=()):
 
 
 TRAINING = _with("base")
-CHAOS = _with("chaos", parts=["comparison"])
+SIZES = _with("sizes")
+CHAOS = _with("chaos", parts=["comparison"]) | SIZES  # which take its comparisons
 MATCHING = _with("matching")
 KERNEL = _with("kernel", "cone", parts=["kernel file"])
 CONE = _with("cone")
@@ -246,6 +247,7 @@ MATRIX = {
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
     "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS, *MATCHING}),
     "edit stage chaos": ([append("stages/chaos.py", "\nx = 1\n")], CHAOS),
+    "edit stage sizes": ([append("stages/sizes.py", "\nx = 1\n")], SIZES),
     "edit stage kernel": ([append("stages/kernel.py", "\nx = 1\n")], KERNEL),
     "edit stage cone": ([append("stages/cone.py", "\nx = 1\n")], CONE),
     "edit stage trajectory": (
@@ -484,7 +486,7 @@ def _paths(study):
 
 KERNELS = {"kernel file", "kernel", *stages.STAGES["cone"].tables}
 LINEAR = {"linearized end", "linearized"}
-COMPARED = {"comparison", "chaos", "barrier_path"}
+COMPARED = {"comparison", "chaos", "barrier_path", "sizes"}
 RUN = {"base", "fork", "perturbation", "comparison", "kernel file", "linearized end"}
 RUN |= set(stages.STAGE_OF)
 # What holds a row for each checkpoint.
@@ -507,8 +509,9 @@ POINTS = {"training", "trajectory"}
         ),
         # More of the same: what is there is kept, and only the tables are written again.
         ("chaos", "compare", [6, 8, 12], {"chaos", "barrier_path"}),
+        ("sizes", "values", [1e-3, 1e-2], {"sizes"}),
         ("chaos", "forks", [0, 4, 5], {*POINTS, "chaos", "barrier_path", "matching"}),
-        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching"}),
+        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching", "sizes"}),
         ("chaos", "barrier_points", 7, {*COMPARED, "matching"}),
         ("chaos", "barrier_threshold", 0.2, set()),
         ("kernel", "examples_per_class", 2, KERNELS),

@@ -187,7 +187,7 @@ def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed
     text = (checkout / STUDY).read_text()
     edit(checkout / STUDY, "barrier_points: 5", "barrier_points: 7")
     # Figure 2 marks the grids of the section `chaos`.
-    expected = _jobs(checkout, "chaos", "matching", also=["fig2"])
+    expected = _jobs(checkout, "chaos", "sizes", "matching", also=["fig2"])
     assert planned(checkout, TARGET) == expected
     assert _stale_figures(checkout) == set(FIGURES) & set(expected)
     run = snakemake(checkout, "--cores", "2", TARGET)

@@ -17,7 +17,7 @@ from twophase.studyfile import load
 SECTIONS = ("chaos", "kernel", "linearized")
 # The stages and figures that a study without the section does not have.
 STAGES_OF = {
-    "chaos": {"fork", "chaos", "matching"},
+    "chaos": {"fork", "chaos", "sizes", "matching"},
     "kernel": {"kernel", "cone"},
     "linearized": {"linearized"},
 }

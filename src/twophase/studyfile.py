@@ -143,8 +143,9 @@ def _merged(raw: dict) -> dict:
             if isinstance(own, dict):
                 own = _over(shared, own)
                 own = {k: v for k, v in own.items() if not (k in SHARED and v is False)}
-                if "chaos" not in own:  # no forks, and so none to match
+                if "chaos" not in own:  # no forks, and so none to match or of other sizes
                     own.pop("matching", None)
+                    own.pop("sizes", None)
                 if isinstance(own.get("training"), dict):
                     own["training"] = {"optimizer": "sgd"} | own["training"]
             merged["models"][name] = own

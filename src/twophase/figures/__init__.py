@@ -100,6 +100,17 @@ FIGURES = {
         first_seed=("growth", "growth_rate"),
         options=("growth",),
     ),
+    "s2": Figure(
+        "Does the size of the perturbation matter? Forks as in figure 3, compared with their base "
+        "run at the last t1, after perturbations that are the same noise times a size. Left: loss "
+        "barrier; above the dashed line the two lie in different valleys of the loss. Middle: "
+        "share of test images on which they predict different classes. Right: distance of their "
+        "parameters. The dotted line is the size of all other figures. "
+        + RUNS.format(" and perturbation direction"),
+        summaries=("sizes",),
+        runs=("sizes",),
+        options=("chaos", "sizes"),
+    ),
     "s3": Figure(
         "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
         "mean direction of all of them, beside that of a random walk with the same angles between "

@@ -177,6 +177,12 @@ def _fork_parts(run: Run) -> list[Result]:
     ]
 
 
+def _size_parts(run: Run) -> list[Result]:
+    # Those that `fork` and `chaos` leave for a study with another size of perturbation.
+    others = [run.of_size(size) for size in run.model.other_sizes()]
+    return [part for o in others for s in ("fork", "chaos") for part in STAGES[s].parts(o)]
+
+
 def _linearized_parts(run: Run) -> list[Result]:
     switches = run.model.linearized.switches
     states = [linearized_state(run, s, t) for s in switches for t in run.model.linearized_steps(s)]
@@ -247,6 +253,20 @@ STAGES = {
         summarised=("chaos",),
         memory_mb=8000,
         minutes=720,
+    ),
+    "sizes": Stage(
+        "Fork and compare again, with perturbations of other sizes.",
+        scope="run",
+        reads=("base", "chaos"),
+        tables={"sizes": ("size", "direction", "t0", "t1")},
+        options=lambda run: None,
+        parts=_size_parts,
+        grid=lambda run: [run.model.other_sizes(), run.model.size_points()],
+        section="sizes",
+        summarised=("sizes",),
+        keeps_time=True,
+        memory_mb=8000,
+        minutes=1440,
     ),
     "kernel": Stage(
         "Compute the tangent kernels along a base run.",
