@@ -57,7 +57,7 @@ TRAINING = _with("base")
 SIZES = _with("sizes")
 CHAOS = _with("chaos", parts=["comparison"]) | SIZES  # which take its comparisons
 MATCHING = _with("matching")
-KERNEL = _with("kernel", "cone", parts=["kernel file"])
+KERNEL = _with("kernel", "cone", "across_seeds", parts=["kernel file"])
 CONE = _with("cone")
 LINEARIZED = _with("linearized", parts=["linearized end"])
 FIGURES = set(figures.FIGURES)
@@ -83,6 +83,7 @@ def _copy(folder):
     shutil.copytree(SOURCE, folder / "twophase", ignore=shutil.ignore_patterns("__pycache__"))
     raw = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     raw["models"] = {"resnet": raw["models"]["resnet"]}
+    raw["across_seeds"] = {}
     (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
     return folder
 
@@ -250,6 +251,10 @@ MATRIX = {
     "edit stage sizes": ([append("stages/sizes.py", "\nx = 1\n")], SIZES),
     "edit stage kernel": ([append("stages/kernel.py", "\nx = 1\n")], KERNEL),
     "edit stage cone": ([append("stages/cone.py", "\nx = 1\n")], CONE),
+    "edit stage across_seeds": (
+        [append("stages/across_seeds.py", "\nx = 1\n")],
+        _with("across_seeds"),
+    ),
     "edit stage trajectory": (
         [append("stages/trajectory.py", "\nx = 1\n")],
         _with("trajectory"),
@@ -484,7 +489,7 @@ def _paths(study):
     return {name: result.path for name, result in results.items()}
 
 
-KERNELS = {"kernel file", "kernel", *stages.STAGES["cone"].tables}
+KERNELS = {"kernel file", "kernel", "across_seeds", *stages.STAGES["cone"].tables}
 LINEAR = {"linearized end", "linearized"}
 COMPARED = {"comparison", "chaos", "barrier_path", "sizes"}
 RUN = {"base", "fork", "perturbation", "comparison", "kernel file", "linearized end"}

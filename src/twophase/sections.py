@@ -173,6 +173,12 @@ class Kernel(Record):
                 yield "intervals", f"= {dt}: joins no two kernel checkpoints; {on_grid}"
 
 
+class AcrossSeeds(Record):
+    """The angles between the kernels of different seeds at the same iteration: what two runs of one
+    network share, beside what one run's kernels share.
+    """
+
+
 class Linearized(Record):
     """Train normally to each of `switches`, then the linearised network to the last iteration."""
 

@@ -20,6 +20,7 @@ from twophase.networks import Network
 from twophase.optimizers import Optimizer
 from twophase.records import Mistakes, Record
 from twophase.sections import (
+    AcrossSeeds,
     Chaos,
     Compute,
     Curvature,
@@ -85,6 +86,7 @@ class Model(Record):
     chaos: Annotated[Chaos | None, GIVEN] = None
     sizes: Annotated[Sizes | None, GIVEN] = None
     kernel: Annotated[Kernel | None, GIVEN] = None
+    across_seeds: Annotated[AcrossSeeds | None, GIVEN] = None
     linearized: Annotated[Linearized | None, GIVEN] = None
     curvature: Annotated[Curvature | None, GIVEN] = None
     trajectory: Annotated[Trajectory | None, GIVEN] = None

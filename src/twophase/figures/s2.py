@@ -42,6 +42,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         "Each run was perturbed at $t_0$ by the same noise times a size, and trained on with the "
         "same batches.\nDotted: the size of all other figures. Above the dashed line the two lie "
         "in different valleys of the loss.\n"
-        f"{style.runs_note(study, forks=True, each=True).capitalize()}.",
+        f"{style.runs_note(study, forks=True).capitalize()}.",
     )
     return figure
