@@ -31,7 +31,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         style.logarithmic(velocity)
         for ax in (radius, exponent, velocity):
             ax.set_xlabel("iteration $t$")
-    others = "\nOther seeds: angle between a seed's kernel at t and the mean direction of theirs."
+    others = (
+        "\nOther seeds: angle of one seed's kernel at t with the mean direction of the others'."
+    )
     others = others if style.models(study, "across_seeds") else ""
     style.note(
         figure,
