@@ -261,7 +261,7 @@ DELETED = {
 def _reading_what_is_missing(folder):
     """The jobs that read a table which is not there; they take seconds."""
     study = studyfile.load(folder / STUDY)
-    runs = [stages.run_table(Run(study, "vgg", 0), name) for name in stages.SUMMARISED]
+    runs = [stages.run_table(Run(study, "vgg", 0), name) for name in stages.tables_of(study)]
     jobs = {"summary": sum(not (folder / table.path).exists() for table in runs)}
     for name in FIGURES:
         if not all((folder / t.path).exists() for t in figures.tables(study, name).values()):
