@@ -261,8 +261,15 @@ DELETED = {
 def _reading_what_is_missing(folder):
     """The jobs that read a table which is not there; they take seconds."""
     study = studyfile.load(folder / STUDY)
-    runs = [stages.run_table(Run(study, "vgg", 0), name) for name in stages.tables_of(study)]
-    jobs = {"summary": sum(not (folder / table.path).exists() for table in runs)}
+    run = Run(study, "vgg", 0)
+    gone = {
+        name for name in stages.STAGE_OF if not (folder / stages.run_table(run, name).path).exists()
+    }
+    jobs = {"summary": len(gone & set(stages.tables_of(study)))}
+    for stage, row in stages.STAGES.items():
+        read = {table for before in row.reads for table in stages.STAGES[before].tables}
+        if gone & read and run in stages.runs_of(study, stage):
+            jobs[stage] = 1
     for name in FIGURES:
         if not all((folder / t.path).exists() for t in figures.tables(study, name).values()):
             jobs[name] = 1
