@@ -54,9 +54,10 @@ def _with(*stage_names, parts=()):
 
 
 TRAINING = _with("base")
-CHAOS = _with("chaos", parts=["comparison"])
+SIZES = _with("sizes")
+CHAOS = _with("chaos", parts=["comparison"]) | SIZES  # which take its comparisons
 MATCHING = _with("matching")
-KERNEL = _with("kernel", "cone", parts=["kernel file"])
+KERNEL = _with("kernel", "cone", "across_seeds", parts=["kernel file"])
 CONE = _with("cone")
 LINEARIZED = _with("linearized", parts=["linearized end"])
 FIGURES = set(figures.FIGURES)
@@ -82,6 +83,7 @@ def _copy(folder):
     shutil.copytree(SOURCE, folder / "twophase", ignore=shutil.ignore_patterns("__pycache__"))
     raw = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     raw["models"] = {"resnet": raw["models"]["resnet"]}
+    raw["across_seeds"] = {}
     (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
     return folder
 
@@ -254,8 +256,13 @@ MATRIX = {
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
     "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS, *MATCHING}),
     "edit stage chaos": ([append("stages/chaos.py", "\nx = 1\n")], CHAOS),
+    "edit stage sizes": ([append("stages/sizes.py", "\nx = 1\n")], SIZES),
     "edit stage kernel": ([append("stages/kernel.py", "\nx = 1\n")], KERNEL),
     "edit stage cone": ([append("stages/cone.py", "\nx = 1\n")], CONE),
+    "edit stage across_seeds": (
+        [append("stages/across_seeds.py", "\nx = 1\n")],
+        _with("across_seeds"),
+    ),
     "edit stage trajectory": (
         [append("stages/trajectory.py", "\nx = 1\n")],
         _with("trajectory"),
@@ -490,9 +497,9 @@ def _paths(study):
     return {name: result.path for name, result in results.items()}
 
 
-KERNELS = {"kernel file", "kernel", *stages.STAGES["cone"].tables}
+KERNELS = {"kernel file", "kernel", "across_seeds", *stages.STAGES["cone"].tables}
 LINEAR = {"linearized end", "linearized"}
-COMPARED = {"comparison", "chaos", "barrier_path"}
+COMPARED = {"comparison", "chaos", "barrier_path", "sizes"}
 RUN = {"base", "fork", "perturbation", "comparison", "kernel file", "linearized end"}
 RUN |= set(stages.STAGE_OF)
 # What holds a row for each checkpoint.
@@ -515,8 +522,9 @@ POINTS = {"training", "trajectory"}
         ),
         # More of the same: what is there is kept, and only the tables are written again.
         ("chaos", "compare", [6, 8, 12], {"chaos", "barrier_path"}),
+        ("sizes", "values", [1e-3, 1e-2], {"sizes"}),
         ("chaos", "forks", [0, 4, 5], {*POINTS, "chaos", "barrier_path", "matching"}),
-        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching"}),
+        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching", "sizes"}),
         ("chaos", "barrier_points", 7, {*COMPARED, "matching"}),
         ("chaos", "barrier_threshold", 0.2, set()),
         ("kernel", "examples_per_class", 2, KERNELS),

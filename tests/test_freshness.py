@@ -187,7 +187,7 @@ def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed
     text = (checkout / STUDY).read_text()
     edit(checkout / STUDY, "barrier_points: 5", "barrier_points: 7")
     # Figure 2 marks the grids of the section `chaos`.
-    expected = _jobs(checkout, "chaos", "matching", also=["fig2"])
+    expected = _jobs(checkout, "chaos", "sizes", "matching", also=["fig2"])
     assert planned(checkout, TARGET) == expected
     assert _stale_figures(checkout) == set(FIGURES) & set(expected)
     run = snakemake(checkout, "--cores", "2", TARGET)
@@ -261,8 +261,15 @@ DELETED = {
 def _reading_what_is_missing(folder):
     """The jobs that read a table which is not there; they take seconds."""
     study = studyfile.load(folder / STUDY)
-    runs = [stages.run_table(Run(study, "vgg", 0), name) for name in stages.SUMMARISED]
-    jobs = {"summary": sum(not (folder / table.path).exists() for table in runs)}
+    run = Run(study, "vgg", 0)
+    gone = {
+        name for name in stages.STAGE_OF if not (folder / stages.run_table(run, name).path).exists()
+    }
+    jobs = {"summary": len(gone & set(stages.tables_of(study)))}
+    for stage, row in stages.STAGES.items():
+        read = {table for before in row.reads for table in stages.STAGES[before].tables}
+        if gone & read and run in stages.runs_of(study, stage):
+            jobs[stage] = 1
     for name in FIGURES:
         if not all((folder / t.path).exists() for t in figures.tables(study, name).values()):
             jobs[name] = 1

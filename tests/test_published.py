@@ -10,7 +10,7 @@ from conftest import ROOT, command, edit, planned, snakemake
 from PIL import Image
 
 from twophase import studyfile
-from twophase.figures import FIGURES, drawing
+from twophase.figures import FIGURES, asked, drawing
 from twophase.store.artifacts import read_header, read_table, sha256, write_table
 from twophase.store.paths import Result
 
@@ -30,9 +30,10 @@ STUDY = "workflow/config/smoke.yaml"
 def test_what_was_published_redraws_for_ever(folder, tmp_path):
     file = folder / f"{folder.name}.yaml"
     study = studyfile.load(file)
-    drawn = set(drawing.redrawable(study, file))
-    assert drawn >= PAPER
-    for figure in PAPER:
+    drawn = PAPER & set(drawing.redrawable(study, file))
+    assert drawn == PAPER & set(asked(study))
+    assert len(drawn) >= 5  # not every study has linearised training
+    for figure in drawn:
         drawing.redraw(study, file, figure, tmp_path)
         assert (tmp_path / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
         pixels = np.asarray(Image.open(tmp_path / f"{figure}.png"))

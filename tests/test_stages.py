@@ -17,8 +17,8 @@ from twophase.studyfile import load
 SECTIONS = ("chaos", "kernel", "linearized")
 # The stages and figures that a study without the section does not have.
 STAGES_OF = {
-    "chaos": {"fork", "chaos", "matching"},
-    "kernel": {"kernel", "cone"},
+    "chaos": {"fork", "chaos", "sizes", "matching"},
+    "kernel": {"kernel", "cone", "across_seeds"},
     "linearized": {"linearized"},
 }
 FIGURES_OF = {
@@ -83,6 +83,7 @@ def test_a_study_of_base_runs_alone_is_a_study(raw, write_study):
 
 
 def test_a_model_may_do_without_a_section_that_another_has(raw, write_study):
+    raw["across_seeds"] = {}
     whole = load(write_study(raw, "whole"))
     raw["models"]["resnet"] |= {"chaos": False, "kernel": False}
     study = load(write_study(raw))

@@ -50,7 +50,7 @@ class Record(BaseModel):
         return iter(())
 
 
-def must_rise(option: str, grid: list[int]) -> Mistakes:
+def must_rise(option: str, grid: list[int] | list[float]) -> Mistakes:
     """A mistake, unless the values rise and each stands once."""
     if grid != sorted(set(grid)):
         yield option, f"= {show(grid)}: must rise, each value once"

@@ -103,6 +103,28 @@ class Chaos(Record):
             )
 
 
+class Sizes(Record):
+    """Forks of `chaos` after perturbations of other sizes, compared with the base run at the last
+    of `chaos.compare`.
+
+    `values` are of the kind that `chaos.perturbation` says; its own size is always among them.
+    `forks` are some of `chaos.forks`, and without it all of them.
+    """
+
+    values: Annotated[list[Positive], Field(min_length=1)]
+    forks: Iterations | None = None
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """Sizes that stand twice, and forks that `chaos` does not have."""
+        yield from must_rise("values", self.values)
+        yield from must_rise("forks", self.forks or [])
+        for t0 in sorted(set(self.forks or []) - set(model.chaos.forks)):
+            yield (
+                "forks",
+                f"= {t0}: is not a fork; must be among chaos.forks = {model.chaos.forks}",
+            )
+
+
 class Kernel(Record):
     """Kernels every `every` iterations up to `until`, and the distances drawn from them.
 
@@ -149,6 +171,12 @@ class Kernel(Record):
         for dt in self.intervals:
             if dt % self.every or dt > self.until:
                 yield "intervals", f"= {dt}: joins no two kernel checkpoints; {on_grid}"
+
+
+class AcrossSeeds(Record):
+    """The angles between the kernels of different seeds at the same iteration: what two runs of one
+    network share, beside what one run's kernels share.
+    """
 
 
 class Linearized(Record):

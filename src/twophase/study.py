@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from twophase.networks import Network
 from twophase.optimizers import Optimizer
 from twophase.records import Mistakes, Record
 from twophase.sections import (
+    AcrossSeeds,
     Chaos,
     Compute,
     Curvature,
@@ -28,6 +30,7 @@ from twophase.sections import (
     Kernel,
     Linearized,
     Matching,
+    Sizes,
     Trajectory,
 )
 
@@ -44,6 +47,7 @@ BRIEF = {
         "barrier_points": 3,
         "barrier_threshold": 1.0,  # figures show it, no stage reads it
     },
+    "sizes": {"values": [1e-3], "forks": [1]},
     "kernel": {
         "every": 1,
         "until": 2,
@@ -80,7 +84,9 @@ class Model(Record):
     training: Optimizer
     evaluation: Evaluation
     chaos: Annotated[Chaos | None, GIVEN] = None
+    sizes: Annotated[Sizes | None, GIVEN] = None
     kernel: Annotated[Kernel | None, GIVEN] = None
+    across_seeds: Annotated[AcrossSeeds | None, GIVEN] = None
     linearized: Annotated[Linearized | None, GIVEN] = None
     curvature: Annotated[Curvature | None, GIVEN] = None
     trajectory: Annotated[Trajectory | None, GIVEN] = None
@@ -131,6 +137,15 @@ class Model(Record):
         """All (t0, direction, t1) at which perturbed forks are matched with the base run."""
         compare = self.matching.compare or self.chaos.compare[-1:]
         return [p for p in self.comparisons() if p[1] != "control" and p[2] in compare]
+
+    def other_sizes(self) -> list[float]:
+        """The sizes of perturbations that are not that of `chaos`."""
+        return [size for size in self.sizes.values if size != self.chaos.perturbation.size]
+
+    def size_points(self) -> list[tuple[int, str, int]]:
+        """All (t0, direction, t1) at which forks are compared for each size of perturbation."""
+        forks, last = self.sizes.forks or self.chaos.forks, self.chaos.compare[-1]
+        return [(t0, d, last) for t0, d in self.forks() if t0 in forks and d != "control"]
 
     def linearized_steps(self, switch: int) -> list[int]:
         """Iterations at which the linearised network's state is kept: soon after the switch, so
@@ -231,6 +246,10 @@ class Run:
         """The model's network and sections."""
         return self.study.models[self.name]
 
+    def of_size(self, size: float) -> Run:
+        """The run with the forks that the section `sizes` asks for, perturbed by this size."""
+        return Run(_of_size(self.study, self.name, size), self.name, self.seed)
+
     @property
     def identity(self) -> dict[str, str | int]:
         """What stands in each of the run's tables and files."""
@@ -238,6 +257,19 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
+
+
+@lru_cache(maxsize=1024)  # so that what makes its results is found out once
+def _of_size(study: Study, name: str, size: float) -> Study:
+    model = study.models[name]
+    chaos = {
+        "forks": model.sizes.forks or model.chaos.forks,
+        "compare": model.chaos.compare[-1:],
+        "control": [],
+        "perturbation": model.chaos.perturbation.model_copy(update={"size": size}),
+    }
+    sections = dict(model) | {"chaos": model.chaos.model_copy(update=chaos)}
+    return study.model_copy(update={"models": {name: Model.model_construct(**sections)}})
 
 
 def runs(study: Study, section: str | None = None) -> list[Run]:

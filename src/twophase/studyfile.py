@@ -21,6 +21,8 @@ from twophase.study import NAME, Model, Study, too_many
 
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")
+# Sections that say more of what another one asks for; without it they are left out.
+NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel"}
 # Sections of which there are several kinds, told apart by one key.
 TAGGED = {
     section: get_args(get_args(union)[0])
@@ -154,8 +156,9 @@ def _merged(raw: dict) -> dict:
             if isinstance(own, dict):
                 own = _over(shared, own)
                 own = {k: v for k, v in own.items() if not (k in SHARED and v is False)}
-                if "chaos" not in own:  # no forks, and so none to match
-                    own.pop("matching", None)
+                for section, needed in NEEDS.items():
+                    if needed not in own:
+                        own.pop(section, None)
                 if isinstance(own.get("training"), dict):
                     own["training"] = {"optimizer": "sgd"} | own["training"]
             merged["models"][name] = own

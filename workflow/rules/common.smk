@@ -158,6 +158,23 @@ def inputs_of(stage):
     return inputs
 
 
+def inputs_of_all_runs(stage):
+    """The same for a stage of all runs of a study."""
+
+    @plainly
+    def inputs(wildcards):
+        study, found = load(wildcards.study), []
+        for run in stages.runs_of(study, stage):
+            if in_whole_runs(study) and stages.missing(run):
+                found.append(whole_run(run))
+            else:
+                reads = stages.STAGES[stage].reads
+                found += [file for before in reads for file in files_of(before, run, False)]
+        return [stages.data_file(study).path, *found]
+
+    return inputs
+
+
 @plainly
 def check_inputs(wildcards):
     """What the trial of a study's networks reads."""
@@ -231,17 +248,26 @@ def in_whole_runs(study):
     return study.name in names and (not asked() or bool(every.intersection(asked())))
 
 
+def whole_run(run):
+    """What a job of all stages of a run leaves."""
+    folder = RUN.format(study=run.study.name, model=run.name, seed=run.seed)
+    return f"{folder}/run-{stages.run_fingerprint(run)}.done"
+
+
 def files_of_tables(study, tables):
     """The files that show that these tables of a study are there: themselves, or what a job of a
-    whole run leaves.
+    whole run, or of all runs, leaves.
     """
     found = []
     for table in tables:
         file = table.path
-        if "seed" in table.identity and not file.exists() and in_whole_runs(study):
-            run = Run(study, table.identity["model"], table.identity["seed"])
-            folder = RUN.format(study=study.name, model=run.name, seed=run.seed)
-            file = f"{folder}/run-{stages.run_fingerprint(run)}.done"
+        if "seed" in table.identity and not file.exists():
+            run, stage = Run(study, table.identity["model"], table.identity["seed"]), table.command
+            if stages.STAGES[stage].scope == "study":
+                fingerprint = stages.job_fingerprint(stage, run)
+                file = f"results/{study.name}/{stage}-{fingerprint}.done"
+            elif in_whole_runs(study):
+                file = whole_run(run)
         found.append(file)
     return list(dict.fromkeys(found))
 

@@ -1,4 +1,4 @@
-# The stages of a run: one rule for each row of the table in src/twophase/stages/__init__.py.
+# The stages of runs: one rule for each row of the table in src/twophase/stages/__init__.py.
 def job_name(stage):
     """How a job's files are called."""
     return f"{stage}-{{fingerprint}}" + ("-{part}of{parts}" if stages.STAGES[stage].shared else "")
@@ -54,3 +54,29 @@ for stage, row in stages.STAGES.items():
             shell:
                 "python -m twophase {params.stage} workflow/config/{wildcards.study}.yaml"
                 " {params.arguments:q} > {log} 2>&1"
+
+    elif row.tables:
+
+        rule:
+            name:
+                stage
+            input:
+                inputs_of_all_runs(stage),
+            output:
+                temp(touch(f"results/{{study}}/{stage}-{{fingerprint}}.done")),
+            log:
+                f"results/{{study}}/logs/{stage}-{{fingerprint}}.log",
+            benchmark:
+                f"results/{{study}}/benchmarks/{stage}-{{fingerprint}}.tsv"
+            conda:
+                CONDA
+            threads: threads_of
+            resources:
+                **resources_of(stage),
+            params:
+                stage=stage,
+            message:
+                f"{stage} of {{wildcards.study}}"
+            shell:
+                "python -m twophase {params.stage} workflow/config/{wildcards.study}.yaml"
+                " --fingerprint {wildcards.fingerprint} > {log} 2>&1"

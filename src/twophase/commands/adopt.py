@@ -91,7 +91,10 @@ def _candidates(study: Study) -> Iterator[Adoption]:
     for stage, row in stages.STAGES.items():
         its_runs = stages.runs_of(study, stage)
         for run in its_runs if row.scope == "run" else its_runs[:1]:
-            for results in (row.parts(run), [stages.run_table(run, t) for t in row.tables]):
+            parts = row.parts(run)
+            makers = dict.fromkeys(part.command for part in parts)  # stages that it has do its work
+            of_each = [[part for part in parts if part.command == maker] for maker in makers]
+            for results in (*of_each, [stages.run_table(run, t) for t in row.tables]):
                 versions: dict[str, list[Adoption]] = {}
                 for result in results:
                     if not result.path.exists():

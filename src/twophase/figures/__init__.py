@@ -100,14 +100,28 @@ FIGURES = {
         first_seed=("growth", "growth_rate"),
         options=("growth",),
     ),
+    "s2": Figure(
+        "Does the size of the perturbation matter? Forks as in figure 3, compared with their base "
+        "run at the last t1, after perturbations that are the same noise times a size. Left: loss "
+        "barrier; above the dashed line the two lie in different valleys of the loss. Middle: "
+        "share of test images on which they predict different classes. Right: distance of their "
+        "parameters. The dotted line is the size of all other figures. "
+        + RUNS.format(" and perturbation direction"),
+        summaries=("sizes",),
+        runs=("sizes",),
+        options=("chaos", "sizes"),
+    ),
     "s3": Figure(
         "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
         "mean direction of all of them, beside that of a random walk with the same angles between "
-        "neighbours and no preferred direction. Middle: exponent of the kernel distance "
-        "S(t, t + dt) in dt; 0 is confined, 1 free diffusion. Right: kernel velocity. "
-        + RUNS.format(""),
+        "neighbours and no preferred direction; where the study measures it, also the angle "
+        "between the kernel of one seed at t and the mean direction of those of the other seeds. "
+        "Middle: exponent of the kernel distance S(t, t + dt) in dt; 0 is confined, 1 free "
+        "diffusion. Right: kernel velocity. " + RUNS.format(""),
         summaries=("cone",),
-        runs=("cone",),
+        also=("across_seeds",),
+        runs=("cone", "across_seeds"),
+        options=("across_seeds",),
     ),
     "s4": Figure(
         "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "

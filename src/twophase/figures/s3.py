@@ -8,15 +8,18 @@ from twophase.study import Study
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """One row per model: the cone's radius beside its null, the exponent, the kernel's velocity."""
+    """One row per model: the cone's radius beside its nulls, the exponent, the velocity."""
     cone = style.points(tables, "cone")
     models = style.models(study, "kernel")
     figure, axes = style.grid(len(models), 3, 2.2)
-    for (radius, exponent, velocity), name in zip(axes, models, strict=True):
+    for (radius, exponent, velocity), (name, model) in zip(axes, models.items(), strict=True):
         own = cone.where(model=name)
         kernels, walk = own.where(measure="radius"), own.where(measure="null_radius")
         style.line(radius, kernels, "t", color="C0", label="kernels from $t$ on")
         style.line(radius, walk, "t", color="C1", linestyle="--", label="random walk")
+        if model.across_seeds:
+            seeds = style.points(tables, "across_seeds").where(model=name)
+            style.line(radius, seeds, "t", color="C2", linestyle="-.", label="other seeds at $t$")
         radius.set(title=name, ylabel="radius of the cone (degrees)", ylim=(0, None))
         radius.legend(fontsize="x-small", loc="lower left")
         style.line(exponent, own.where(measure="exponent"), "t", color="C0")
@@ -28,11 +31,15 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         style.logarithmic(velocity)
         for ax in (radius, exponent, velocity):
             ax.set_xlabel("iteration $t$")
+    others = (
+        "\nOther seeds: angle of one seed's kernel at t with the mean direction of the others'."
+    )
+    others = others if style.models(study, "across_seeds") else ""
     style.note(
         figure,
         study,
         "Radius: largest angle between a kernel from t on and their mean direction. "
-        "Exponent: 0 is confined, 1 free diffusion.\n"
+        f"Exponent: 0 is confined, 1 free diffusion.{others}\n"
         f"{style.runs_note(study).capitalize()}.",
     )
     return figure

@@ -32,7 +32,8 @@ class Stage(NamedTuple):
     """A row of the table. `options` and `grid` are JSON values of a run."""
 
     help: str
-    scope: Literal["study", "run"]  # one job for the study, or one for each of its runs
+    # One job for each run, or one for the study. Of a study's, tables are still of each run.
+    scope: Literal["study", "run"]
     reads: tuple[str, ...]  # the stages whose results it needs
     # Its tables, with the columns that tell apart the points of each. The first is what shows that
     # the stage has ended.
@@ -182,6 +183,12 @@ def _fork_parts(run: Run) -> list[Result]:
     ]
 
 
+def _size_parts(run: Run) -> list[Result]:
+    # Those that `fork` and `chaos` leave for a study with another size of perturbation.
+    others = [run.of_size(size) for size in run.model.other_sizes()]
+    return [part for o in others for s in ("fork", "chaos") for part in STAGES[s].parts(o)]
+
+
 def _linearized_parts(run: Run) -> list[Result]:
     switches = run.model.linearized.switches
     states = [linearized_state(run, s, t) for s in switches for t in run.model.linearized_steps(s)]
@@ -253,6 +260,20 @@ STAGES = {
         memory_mb=8000,
         minutes=720,
     ),
+    "sizes": Stage(
+        "Fork and compare again, with perturbations of other sizes.",
+        scope="run",
+        reads=("base", "chaos"),
+        tables={"sizes": ("size", "direction", "t0", "t1")},
+        options=lambda run: None,
+        parts=_size_parts,
+        grid=lambda run: [run.model.other_sizes(), run.model.size_points()],
+        section="sizes",
+        summarised=("sizes",),
+        keeps_time=True,
+        memory_mb=8000,
+        minutes=1440,
+    ),
     "kernel": Stage(
         "Compute the tangent kernels along a base run.",
         scope="run",
@@ -280,6 +301,19 @@ STAGES = {
         grid=lambda run: run.model.kernel_steps(),
         section="kernel",
         summarised=("kernel_distance", "kernel_content", "cone"),
+        memory_mb=8000,
+        minutes=120,
+    ),
+    "across_seeds": Stage(
+        "Measure the angles between the kernels of different seeds.",
+        scope="study",
+        reads=("kernel",),
+        tables={"across_seeds": ("t",)},
+        options=lambda run: None,
+        parts=lambda run: [],
+        grid=lambda run: [run.model.kernel_steps(), run.study.seeds],
+        section="across_seeds",
+        summarised=("across_seeds",),
         memory_mb=8000,
         minutes=120,
     ),
@@ -419,14 +453,14 @@ def missing(run: Run) -> list[str]:
     """
     found: list[str] = []
     for stage, row in reversed(STAGES.items()):
-        if row.scope == "run" and (row.section is None or getattr(run.model, row.section)):
+        if row.section is None or getattr(run.model, row.section):
             tables = [run_table(run, name).path for name in row.tables]
             read = any(stage in STAGES[later].reads for later in found)
             if not all(table.exists() for table in tables) or (
                 read and not all(part.path.exists() for part in row.parts(run))
             ):
                 found.insert(0, stage)
-    return found
+    return [stage for stage in found if STAGES[stage].scope == "run"]
 
 
 def run_fingerprint(run: Run) -> str:
@@ -441,15 +475,19 @@ def every(study: Study) -> list[Result]:
     found = [summary_table(study, name) for name in tables_of(study)]
     for stage, row in STAGES.items():
         its_runs = runs_of(study, stage)
-        for run in its_runs if row.scope == "run" else its_runs[:1]:
+        for run in its_runs if row.scope == "run" or row.tables else its_runs[:1]:
             found += row.parts(run) + [run_table(run, name) for name in row.tables]
     return found
 
 
 def job_fingerprint(stage: str, run: Run) -> str:
     """The fingerprint in the names of a job's files: that of its tables, or else of its parts."""
-    maker = table_maker(stage, run) if STAGES[stage].tables else _maker(stage, run)
-    return maker.fingerprint
+    row = STAGES[stage]
+    if not row.tables:
+        return _maker(stage, run).fingerprint
+    if row.scope == "run":
+        return table_maker(stage, run).fingerprint
+    return digest([table_maker(stage, each) for each in runs_of(run.study, stage)])[:8]
 
 
 @lru_cache(maxsize=4096)
