@@ -168,7 +168,7 @@ for study, file in studies:
 # - **They part by flips.** The distance stays flat until a ReLU gate or a pooling winner differs,
 #   then rises in one step. Studies that follow it step by step show it below: a
 #   *flip* is a gate or winner that differs, *apart* a distance of a tenth, *ulp* one unit in the
-#   last place of one parameter, *noise* other batches.
+#   last place of one parameter, *noise* other batches and dropout.
 # - **Batch norm's counters.** In the paper's own network the dissimilarity of the whole state,
 #   buffers included, has the size that the paper reports and vanishes as it does; that of the
 #   parameters does neither.
