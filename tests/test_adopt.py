@@ -27,15 +27,16 @@ def _do(stage, run):
 
 def _version(patch, name):
     """Make the code's digests those of another version."""
-    patch.setattr(stages, "code_digest", lambda *modules: name + code_digest(*modules))
-    stages._cached.cache_clear()
+    for module in (stages, stages.places):  # summaries, and all other tables
+        patch.setattr(module, "code_digest", lambda *modules: name + code_digest(*modules))
+    stages.places._cached.cache_clear()
 
 
 @pytest.fixture
 def code(monkeypatch):
     """A function that makes the code another version."""
     yield lambda name: _version(monkeypatch, name)
-    stages._cached.cache_clear()
+    stages.places._cached.cache_clear()
 
 
 @pytest.fixture(scope="module")

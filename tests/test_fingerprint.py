@@ -306,7 +306,7 @@ def test_a_new_option_counts_where_it_is_set(before, edited):
 
 def _forget():
     cached = (fingerprint._digest, fingerprint.imports, fingerprint._tree, fingerprint._normalised)
-    for function in (*cached, stages._cached):
+    for function in (*cached, stages.places._cached):
         function.cache_clear()
 
 

@@ -57,7 +57,7 @@ def beside(tmp_path):
 
 def _makers(study):
     """The fingerprints of each model's stages, but for `check`, which is of all models."""
-    stages._cached.cache_clear()
+    stages.places._cached.cache_clear()
     return {
         name: [stages.job_fingerprint(s, r) for s in stages.STAGES if s not in ("check", "data")]
         for r in runs(study)

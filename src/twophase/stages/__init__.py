@@ -14,18 +14,33 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from twophase import datasets, networks, optimizers
-from twophase.networks.files import Place
+from twophase.stages import options
+from twophase.stages.options import Code
+from twophase.stages.places import (
+    base_state,
+    check_mark,
+    comparison,
+    curvature_at,
+    data_file,
+    fork_state,
+    growth_part,
+    kernel_file,
+    linearized_end,
+    linearized_state,
+    match,
+    part_maker,
+    perturbation,
+    table_maker,
+)
+from twophase.stages.places import unfinished as unfinished  # for the stages
 from twophase.store.fingerprint import code_digest
-from twophase.store.own_code import digest_of
-from twophase.store.paths import RESULTS, Maker, Result, digest, part, run_folder, table
+from twophase.store.paths import RESULTS, Maker, Result, digest, run_folder, table
 from twophase.study import Run, Study, runs
 
 Keys = tuple[str, ...]
-Code = tuple[str | Place, ...]  # modules of this package, and the user's own files
 
 
 class Stage(NamedTuple):
@@ -50,130 +65,11 @@ class Stage(NamedTuple):
     minutes: int = 30
 
 
-# What each stage's results are made by.
-
-
-def _data_options(run: Run) -> dict:
-    images = run.study.data.images
-    return images.options(exclude=set(images.beside))
-
-
-def _base_options(run: Run) -> list:
-    # The length of training is not part of it: a longer run begins with the shorter one.
-    model = run.model
-    training = model.training.options(exclude={"iterations", "lr_drops"})
-    drops = [drop for drop in model.training.lr_drops if drop < model.training.iterations]
-    augmentation, compute = run.study.data.augmentation, run.study.compute
-    network = model.network.options(exclude=networks.BESIDE)
-    return [augmentation.options(), compute.options(), network, training, drops]
-
-
-def _base_code(run: Run) -> Code:
-    network, training = run.model.network, run.model.training
-    return "training", "compute", *networks.code(network), optimizers.module(training)
-
-
-# What is excluded is named, so that a new option counts until somebody says that it does not.
-
-
-def _comparison_options(run: Run) -> list:
-    elsewhere = {"forks", "compare", "directions", "control", "perturbation", "barrier_threshold"}
-    barrier = run.model.chaos.options(exclude=elsewhere)
-    return [barrier, run.model.evaluation.options()]
-
-
-def _check_options(run: Run) -> list:
-    study = run.study
-    beside = {"network": networks.BESIDE}
-    models = {name: m.brief().options(exclude=beside) for name, m in study.models.items()}
-    return [study.data.augmentation.options(), study.compute.options(), models]
-
-
 def _check_code(run: Run) -> Code:
     models = run.study.models.values()
     tried = [f"stages.{stage}" for stage in STAGES if runs_of(run.study, stage)]
     own = [each for model in models for each in networks.code(model.network)]
     return *tried, *own, *(optimizers.module(model.training) for model in models)
-
-
-def _matching_options(run: Run) -> list:
-    return [run.model.matching.options(exclude={"compare"}), _comparison_options(run)]
-
-
-KERNEL_GRID = {"every", "until", "references", "intervals"}
-
-
-def _linearized_options(run: Run) -> list:
-    return [run.model.training.iterations, run.model.evaluation.options()]
-
-
-# Parts.
-
-
-def base_state(run: Run, t: int) -> Result:
-    """The base run's state at iteration t."""
-    return part("base", "state", run.identity, _maker("base", run), ".safetensors", t=t)
-
-
-def fork_state(run: Run, t0: int, direction: str, t1: int) -> Result:
-    """A fork's state at iteration t1."""
-    point = {"t0": t0, "direction": direction, "t1": t1}
-    return part("fork", "fork", run.identity, _maker("fork", run), ".safetensors", **point)
-
-
-def perturbation(run: Run, t0: int, direction: str) -> Result:
-    """A fork's perturbation, a table of one row; written when the fork has ended."""
-    point = {"t0": t0, "direction": direction}
-    return part("fork", "perturbation", run.identity, _maker("fork", run), ".parquet", **point)
-
-
-def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
-    """The comparison of a fork with its base run at t1, a table of one row."""
-    point = {"t0": t0, "direction": direction, "t1": t1}
-    return part("chaos", "comparison", run.identity, _maker("chaos", run), ".parquet", **point)
-
-
-def kernel_file(run: Run, t: int) -> Result:
-    """The kernel of the base run's state at iteration t."""
-    return part("kernel", "kernel_matrix", run.identity, _maker("kernel", run), ".safetensors", t=t)
-
-
-def curvature_at(run: Run, t: int) -> Result:
-    """The curvature at iteration t, a table of one row."""
-    maker = _maker("curvature", run)
-    return part("curvature", "curvature_row", run.identity, maker, ".parquet", t=t)
-
-
-def growth_part(run: Run, t0: int, precision: str) -> Result:
-    """The steps from one t0 in one precision, a table."""
-    point = {"t0": t0, "precision": precision}
-    return part("growth", "growth_steps", run.identity, _maker("growth", run), ".parquet", **point)
-
-
-def match(run: Run, t0: int, direction: str, t1: int) -> Result:
-    """A fork matched with its base run at t1, a table of one row."""
-    point = {"t0": t0, "direction": direction, "t1": t1}
-    return part("matching", "match", run.identity, _maker("matching", run), ".parquet", **point)
-
-
-def linearized_state(run: Run, switch: int, t: int) -> Result:
-    """The linearised network's state at iteration t."""
-    maker, point = _maker("linearized", run), {"switch": switch, "t": t}
-    return part("linearized", "linearized_state", run.identity, maker, ".safetensors", **point)
-
-
-def linearized_end(run: Run, switch: int) -> Result:
-    """The end of linearised training from a switch on, a table of one row."""
-    maker = _maker("linearized", run)
-    return part("linearized", "switch", run.identity, maker, ".parquet", switch=switch)
-
-
-def unfinished(kept: Result) -> Result:
-    """The state between two kept ones that a stage leaves every few minutes; `kept` is one of
-    those.
-    """
-    identity = {key: kept.identity[key] for key in kept.identity if key not in ("t", "t1")}
-    return replace(kept, path=kept.path.with_name("unfinished.safetensors"), identity=identity)
 
 
 def _fork_parts(run: Run) -> list[Result]:
@@ -201,7 +97,7 @@ STAGES = {
         scope="study",
         reads=(),
         tables={},
-        options=_data_options,
+        options=options.data,
         parts=lambda run: [data_file(run.study)],
         grid=lambda run: None,
         code=lambda run: ("stages.data", datasets.module(run.study.data.images)),
@@ -212,7 +108,7 @@ STAGES = {
         scope="study",
         reads=("data",),
         tables={},
-        options=_check_options,
+        options=options.check,
         parts=lambda run: [check_mark(run.study)],
         grid=lambda run: None,
         code=_check_code,
@@ -223,10 +119,10 @@ STAGES = {
         scope="run",
         reads=("data",),
         tables={"training": ("t",)},
-        options=_base_options,
+        options=options.base,
         parts=lambda run: [base_state(run, t) for t in run.model.checkpoints()],
         grid=lambda run: [run.model.evaluation.options(), run.model.checkpoints()],
-        code=_base_code,
+        code=options.base_code,
         summarised=("training",),
         keeps_time=True,
         minutes=1440,
@@ -252,7 +148,7 @@ STAGES = {
             "chaos": ("direction", "t0", "t1"),
             "barrier_path": ("direction", "t0", "t1", "split", "alpha"),
         },
-        options=_comparison_options,
+        options=options.comparison,
         parts=lambda run: [comparison(run, *point) for point in run.model.comparisons()],
         grid=lambda run: run.model.comparisons(),
         section="chaos",
@@ -279,7 +175,7 @@ STAGES = {
         scope="run",
         reads=("base",),
         tables={"kernel": ("t",)},
-        options=lambda run: run.model.kernel.options(exclude=KERNEL_GRID),
+        options=lambda run: run.model.kernel.options(exclude=options.KERNEL_GRID),
         parts=lambda run: [kernel_file(run, t) for t in run.model.kernel_steps()],
         grid=lambda run: run.model.kernel_steps(),
         section="kernel",
@@ -362,7 +258,7 @@ STAGES = {
         scope="run",
         reads=("base", "fork"),
         tables={"matching": ("direction", "t0", "t1")},
-        options=_matching_options,
+        options=options.matching,
         parts=lambda run: [match(run, *point) for point in run.model.matching_points()],
         grid=lambda run: run.model.matching_points(),
         section="matching",
@@ -375,7 +271,7 @@ STAGES = {
         scope="run",
         reads=("base",),
         tables={"linearized": ("switch",)},
-        options=_linearized_options,
+        options=options.linearized,
         parts=_linearized_parts,
         grid=lambda run: run.model.linearized.switches,
         section="linearized",
@@ -392,18 +288,6 @@ SUMMARISED = {name: row.tables[name] for row in STAGES.values() for name in row.
 def load(stage: str) -> Callable[..., None]:
     """The function that does a stage."""
     return getattr(importlib.import_module(f"twophase.stages.{stage}"), stage)
-
-
-def data_file(study: Study) -> Result:
-    """The data set of the study, in its canonical form."""
-    maker, identity = _maker("data", runs(study)[0]), {"source": study.data.images.source}
-    return table(RESULTS / study.name, "data", identity, maker, ".safetensors", "data")
-
-
-def check_mark(study: Study) -> Result:
-    """What shows that the networks of the study have passed `check`: a table of what was tried."""
-    maker = _maker("check", runs(study)[0])
-    return table(RESULTS / study.name, "check", {"study": study.name}, maker, ".parquet", "check")
 
 
 def run_table(run: Run, name: str) -> Result:
@@ -484,32 +368,7 @@ def job_fingerprint(stage: str, run: Run) -> str:
     """The fingerprint in the names of a job's files: that of its tables, or else of its parts."""
     row = STAGES[stage]
     if not row.tables:
-        return _maker(stage, run).fingerprint
+        return part_maker(stage, run).fingerprint
     if row.scope == "run":
         return table_maker(stage, run).fingerprint
     return digest([table_maker(stage, each) for each in runs_of(run.study, stage)])[:8]
-
-
-@lru_cache(maxsize=4096)
-def _cached(stage: str, study: Study, name: str) -> Maker:
-    run, row = Run(study, name, study.seeds[0]), STAGES[stage]
-    before = [_maker(each, run) for each in row.reads]
-    modules = row.code(run) if row.code else (f"stages.{stage}",)
-    return Maker(
-        digest([row.options(run), [maker.options for maker in before]]),
-        digest([digest_of(*modules), [maker.code for maker in before]]),
-    )
-
-
-def _maker(stage: str, run: Run) -> Maker:
-    """What makes a stage's parts; the seed is no part of it."""
-    return _cached(stage, run.study, run.name)
-
-
-def table_maker(stage: str, run: Run) -> Maker:
-    """What makes a stage's tables."""
-    parts = _maker(stage, run)
-    return Maker(
-        digest([parts.options, STAGES[stage].grid(run)]),
-        digest([parts.code, code_digest(f"stages.{stage}")]),
-    )

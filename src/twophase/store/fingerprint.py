@@ -30,6 +30,8 @@ NEUTRAL = {
     "study",
     "studyfile",
     "stages",
+    "stages.options",
+    "stages.places",
     "networks",
     "networks.files",
     "datasets",
