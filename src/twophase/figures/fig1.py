@@ -27,15 +27,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
                 clip_on=False,
             )
             left.axvline(t0, color=color, linestyle=":", linewidth=1)
-        threshold = model.chaos.barrier_threshold
-        left.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
+        style.barrier_axis(left, model.chaos.barrier_threshold)
         left.set_title(f"{name}: forks and base run", pad=16)
-        left.set(
-            xlabel="compared at iteration $t_1$",
-            ylabel="test loss barrier (nats)",
-            # A network without barriers shows a flat line and not its noise.
-            ylim=(0, max(2 * threshold, left.get_ylim()[1])),
-        )
+        left.set(xlabel="compared at iteration $t_1$", ylabel="test loss barrier (nats)")
         # Above the data: barriers may be anywhere.
         left.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=2, borderaxespad=0)
 

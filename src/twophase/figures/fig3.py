@@ -35,10 +35,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.set(xlabel="compared at iteration $t_1$", ylabel=label, xlim=(0, None))
         row[0].set_title(name)
         style.logarithmic(row[0])
-        threshold = model.chaos.barrier_threshold
-        row[1].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-        # A network without barriers shows a flat line and not its noise.
-        row[1].set_ylim(0, max(2 * threshold, row[1].get_ylim()[1]))
+        style.barrier_axis(row[1], model.chaos.barrier_threshold)
         row[2].set_ylim(0, None)
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
     thresholds = dict.fromkeys(model.chaos.barrier_threshold for model in models.values())

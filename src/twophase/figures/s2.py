@@ -30,9 +30,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.set(xlabel=f"size of the perturbation ({model.chaos.perturbation.kind})")
             ax.set(xscale="log", ylabel=label)
         row[0].set_title(f"{name}: at $t_1 = {model.chaos.compare[-1]}$")
-        threshold = model.chaos.barrier_threshold
-        row[0].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-        row[0].set_ylim(0, max(2 * threshold, row[0].get_ylim()[1]))
+        style.barrier_axis(row[0], model.chaos.barrier_threshold)
         row[1].set_ylim(0, None)
         style.logarithmic(row[2])
         row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -27,11 +27,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         for measure, values in BARRIERS.items():
             looks = dict(zip(LOOKS, values, strict=True))
             style.line(row[0], own.where(measure=measure), "t0", clip_on=False, **looks)
-        threshold = model.chaos.barrier_threshold
-        row[0].axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-        # As in figure 1: a network without barriers shows a flat line.
-        highest = max(2 * threshold, row[0].get_ylim()[1])
-        row[0].set(ylabel="test loss barrier (nats)", ylim=(0, highest))
+        style.barrier_axis(row[0], model.chaos.barrier_threshold)
+        row[0].set_ylabel("test loss barrier (nats)")
         row[0].set_title(f"{name}: at $t_1 = {last}$")
         for ax, (measure, label) in zip(row[1:], OTHERS.items(), strict=True):
             points = own.where(measure=measure)

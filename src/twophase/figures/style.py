@@ -133,6 +133,13 @@ def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
         ax.plot(run[x], run["value"], **thin)
 
 
+def barrier_axis(ax: Axes, threshold: float) -> None:
+    """A y axis from 0 for the barriers drawn (nats), with their threshold as a dashed line."""
+    ax.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
+    # A network without barriers shows a flat line and not its noise.
+    ax.set_ylim(0, max(2 * threshold, ax.get_ylim()[1]))
+
+
 def runs_note(study: Study, forks: bool = False) -> str:
     """How many runs a thick line stands for, of forks seeds times directions."""
     seeds = len(study.seeds)
