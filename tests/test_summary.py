@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from twophase import stages
+from twophase.estimators.seeds import wilson
 from twophase.figures import FIGURES, findings
 from twophase.stages.summary import mean_and_range
 
@@ -55,7 +56,7 @@ def test_a_run_that_diverged_is_counted_as_such():
 def test_wilsons_interval_is_scipys():
     for count, seeds in ((0, 3), (1, 3), (4, 5), (10, 10)):
         theirs = binomtest(count, seeds).proportion_ci(method="wilson")
-        assert findings.wilson(count / seeds, seeds) == pytest.approx(tuple(theirs), abs=1e-6)
+        assert wilson(count / seeds, seeds) == pytest.approx(tuple(theirs), abs=1e-12)
 
 
 def test_every_summary_is_shown_so_that_a_study_with_all_figures_can_be_published():

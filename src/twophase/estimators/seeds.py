@@ -60,6 +60,17 @@ def over_seeds(values: ArrayLike, resolution: float = 0.0) -> Estimate:
     return Estimate(mean, mean - half, mean + half, count)
 
 
+def wilson(share: float, seeds: int) -> tuple[float, float]:
+    """95 % interval of a share over seeds (Wilson 1927).
+
+    Runs of one seed are no independent draws: the seeds are, each with the share of its runs.
+    """
+    z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+    middle = (share + z**2 / (2 * seeds)) / (1 + z**2 / seeds)
+    half = z / (1 + z**2 / seeds) * (share * (1 - share) / seeds + z**2 / (4 * seeds**2)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def transformed(estimate: Estimate, function: object) -> Estimate:
     """The estimate on another scale; `function` rises."""
     return Estimate(*(float(function(number)) for number in estimate[:3]), estimate.seeds)

@@ -6,6 +6,7 @@ kind of machine that made them.
 
 import pandas as pd
 
+from twophase.estimators.seeds import wilson
 from twophase.figures import style
 from twophase.store.paths import Result
 from twophase.study import Model, Study
@@ -51,17 +52,6 @@ def above(barriers: pd.DataFrame, threshold: float) -> str:
     low, high = wilson(count / runs, barriers["seed"].nunique())
     diverged = int(values.isna().sum())
     return f"{count} of {runs} [{low:.2f}, {high:.2f}]" + f", {diverged} diverged" * (diverged > 0)
-
-
-def wilson(share: float, seeds: int) -> tuple[float, float]:
-    """95 % interval of a share over seeds (Wilson 1927).
-
-    Runs of one seed are no independent draws: the seeds are, each with the share of its runs.
-    """
-    z = 1.959964
-    middle = (share + z**2 / (2 * seeds)) / (1 + z**2 / seeds)
-    half = z / (1 + z**2 / seeds) * (share * (1 - share) / seeds + z**2 / (4 * seeds**2)) ** 0.5
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _spread(row: pd.Series) -> str:
