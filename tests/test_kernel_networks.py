@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_network_fuzz import by_autograd
+from test_network_fuzz import by_autograd, error
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
@@ -46,10 +46,6 @@ def _public(name, options):
     return models.get_model(name, weights=None, num_classes=2, **options)
 
 
-def _error(kernel, expected):
-    return float((kernel - expected).norm() / expected.norm())
-
-
 @pytest.mark.parametrize("name", PUBLIC)
 @pytest.mark.filterwarnings("ignore")
 def test_public_networks_have_the_kernel_of_plain_autograd(name):
@@ -59,7 +55,7 @@ def test_public_networks_have_the_kernel_of_plain_autograd(name):
     for module in model.modules():  # gradients that neither vanish nor overflow
         if isinstance(module, nn.BatchNorm2d):
             module.running_var.uniform_(0.5, 2)
-    assert _error(entk(model, inputs), by_autograd(model, inputs)) < 1e-11
+    assert error(entk(model, inputs), by_autograd(model, inputs)) < 1e-11
 
 
 def _net():
@@ -128,7 +124,7 @@ def test_a_changed_layer_is_not_taken_for_what_it_looks_like(name):
         with pytest.raises(KernelError, match="kernel is wrong"):
             entk(model, _images())
     else:
-        assert _error(entk(model, _images()), expected) < 1e-12
+        assert error(entk(model, _images()), expected) < 1e-12
 
 
 def _streams(self, x):
@@ -196,7 +192,7 @@ def test_layers_without_a_rule_and_other_outputs_are_right(name, n):
     if name in ("dict", "tuple"):
         plain = By(lambda s, x: _logits(s.model(x)), model=model)
     expected = by_autograd(plain, inputs)[: 3 * n, : 3 * n]
-    assert _error(entk(model, inputs[:n]), expected) < 1e-12
+    assert error(entk(model, inputs[:n]), expected) < 1e-12
 
 
 def test_plain_autograd_says_what_it_costs():
@@ -234,7 +230,7 @@ def test_values_kept_in_eval_mode_are_made_anew(before):
     expected = by_autograd(model, _images())
     with before():
         model.eval()(_images())
-    assert _error(entk(model, _images()), expected) < 1e-12
+    assert error(entk(model, _images()), expected) < 1e-12
     assert torch.equal(by_autograd(model, _images()), expected)
 
 
@@ -256,7 +252,7 @@ def test_values_kept_outside_of_the_network_are_not_trusted(detached):
 
     model = _by(use, c=nn.Parameter(torch.randn(4)))
     if detached:  # then it is a number like any other
-        assert _error(entk(model, _images()), by_autograd(model, _images())) < 1e-12
+        assert error(entk(model, _images()), by_autograd(model, _images())) < 1e-12
     else:
         with pytest.raises(KernelError, match="backward"):
             entk(model, _images())
@@ -315,7 +311,7 @@ def test_one_example_is_never_alone(n, kind):
         "pseudo": blocks.sum((1, 3)) / 3,
     }[kind]
     for limit in (None, 40_000):  # the second: blocks of two, and a last one of one
-        assert _error(entk(model, _images(8)[:n], kind=kind, memory_limit=limit), expected) < 1e-12
+        assert error(entk(model, _images(8)[:n], kind=kind, memory_limit=limit), expected) < 1e-12
 
 
 def _as_function(norm, x):
@@ -346,7 +342,7 @@ def test_the_check_finds_a_wrong_rule(rule, kind, dtype, monkeypatch):
     monkeypatch.setattr(factors, rule, lambda *args: 1.01 * by_rule(*args))
     with pytest.raises(KernelError, match="Likely causes: a hook"):
         entk(model, inputs, kind=kind)
-    assert _error(entk(model, inputs, kind=kind, check=False), right) < 0.1
+    assert error(entk(model, inputs, kind=kind, check=False), right) < 0.1
 
 
 def test_a_complex_parameter_is_refused():

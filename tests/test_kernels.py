@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
+from test_network_fuzz import error
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
@@ -105,10 +106,6 @@ def _by_func(model, inputs):
     return sum(row @ row.T for row in rows)
 
 
-def _error(kernel, expected):
-    return float((kernel - expected).norm() / expected.norm())
-
-
 class Network(nn.Module):
     """`body` in sequence; a tuple is called on what came before and added to it."""
 
@@ -187,7 +184,7 @@ def test_random_networks_agree_with_torch_func(seed):
     model, inputs = _random_network(seed)
     expected = _by_func(model, inputs)
     kernel = entk(model, inputs)
-    assert _error(kernel, expected) < 1e-12
+    assert error(kernel, expected) < 1e-12
     assert torch.equal(kernel, kernel.T)
 
 
@@ -229,7 +226,7 @@ def test_every_order_gives_the_same(order, kind, monkeypatch):
         monkeypatch.setattr(plan, "CHUNK", chunk)
         monkeypatch.setattr(plan, "CACHE", chunk)
         monkeypatch.setattr(plan, "ELEMENT", by_pixels)
-        assert _error(entk(model, inputs, kind=kind), expected) < 1e-12
+        assert error(entk(model, inputs, kind=kind), expected) < 1e-12
     assert len(called) >= 4
 
 
@@ -247,7 +244,7 @@ def test_float32_is_exact_to_its_precision():
     inputs = torch.randn(6, 1, 8, 8)
     kernel = entk(model, inputs)
     assert kernel.dtype == torch.float32
-    assert _error(kernel, entk(model.double(), inputs.double())) < 1e-6
+    assert error(kernel, entk(model.double(), inputs.double())) < 1e-6
 
 
 def test_the_kernel_adds_over_groups_of_parameters():
@@ -258,8 +255,8 @@ def test_the_kernel_adds_over_groups_of_parameters():
         for index, parameter in enumerate(model.parameters()):
             parameter.requires_grad_((index % 3 == 0) == chosen)
         parts.append(entk(model, inputs))
-        assert _error(parts[-1], _by_func(model, inputs)) < 1e-12
-    assert _error(sum(parts), whole) < 1e-12
+        assert error(parts[-1], _by_func(model, inputs)) < 1e-12
+    assert error(sum(parts), whole) < 1e-12
 
 
 def test_a_tight_memory_limit_takes_layers_in_groups_and_examples_in_blocks():
@@ -270,7 +267,7 @@ def test_a_tight_memory_limit_takes_layers_in_groups_and_examples_in_blocks():
     least = int(re.search(r"takes (\d+) bytes", str(caught.value))[1])
     with pytest.raises(ValueError, match="memory_limit"):
         entk(model, inputs, memory_limit=least // 2)
-    assert _error(entk(model, inputs, memory_limit=least), whole) < 1e-12
+    assert error(entk(model, inputs, memory_limit=least), whole) < 1e-12
     assert torch.equal(entk(model, inputs), whole)
 
 
@@ -305,7 +302,7 @@ def test_other_parameters_go_through_torch_func_with_one_warning(kind):
         expected = expected.diagonal(dim1=1, dim2=3).mean(-1)
     elif kind == "pseudo":
         expected = expected.sum((1, 3)) / 3
-    assert _error(kernel, expected.reshape(kernel.shape)) < 1e-12
+    assert error(kernel, expected.reshape(kernel.shape)) < 1e-12
 
 
 class Sequences(nn.Module):
@@ -331,7 +328,7 @@ def test_integer_inputs_and_several_positions():
     with pytest.warns(UserWarning, match="embedding.weight"):
         kernel = entk(model, inputs)
     assert kernel.dtype == torch.float64
-    assert _error(kernel, expected) < 1e-12
+    assert error(kernel, expected) < 1e-12
 
 
 class Breaks(nn.Module):

@@ -22,13 +22,7 @@ from twophase.study import runs
 from twophase.studyfile import load
 from twophase.tensors import named_state
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _mlp(*widths):

@@ -34,6 +34,10 @@ def by_autograd(model, inputs):
     return rows @ rows.T
 
 
+def error(kernel, expected):
+    return float((kernel - expected).norm() / expected.norm())
+
+
 class Around(nn.Module):
     """A layer in a way of use of its own."""
 
