@@ -137,8 +137,8 @@ display(HTML(text.table(["Figure", "Number", "Cannot say yet, because"], rows)))
 # ## When things change
 #
 # The times at which measures change, over seeds. Two transitions are *one* if the last column holds
-# one and excludes what is far from it: there, times are compared seed by seed, as ratios. ∞ stands
-# for an end that lies outside of what was measured.
+# one and excludes what is far from it: there, times are compared seed by seed, as ratios. ∞ means
+# an end that lies outside of what was measured.
 
 # %%
 display(HTML(parts.transition_figure(tested)))

@@ -191,7 +191,7 @@ def test_mistakes_in_claims_are_one_line(tmp_path):
         ("holds: {above: 0.1}", "holds: {}", "must have above, below, or both"),
         ("        holds: {below: 1}\n", "", "must have either holds or paper"),
         ("at: {measure: disagreement, after: 100}", "at: {}", "at must give after, measure"),
-        ("id: late-stable", "id: early-chaos", "a claim's id stands twice"),
+        ("id: late-stable", "id: early-chaos", "a claim's id is there twice"),
     ):
         file.write_text(text)
         edit(file, old, new)

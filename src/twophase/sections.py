@@ -115,7 +115,7 @@ class Sizes(Record):
     forks: Iterations | None = None
 
     def mistakes(self, model: Any) -> Mistakes:
-        """Sizes that stand twice, and forks that `chaos` does not have."""
+        """Sizes that are there twice, and forks that `chaos` does not have."""
         yield from must_rise("values", self.values)
         yield from must_rise("forks", self.forks or [])
         for t0 in sorted(set(self.forks or []) - set(model.chaos.forks)):

@@ -74,7 +74,7 @@ def _backward(
     """Fill in `formed` (n, C, columns) and `kept`, (a, g) by name, for the examples of `part`."""
     share_of = {use: share for share in shares for use in share.uses}
     count = len(inputs[part])
-    # Recording goes on in the backward passes: a checkpoint calls its layers again.
+    # Recording continues in the backward passes: a checkpoint calls its layers again.
     with recorded(dict.fromkeys(module for module, _ in share_of)) as record:
         logits = logits_of(model, never_one(inputs[part]))
         calls = [call._replace(input=call.input[:count]) for call in record]

@@ -36,12 +36,11 @@ def growth(run: Run) -> None:
 
     `growth`: study, model, seed, t0, precision, perturbation, step (since t0), l2 (distance of the
     parameters), layer and layer_share (the tensor of parameters that has most of its square, and
-    how much), logit_distance (root mean
-    square over the first training examples, in eval mode), gates and winners (numbers of ReLU
-    gates and pooling winners that differ on these). `growth_rate`: the same keys without step,
-    then first_flip (the first step with a gate or winner that differs), steps_apart (to distance
-    0.1), flip_free_factor, finite_size_rate (from 0.03 to 0.3); infinite or not a number where
-    there is none.
+    how much), logit_distance (root mean square over the first training examples, in eval mode),
+    gates and winners (numbers of ReLU gates and pooling winners that differ on these).
+    `growth_rate`: the same keys without step, then first_flip (the first step with a gate or winner
+    that differs), steps_apart (to distance 0.1), flip_free_factor, finite_size_rate (from 0.03 to
+    0.3); infinite or not a number where there is none.
     """
     options = run.model.growth
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))

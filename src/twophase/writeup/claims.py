@@ -80,7 +80,7 @@ class Claims(Record):
     def _each_once(cls, claims: list[Claim]) -> list[Claim]:
         names = [claim.id for claim in claims]
         if len(set(names)) < len(names):
-            raise ValueError("a claim's id stands twice")
+            raise ValueError("a claim's id is there twice")
         return claims
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ def controls(source: Source) -> str:
 
 
 def attempt(estimate: Callable[..., Estimate], *arguments: object) -> tuple[Estimate | None, str]:
-    """An estimate and its text; in place of an estimate that cannot be had, why."""
+    """An estimate and its text; in place of an estimate that cannot be given, why."""
     try:
         found = estimate(*arguments)
     except CannotSay as reason:

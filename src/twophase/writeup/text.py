@@ -100,7 +100,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     """A table in HTML; cells may hold HTML."""
     head = list(head)
     top = "".join(f"<th>{cell}</th>" for cell in head)
-    # On a phone each cell stands under the first, behind the head of its column.
+    # On a phone each cell is under the first, behind the head of its column.
     body = "".join(
         "<tr>"
         + "".join(f'<td data-head="{h}">{c}</td>' for h, c in zip(head, row, strict=True))
