@@ -114,8 +114,8 @@ def by_double_backward(
 
 def _with(model: nn.Module, values: Tensors, images: torch.Tensor) -> torch.Tensor:
     """The output of the network with `values` in the place of its trained parameters."""
-    # Left to find shared parameters itself, functional_call leaves a module that has two names
-    # changed (torch 2.15). Each module is named once here, with all that it holds.
+    # Each module is named once; entk/jacobians.py does the same and says why. From there it is not
+    # imported, because every edit of the kernel engine would then make this stage stale.
     names = {parameter: name for name, parameter in trained(model).items()}
     places = {
         f"{prefix}.{role}".lstrip("."): values[names[parameter]]
