@@ -164,13 +164,13 @@ def passes(task: Task, limit: int | None) -> Iterator[tuple[list[Share], int]]:
     if least > limit:
         least = math.ceil(least * 8 / 7)  # chunks grow with the limit, to an eighth of it
         raise KernelError(f"memory_limit = {limit}: {worst.name} alone takes {least} bytes")
-    passes = [task.shares[:1]]
+    found = [task.shares[:1]]
     for share in task.shares[1:]:
-        if needed([*passes[-1], share]) <= limit:
-            passes[-1].append(share)
+        if needed([*found[-1], share]) <= limit:
+            found[-1].append(share)
         else:
-            passes.append([share])
-    for shares in passes:
+            found.append([share])
+    for shares in found:
         most = max(2, min(BLOCK, limit - kept(shares)) // held(shares))
         blocks = math.ceil(task.n / most)
         yield shares, math.ceil(task.n / blocks)  # blocks of like size
