@@ -152,6 +152,24 @@ def read_images(images):
 
 
 @pytest.fixture
+def edited(tmp_path):
+    """A copy of the package that a test may edit, and a study beside it."""
+    import staleness
+
+    return staleness.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def unedited(tmp_path_factory):
+    """What makes each result of that study by the code as it is."""
+    import staleness
+
+    cells = staleness.cells(staleness.copy(tmp_path_factory.mktemp("unedited")))
+    assert cells.keys() == staleness.ALL
+    return cells
+
+
+@pytest.fixture
 def checkout(finished, tmp_path):
     """A copy of the finished checkout that a test may change."""
     return Path(shutil.copytree(finished, tmp_path / "checkout"))

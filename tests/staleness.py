@@ -1,0 +1,123 @@
+"""What each result is made by, in a copy of the package that a test may edit."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import yaml
+from conftest import CONFIG, ROOT
+
+from twophase import figures, stages
+
+SOURCE = ROOT / "src" / "twophase"
+
+# Prints what makes each cell of the matrix, by the code beside it: one model, ResNet, with SGD on
+# digits. A process of its own, so that the edited code is what runs.
+CELLS = """
+import json
+from twophase import figures, stages, studyfile
+from twophase.study import runs
+
+study = studyfile.load("mine.yaml")
+(run,) = runs(study)
+results = {
+    "data": stages.data_file(study),
+    "base state": stages.base_state(run, 4),
+    "fork state": stages.fork_state(run, 0, "1", 6),
+    "comparison": stages.comparison(run, 0, "1", 6),
+    "kernel file": stages.kernel_file(run, 4),
+    "linearized end": stages.linearized_end(run, 0),
+}
+results |= {table: stages.run_table(run, table) for table in stages.STAGE_OF}
+results |= {f"{t} summary": stages.summary_table(study, t) for t in stages.SUMMARISED}
+cells = {name: result.maker.fingerprint for name, result in results.items()}
+print(json.dumps(cells | {name: figures.made_by(study, name) for name in figures.FIGURES}))
+"""
+
+
+def results_of(*stage_names, parts=()):
+    """The results of stages, by their tables, with the summaries and figures made from them."""
+    tables = {table for name in stage_names for table in stages.STAGES[name].tables}
+    drawn = {
+        name
+        for name, figure in figures.FIGURES.items()
+        if tables & {*figure.summaries, *figure.also, *figure.first_seed}
+    }
+    return {*parts, *tables, *(f"{t} summary" for t in tables & set(stages.SUMMARISED)), *drawn}
+
+
+TRAINING = results_of("base")
+SIZES = results_of("sizes")
+CHAOS = results_of("chaos", parts=["comparison"]) | SIZES  # which take its comparisons
+MATCHING = results_of("matching")
+KERNEL = results_of("kernel", "cone", "across_seeds", parts=["kernel file"])
+CONE = results_of("cone")
+LINEARIZED = results_of("linearized", parts=["linearized end"])
+FIGURES = set(figures.FIGURES)
+SUMMARIES = {f"{table} summary" for table in stages.SUMMARISED}
+TRAINED = results_of(
+    *stages.STAGES, parts=["base state", "fork state", "comparison", "kernel file"]
+)
+TRAINED |= {"linearized end"}
+ALL = {"data", *TRAINED}
+
+
+def copy(folder):
+    """A copy of the package, and a study beside it."""
+    shutil.copytree(SOURCE, folder / "twophase", ignore=shutil.ignore_patterns("__pycache__"))
+    raw = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    raw["models"] = {"resnet": raw["models"]["resnet"]}
+    raw["across_seeds"] = {}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
+    return folder
+
+
+def cells(folder):
+    """What makes each result, by the code in a folder and for the study there."""
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", CELLS], cwd=folder, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def differing(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    return {name for name in ours if ours[name] != theirs[name]}
+
+
+def replace(file, old, new):
+    def do(package):
+        text = (package / file).read_text()
+        assert old in text, (file, old)
+        (package / file).write_text(text.replace(old, new, 1))
+
+    return do
+
+
+def add(file, text="x = 1\n"):
+    def do(package):
+        assert not (package / file).exists()
+        (package / file).parent.mkdir(exist_ok=True)
+        (package / file).write_text(text)
+
+    return do
+
+
+def append(file, text):
+    return lambda package: (package / file).open("a").write(text)
+
+
+def option(file, record):
+    """Add an option with a default to a record."""
+
+    def do(package):
+        text = (package / file).read_text()
+        head, start, body = text.partition(f"class {record}(")
+        assert start
+        body = re.sub(r"^(?=    [a-z_]+: )", "    novel: bool = False\n", body, count=1, flags=re.M)
+        (package / file).write_text(head + start + body)
+
+    return do

@@ -1,0 +1,188 @@
+"""Which code counts for a fingerprint, and what code is refused."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from staleness import SOURCE, TRAINED, add, append, cells, differing, replace
+
+from twophase import stages
+from twophase.errors import StudyError
+from twophase.store import fingerprint
+
+
+def _forget():
+    cached = (fingerprint._digest, fingerprint.imports, fingerprint._tree, fingerprint._normalised)
+    for function in (*cached, stages.places._cached):
+        function.cache_clear()
+
+
+@pytest.fixture
+def package(edited, monkeypatch):
+    """A copy of the package that fingerprints read."""
+    monkeypatch.setattr(fingerprint, "SOURCE", edited / "twophase")
+    _forget()
+    yield edited / "twophase"
+    _forget()
+
+
+# Ways in which a network brings in other files: the statement, and the files that it reads.
+WAYS = {
+    "relative": ("from .blocks import x", {"networks/blocks.py": "x = 1\n"}),
+    "a module": ("from . import other", {"networks/other.py": "x = 1\n"}),
+    "from the room above": ("from ..helpers import x", {"helpers.py": "x = 1\n"}),
+    "by its full name": ("import twophase.networks.full", {"networks/full.py": "x = 1\n"}),
+    "in a function": (
+        "def late():\n    from .late import x\n\n    return x",
+        {"networks/late.py": "x = 1\n"},
+    ),
+    "through an __init__": (
+        "from .room import x",
+        {
+            "networks/room/inner.py": "x = 1\n",
+            "networks/room/__init__.py": "from .inner import x\n",
+        },
+    ),
+    "beside an __init__": (
+        "from .hall.door import x",
+        {"networks/hall/__init__.py": "y = 1\n", "networks/hall/door.py": "x = 1\n"},
+    ),
+    "all that __all__ names": (
+        "from .sky import *",
+        {"networks/sky/sun.py": "x = 1\n", "networks/sky/__init__.py": '__all__ = ["sun"]\n'},
+    ),
+    "without an __init__": ("from .bare.floor import x", {"networks/bare/floor.py": "x = 1\n"}),
+}
+
+
+def _with_all_ways(package):
+    for statement, files in WAYS.values():
+        append("networks/resnet.py", f"\n\n{statement}\n")(package)
+        for file, text in files.items():
+            add(file, text)(package)
+
+
+def test_a_file_that_a_network_imports_counts_however_it_does(package, unedited):
+    _with_all_ways(package)
+    assert differing(cells(package.parent), unedited) == TRAINED
+    last = _digest()
+    for way, (_, files) in WAYS.items():
+        for file in files:
+            append(file, "y = 2\n")(package)
+            assert _digest() != last, (way, file)
+            last = _digest()
+
+
+def _digest():
+    _forget()
+    return fingerprint.code_digest("networks.resnet")
+
+
+def test_python_imports_what_the_fingerprint_follows(package):
+    # Python itself is the other opinion: what it loads for a module, and what reading it shows.
+    _with_all_ways(package)
+    edited = package.parent
+    names = [
+        ".".join(path.relative_to(edited).with_suffix("").parts) for path in package.rglob("*.py")
+    ]
+    names = {name.removesuffix(".__init__") for name in names} - {"twophase.__main__"}
+    load_each = f"""
+import json, sys
+import importlib, matplotlib.figure, pandas, pydantic, safetensors.torch, torch, torch.func
+loaded = {{}}
+for name in {sorted(names)!r}:
+    for old in [old for old in sys.modules if (old + ".").startswith("twophase.")]:
+        del sys.modules[old]
+    importlib.import_module(name)
+    loaded[name] = [new for new in sys.modules if new.startswith("twophase.")]
+print(json.dumps(loaded))
+"""
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", load_each], cwd=edited, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    for name, modules in json.loads(run.stdout).items():
+        own = name.removeprefix("twophase").removeprefix(".")
+        if own not in fingerprint.NEUTRAL:
+            theirs = {module.removeprefix("twophase.") for module in modules}
+            ours = fingerprint.closure(own) | fingerprint.NEUTRAL
+            # A folder without `__init__.py` runs no code.
+            assert theirs - ours <= {"networks.bare"}, name
+            assert ours - theirs - fingerprint.NEUTRAL <= {"networks.late"}, name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import importlib; importlib.import_module('twophase.networks.' + input())",
+        "from importlib import import_module as load",
+        "from importlib.util import spec_from_file_location",
+        "import runpy; runpy.run_path('x.py')",
+        "__import__('twophase.batches')",
+        "import builtins; builtins.__import__('x')",
+        "from builtins import exec as run",
+        "exec('x = 1')",
+        "x = eval('1')",
+        "from twophase.networks import mine, nothing; from twophase.nowhere import x",
+        "import twophase.nowhere",
+        "from .nowhere import x",
+        "from ... import x",
+        "x = 1 +",
+    ],
+)
+def test_code_that_cannot_be_followed_is_refused_with_its_place(line, package):
+    file = package / "networks" / "resnet.py"
+    last = len(file.read_text().splitlines()) + 1
+    append("networks/resnet.py", f"{line}\n")(package)
+    with pytest.raises(StudyError) as caught:
+        fingerprint.code_digest("networks.resnet")
+    assert str(caught.value).startswith(f"{file}:{last}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_only_looks_like_hidden_code_is_not_refused(package):
+    append("networks/resnet.py", "import re; re.compile('x'); x = ResNet.eval; x.eval()\n")(package)
+    fingerprint.code_digest("networks.resnet")
+
+
+def test_code_cannot_hide_behind_a_module_that_does_not_count(package):
+    # A network could read it from there, and its edits would not be seen.
+    replace(
+        "networks/__init__.py", "import importlib\n", "import importlib\nfrom .vgg import VGG\n"
+    )(package)
+    line = (package / "networks/__init__.py").read_text().splitlines().index("from .vgg import VGG")
+    expected = f"{package}/networks/__init__.py:{line + 1}: imports twophase.networks.vgg, whose"
+    with pytest.raises(StudyError, match=f"^{re.escape(expected)}"):
+        fingerprint.code_digest("networks.resnet")
+
+
+def test_every_import_of_the_package_resolves():
+    # Raises where one does not, or where code that counts runs what reading does not show.
+    for path in SOURCE.rglob("*.py"):
+        module = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        if module != "__main__":
+            fingerprint.imports(re.sub(r"\.?__init__$", "", module))
+    assert all(fingerprint._file(module).exists() for module in fingerprint.NEUTRAL)
+
+
+def test_a_digest_is_the_same_in_every_version_of_python(package):
+    # Python 3.12 writes f-strings in another way than 3.11, and has new fields in its trees.
+    lines = [
+        '"""Of no effect."""',
+        "class A: ...",
+        "async def f(a, /, b=1, *c: int, d=None, **e):",
+        "    'Of no effect.'",
+        """    x = f"{a['b']!r:>{d}} it's \\"{{{b=}\\"" + u"u" + b"".decode() * 1_0 ** 2j""",
+        "    match a:",
+        """        case {"k": [A(), *_]} | None if (y := x):""",
+        "            return lambda: ...",
+        "    for _ in (): pass",
+        "    else: del x",
+    ]
+    text = "\n".join(lines)
+    add("mine.py", text)(package)
+    assert fingerprint.code_digest("mine") == (
+        "d8e48c139a3a846bba5d6bf3551f6482c4c514248dbf393c6ef180f0736ea193"
+    )
