@@ -56,13 +56,10 @@ def beside(tmp_path):
 
 
 def _makers(study):
-    """The fingerprints of each model's stages, but for `check`, which is of all models."""
+    """The fingerprints of each model's stages; those of a study are of all models."""
     stages.places._cached.cache_clear()
-    return {
-        name: [stages.job_fingerprint(s, r) for s in stages.STAGES if s not in ("check", "data")]
-        for r in runs(study)
-        for name in [r.name]
-    }
+    own = [stage for stage, row in stages.STAGES.items() if row.scope == "run"]
+    return {run.name: [stages.job_fingerprint(stage, run) for stage in own] for run in runs(study)}
 
 
 def _network(raw, **network):
