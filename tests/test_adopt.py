@@ -14,6 +14,7 @@ from twophase.commands.provenance import describe
 from twophase.errors import RunError
 from twophase.stages.base import base
 from twophase.stages.data import data
+from twophase.store import own_code
 from twophase.store.artifacts import read_header, read_tensors, write_tensors
 from twophase.study import Run
 
@@ -27,7 +28,7 @@ def _do(stage, run):
 
 def _version(patch, name):
     """Make the code's digests those of another version."""
-    for module in (stages, stages.places):  # summaries, and all other tables
+    for module in (own_code, stages.places, stages):  # of parts, tables and summaries
         patch.setattr(module, "code_digest", lambda *modules: name + code_digest(*modules))
     stages.places._cached.cache_clear()
 
