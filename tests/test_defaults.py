@@ -15,7 +15,9 @@ FILE = Path(__file__).with_name("defaults.yaml")
 def _records(record=Record):
     for each in record.__subclasses__():
         # A model's optional sections are no options, nor those of the copies that adopt makes.
-        if each.__module__.startswith("twophase.") and not issubclass(each, Model):
+        # Claims make no results.
+        here = each.__module__.startswith("twophase.") and "writeup" not in each.__module__
+        if here and not issubclass(each, Model):
             yield each
         yield from _records(each)
 

@@ -345,6 +345,31 @@ def test_the_check_finds_a_wrong_rule(rule, kind, dtype, monkeypatch):
     assert error(entk(model, inputs, kind=kind, check=False), right) < 0.1
 
 
+class Exhausting(torch.autograd.Function):
+    """The identity, for whose backward pass there is not enough memory."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.filterwarnings("ignore:plain autograd")
+def test_too_little_memory_is_no_fault_of_the_network():
+    def exhausting_func(model, x):
+        if torch._C._functorch.is_functorch_wrapped_tensor(model.w):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x @ model.w
+
+    for use in (lambda s, x: Exhausting.apply(x @ s.w), exhausting_func):
+        model = By(use, w=nn.Parameter(torch.randn(4, 3)))
+        with pytest.raises(torch.OutOfMemoryError):
+            entk(model, torch.randn(3, 4))
+
+
 def test_a_complex_parameter_is_refused():
     """Its kernel without the imaginary parts would be wrong, and the check's with it."""
     model = By(lambda s, x: (x.flatten(1) * (1 + 0j) @ s.w).abs())

@@ -10,7 +10,7 @@ from torch import nn
 from twophase import networks, stages, studyfile
 from twophase.commands.publish import own_files
 from twophase.errors import StudyError
-from twophase.store.own_code import files
+from twophase.store.own_code import imported_files
 from twophase.study import runs
 from twophase.training import build
 
@@ -59,7 +59,10 @@ def _makers(study):
     """The fingerprints of each model's stages; those of a study are of all models."""
     stages.places._cached.cache_clear()
     own = [stage for stage, row in stages.STAGES.items() if row.scope == "run"]
-    return {run.name: [stages.job_fingerprint(stage, run) for stage in own] for run in runs(study)}
+    return {
+        run.name: [stages.job_fingerprint(s, run) for s in own if run in stages.runs_of(study, s)]
+        for run in runs(study)
+    }
 
 
 def _network(raw, **network):
@@ -115,7 +118,12 @@ def test_another_place_and_another_network_make_nothing_stale(raw, write_study, 
     assert after == before
 
 
-def test_a_study_can_be_published_with_its_networks(raw, write_study, beside, tmp_path):
+@pytest.mark.parametrize("real", ["net.py", "deeper/dec.py", "../dec.py"])
+def test_a_study_can_be_published_with_its_networks(real, raw, write_study, beside, tmp_path):
+    if real != "net.py":  # which is then a link
+        (beside / real).parent.mkdir(exist_ok=True)
+        (beside / "net.py").rename(beside / real)
+        (beside / "net.py").symlink_to(real)
     path = write_study(_network(raw, **MINE))
     study = studyfile.load(path)
     published = tmp_path / "published"
@@ -124,6 +132,7 @@ def test_a_study_can_be_published_with_its_networks(raw, write_study, beside, tm
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
     assert not (published / "unused.py").exists()
+    assert (published / "net.py").read_text() == NET
     assert _makers(studyfile.load(published / path.name)) == _makers(study)
 
 
@@ -164,7 +173,10 @@ MISTAKES = {
     ),
     "no section": ({"options": 3}, ["network.options = 3: must be a section"]),
     "no builder": ({"builder": None}, ["network.builder", "must be"]),
-    "unknown key": ({"option": 1}, ["network.option: no such key", "file, builder, options"]),
+    "unknown key": (
+        {"option": 1},
+        ["network.option: no such key; allowed here: architecture, file, builder, options"],
+    ),
     "no file": ({"file": None}, ["network.builder = 'net': must be module:function"]),
     "no module": (
         {"file": None, "builder": "nowhere.nets:net"},
@@ -223,7 +235,7 @@ def test_code_of_this_package_counts_where_a_network_imports_it(raw, write_study
     (beside / "rooms/attic.py").write_text("from twophase.networks.layers import scaled\n")
     study = studyfile.load(write_study(_network(raw, **MINE)))
     _, place = networks.code(study.models["resnet"].network)
-    assert [f.name for f in files(place)] == ["net.py", "helpers.py", "attic.py"]
+    assert [f.name for f in imported_files(place)] == ["net.py", "helpers.py", "attic.py"]
     before = _makers(study)["resnet"]
     (beside / "rooms/attic.py").write_text("from twophase.networks.vgg import VGG\n")
     assert _makers(study)["resnet"][0] != before[0]
@@ -246,7 +258,7 @@ def test_an_installed_builder_is_found_and_its_package_counts(
     assert isinstance(build(network, 1, 10), nn.Linear)
     _, place = networks.code(network)
     # What other packages hold is theirs.
-    assert [f.name for f in files(place)] == ["small.py", "__init__.py", "parts.py"]
+    assert [f.name for f in imported_files(place)] == ["small.py", "__init__.py", "parts.py"]
 
 
 def test_a_number_of_yaml_is_a_number(raw, write_study, beside):
@@ -285,3 +297,34 @@ def test_a_study_says_one_kind_of_network(raw, write_study):
     ):
         with pytest.raises(StudyError, match=said):
             studyfile.load(write_study(_network(raw, **network)))
+
+
+def test_networks_of_one_study_lie_in_one_folder(raw, write_study, beside):
+    """In two, both could import `helpers`, and one process would give both the same."""
+    for folder in ("one", "two"):
+        (beside / folder).mkdir()
+        (beside / folder / "net.py").write_text(NET)
+    raw["models"]["vgg"]["network"] = MINE | {"file": "two/net.py"}
+    with pytest.raises(StudyError) as caught:
+        studyfile.load(write_study(_network(raw, **MINE | {"file": "one/net.py"})))
+    said = "models.vgg.network.file = 'two/net.py': must lie in the same folder as 'one/net.py'"
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    wide = {"file": "one/net.py", "builder": "Wide", "options": {"factor": 3}}
+    raw["models"]["vgg"]["network"] = wide
+    studyfile.load(write_study(raw))
+
+
+def test_options_of_a_builder_that_is_made_elsewhere_are_not_judged(raw, write_study, beside):
+    (beside / "decorators.py").write_text(  # a name of its own: this process has other tests' too
+        "def wide(make):\n    return lambda classes, factor: make(classes, 2 * factor)\n"
+    )
+    (beside / "decorated.py").write_text(
+        "import decorators\nfrom torch import nn\n\n\n@decorators.wide\n"
+        "def net(classes, hidden):\n    return nn.Linear(hidden, classes)\n"
+    )
+    (beside / "every.py").write_text("from decorated import *\n")
+    for file in ("decorated.py", "every.py"):
+        given = {"file": file, "builder": "net", "options": {"factor": 3}}
+        study = studyfile.load(write_study(_network(raw, **given)))
+        assert build(study.models["resnet"].network, 1, 10).in_features == 6, file

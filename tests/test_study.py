@@ -49,7 +49,17 @@ MISTAKES = {
     "network too deep for its images": (
         ["models", "vgg", "network"],
         {"architecture": "vgg16"},
-        ["models.vgg.network.architecture", "'vgg16'", "images of 32 pixels"],
+        ["models.vgg.network.architecture", "'vgg16'", "images of 32 pixels", "for any size"],
+    ),
+    "a size of images that the images say": (
+        ["models", "vgg", "network"],
+        {"architecture": "mlp", "image_size": 8},
+        ["models.vgg.network.image_size = 8: the images say it; leave it out"],
+    ),
+    "another norm in the place of none": (
+        ["models", "vgg", "network", "norm"],
+        "none",
+        ["models.vgg.network.norm = 'none'", "needs batch_norm: true"],
     ),
     "fork after the end": (
         ["chaos", "forks"],

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT, edit
 
 from twophase.errors import StudyError
-from twophase.writeup import claims, sources, verdicts
+from twophase.writeup import claims, parts, sources, verdicts
 
 CLAIMS = claims.load(ROOT / "paper/claims.yaml")
 T0, T1, T = [0, 10, 25, 50, 100, 300], [50, 100, 200, 400, 600], range(0, 620, 20)
@@ -192,6 +193,9 @@ def test_mistakes_in_claims_are_one_line(tmp_path):
         ("        holds: {below: 1}\n", "", "must have either holds or paper"),
         ("at: {measure: disagreement, after: 100}", "at: {}", "at must give after, measure"),
         ("id: late-stable", "id: early-chaos", "a claim's id is there twice"),
+        ("fewest_seeds:", "fewest:", "fewest: no such key"),
+        ("fewest_seeds:", "fewest_seeds: 3\nfewest_seeds:", "the key 'fewest_seeds' stands twice"),
+        ("claims:\n", "claims: [\n", "not YAML"),
     ):
         file.write_text(text)
         edit(file, old, new)
@@ -199,7 +203,7 @@ def test_mistakes_in_claims_are_one_line(tmp_path):
             claims.load(file)
         lines = str(error.value).splitlines()
         assert any(told in line for line in lines) or "late_barier" in str(error.value)
-        assert all(line.startswith(f"{file}: ") for line in lines)
+        assert all(line.startswith(f"{file}:") for line in lines)
 
 
 def test_every_claim_has_a_verdict_on_every_published_study():
@@ -218,3 +222,24 @@ def test_a_study_of_an_earlier_version_can_be_read():
     assert {source.study for source in found} == {"smoke"}
     assert {"training", "chaos", "kernel_distance", "linearized"} <= set(found[0].tables)
     assert "cone" not in found[0].tables
+
+
+def test_a_network_of_any_kind_is_said_by_its_options(raw, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "provenance.json").write_text("{}")
+    (folder / "net.py").write_text("def net(classes):\n    pass\n")
+    raw["models"] = {
+        "own": {"network": {"file": "net.py", "builder": "net"}},
+        "narrow": {"network": {"architecture": "mlp", "widths": [8]}},
+        "plain": {"network": {"architecture": "mlp"}},
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
+    found = sources.sources(tmp_path)
+    page = parts.settings(found)
+    assert ">own builder=net<" in page
+    assert ">mlp widths=[8]<" in page
+    claim = EFFECTS[0].model_copy(update={"only": {"architecture": "mlp"}})
+    why = {source.name: verdicts.verdict(claim, source, CLAIMS).why for source in found}
+    other = "the number is of another network"
+    assert why == {"own": other, "narrow": other, "plain": "too few seeds"}

@@ -84,11 +84,19 @@ def origin(calls: Iterable[tuple[str, bool, bool]]) -> str | None:
     return None
 
 
+def layer_called(model: nn.Module, name: str) -> nn.Module:
+    """A layer by the name that `recorded` gives it.
+
+    `get_submodule` asks for attributes, and these a network may answer otherwise.
+    """
+    return dict(model.named_modules())[name]
+
+
 def described(model: nn.Module, layer: str | None) -> str:
     """A layer in words, with its class."""
     if layer is None:
         return "layer unknown"
-    kind = type(dict(model.named_modules())[layer]).__name__
+    kind = type(layer_called(model, layer)).__name__
     return f"layer {layer} ({kind})" if layer else f"{kind} itself"
 
 

@@ -102,8 +102,8 @@ def known(path: Path) -> list[str]:
     return sorted(name for name in names if re.fullmatch(NAME, name) and name not in RESERVED)
 
 
-@lru_cache
-def _parse(path: Path, text: str, digest: bool) -> Study:
+def mapping(path: Path, text: str) -> dict:
+    """What the YAML in a file says. Raises `StudyError`, one line, if that is not sections."""
     try:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
@@ -113,6 +113,12 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
         raise StudyError(f"{path}:{line} not YAML: {problem}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: must be a mapping of sections, is {show(raw)}")
+    return raw
+
+
+@lru_cache
+def _parse(path: Path, text: str, digest: bool) -> Study:
+    raw = mapping(path, text)
     if "name" in raw:
         raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
     if not digest:
@@ -251,7 +257,10 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
 
 def _keys(record: type[Record]) -> list[str]:
     """The keys of a record, as a study file has them."""
-    return [field.alias or name for name, field in record.model_fields.items()]
+    fields = record.model_fields.items()
+    if issubclass(record, networks.OfImageSize):  # which the study's images say
+        fields = [(name, field) for name, field in fields if name != "image_size"]
+    return [field.alias or name for name, field in fields]
 
 
 def _tagged_record(section: str, tag: object) -> type[Record]:
@@ -275,6 +284,7 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         yield f"the file's name {study.name!r} names the study: it must be another than this"
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds = {study.seeds}: a seed stands twice"
+    yield from _apart(study)
     for name, model in study.models.items():
         for section in SHARED:
             record = getattr(model, section)
@@ -287,15 +297,35 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         yield "compute.precision = 'tf32': exists on device cuda only; must be 'float32'"
 
 
+def _apart(study: Study) -> Iterator[str]:
+    """Networks' files in several folders: one process imports what lies beside them, and Python
+    takes the second folder's module for the first one's, if they have the same name.
+    """
+    files = {name: getattr(m.network, "file", None) for name, m in study.models.items()}
+    files = {name: file for name, file in files.items() if file}
+    first = next(iter(files.values()), "")
+    for name, file in files.items():
+        if Path(file).parent != Path(first).parent:
+            yield (
+                f"{_key({}, ('models', name, 'network', 'file'))} = {show(file)}: must lie in the "
+                f"same folder as {show(first)}; networks of one study share what they import"
+            )
+
+
 def _unfit(study: Study, model: Model, folder: Path) -> Iterator[tuple[str, str]]:
     """Options of a model that do not fit the images, or what lies in the study's `folder`."""
     images, network = study.data.images, model.network
-    if network.image_size not in (None, images.image_size):
+    if "image_size" in network.model_fields_set:
+        yield (
+            "network.image_size",
+            f"= {show(network.image_size)}: the images say it; leave it out",
+        )
+    elif network.image_size not in (None, images.image_size):
         yield (
             "network.architecture",
             f"= '{network.architecture}': takes images of {network.image_size} pixels, "
             f"data.images.source '{images.source}' has {images.image_size}; "
-            "must be 'resnet20' or 'resnet8', or one for that size",
+            "must be one for any size or for that one",
         )
     for option, line in networks.mistakes(network, folder, images.channels, images.image_size):
         yield f"network.{option}", line

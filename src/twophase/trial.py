@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from twophase import training
 from twophase.attention import plain_attention
 from twophase.batches import Data
-from twophase.calls import Call, described, origin, recorded
+from twophase.calls import Call, described, layer_called, origin, recorded
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
 from twophase.study import Run
@@ -164,9 +164,7 @@ def underivable(model: nn.Module, images: torch.Tensor) -> str | None:
         model(images)
     for order in (1, 2):
         for layer, inputs, *_ in calls:
-            if len(inputs) == 1 and _fails(
-                dict(model.named_modules())[layer], inputs[0].clone(), order
-            ):
+            if len(inputs) == 1 and _fails(layer_called(model, layer), inputs[0].clone(), order):
                 return layer
     return None
 

@@ -14,7 +14,7 @@ from twophase.errors import RunError
 from twophase.figures import published_name
 from twophase.stages.summary import summarised
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
-from twophase.store.own_code import files
+from twophase.store.own_code import imported_files
 from twophase.store.paths import RESULTS, Result
 from twophase.study import Study
 
@@ -54,7 +54,7 @@ def publish(study: Study, file: Path) -> None:
         write_table(copy, content, path=result.path.as_posix())
     shutil.copyfile(file, folder / f"{study.name}.yaml")
     for path in own_files(study):
-        copy = folder / path.relative_to(file.parent.resolve())
+        copy = folder / path.relative_to(file.parent.absolute())
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     tables = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
@@ -78,7 +78,7 @@ def own_files(study: Study) -> list[Path]:
     """The files of the study's own networks, without which it cannot be read."""
     own = (model.network for model in study.models.values())
     places = (networks.files.place(each.file, "") for each in own if getattr(each, "file", None))
-    return [path for place in places for path in files(place)]
+    return [path for place in places for path in imported_files(place)]
 
 
 def _run_tables(study: Study) -> dict[str, Result]:

@@ -76,12 +76,6 @@ def entk(
         raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")
     if not len(inputs):
         raise KernelError("the tangent kernel needs at least one example")
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.is_complex():
-            raise KernelError(
-                f"{name} is complex: keep its real and imaginary parts as real parameters, and "
-                "join them with torch.complex"
-            )
     evaluate(model)
     inputs, layers = inputs.detach(), [each for each in model.modules() if is_known(each)]
     required = [(p, p.requires_grad) for p in model.parameters()]

@@ -101,6 +101,8 @@ def right_by_func(
         return set()
     try:
         found = by_func(model, inputs, task, chosen)
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # whatever it is: autograd will do, or fail with the network's own error
         return set()
     rows = task.functions(logits_of(model, inputs))

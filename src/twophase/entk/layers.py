@@ -11,8 +11,7 @@ from torch.nn.modules import module as hooks
 
 from twophase.entk.network import Call
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 LAYERS = (nn.Conv2d, nn.Linear, *NORMS)  # the others' parameters go through torch.func
 ROLES = ("weight", "bias")  # the parameters that the rules know
 

@@ -83,6 +83,8 @@ def gradients_of(
     """
     try:
         return torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
+    except torch.OutOfMemoryError:  # a RuntimeError too, but none of the network's
+        raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise KernelError(f"the network has no ordinary backward pass: {reason}") from error

@@ -40,6 +40,12 @@ def survey(
 
     Raises `KernelError` if the tangent kernel is not defined, or the network cannot be followed.
     """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.is_complex():
+            raise KernelError(
+                f"{name} is complex: keep its real and imaginary parts as real parameters, and "
+                "join them with torch.complex"
+            )
     for name, module in model.named_modules():
         if isinstance(module, BATCH_NORM) and (module.running_mean is None or module.training):
             raise KernelError(

@@ -17,7 +17,6 @@ from twophase.estimators.seeds import (
     wide,
 )
 
-MOST = 2
 SHORTEST = 2  # points between two changes
 # Differences in BIC above this are very strong evidence (Kass and Raftery 1995, section 3.2).
 STRONG = 10.0

@@ -243,7 +243,8 @@ def placed(network: Network, folder: Path, image_size: int) -> Network:
     if isinstance(network, OfImageSize):
         update["image_size"] = image_size
     if getattr(network, "file", None):
-        update["file"] = str((folder / network.file).resolve())
+        # Links are not followed: the study names what lies beside it.
+        update["file"] = str((folder / network.file).absolute())
     return network.model_copy(update=update)
 
 
@@ -259,8 +260,9 @@ def mistakes(network: Network, folder: Path, channels: int, image_size: int) -> 
         if network.width % network.heads:
             yield "width", f"= {network.width}: must be a multiple of heads = {network.heads}"
     if getattr(network, "changed", False) and network.family == "vgg":
-        if network.norm == "group" and not network.batch_norm:
-            yield "norm", "= 'group': takes the place of batch norm; needs batch_norm: true"
+        if network.norm != "batch" and not network.batch_norm:
+            line = "takes the place of batch norm; needs batch_norm: true"
+            yield "norm", f"= '{network.norm}': {line}"
         if getattr(network, "dropout", 0) and not network.wide_head:
             yield "dropout", f"= {network.dropout}: is of the wide head; needs wide_head: true"
 

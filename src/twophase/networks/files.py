@@ -114,7 +114,7 @@ def mistakes(file: str | None, builder: str, options: dict, folder: Path) -> Mis
     functions = {node.name: node for node in tree.body if isinstance(node, _DEFINED)}
     if name in functions:
         yield from _unfit(functions[name], options, where)
-    elif name not in _bound(tree):  # else it comes from elsewhere, and takes what it takes
+    elif not {name, "*"} & _bound(tree):  # else it comes from elsewhere, and takes what it takes
         names = ", ".join(sorted(each for each in functions if each[0] != "_")) or "none"
         yield "builder", f"= {show(builder)}: is not in {where}; functions there: {names}"
 
@@ -123,7 +123,7 @@ _DEFINED = ast.FunctionDef | ast.ClassDef
 
 
 def _bound(tree: ast.Module) -> set[str]:
-    """The names that imports and assignments give to things, anywhere in a file."""
+    """The names that imports and assignments give to things, anywhere in a file; "*" for any."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.alias):
@@ -135,10 +135,12 @@ def _bound(tree: ast.Module) -> set[str]:
 
 def _unfit(builder: ast.FunctionDef | ast.ClassDef, options: dict, where: str) -> Mistakes:
     """Options that a builder does not take, or that it needs."""
+    if builder.decorator_list:  # what it is then takes cannot be read
+        return
     function = builder
     if isinstance(builder, ast.ClassDef):
         made = [node for node in builder.body if getattr(node, "name", "") == "__init__"]
-        if not made or builder.decorator_list:
+        if not made:
             return
         function = made[0]
     taken = function.args

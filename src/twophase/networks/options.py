@@ -44,12 +44,3 @@ def initialised(network: nn.Module, init: str) -> None:
                 nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-
-def with_dropout(layers: nn.Sequential, p: float) -> nn.Sequential:
-    """The same layers with dropout after each linear layer's activation."""
-    found: list[nn.Module] = []
-    for layer in layers:
-        after_linear = found and isinstance(found[-1], nn.Linear)
-        found += [layer, nn.Dropout(p)] if after_linear else [layer]
-    return nn.Sequential(*found)

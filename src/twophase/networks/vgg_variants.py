@@ -3,8 +3,10 @@
 Built as in `vgg.py`, which does not know these options, and changed afterwards.
 """
 
+from torch import nn
+
 from twophase.networks import vgg
-from twophase.networks.options import initialised, normalised, with_dropout
+from twophase.networks.options import initialised, normalised
 
 
 def vgg16(
@@ -19,7 +21,7 @@ def vgg16(
     """VGG-16; `dropout` follows each activation of the wide head."""
     network = vgg.vgg16(channels, classes, **options)
     if dropout:
-        network.layers = with_dropout(network.layers, dropout)
+        network.layers = _with_dropout(network.layers, dropout)
     normalised(network, norm)
     initialised(network, init)
     return network
@@ -38,3 +40,12 @@ def vgg_small(
     normalised(network, norm)
     initialised(network, init)
     return network
+
+
+def _with_dropout(layers: nn.Sequential, p: float) -> nn.Sequential:
+    """The same layers with dropout after each linear layer's activation."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        after_linear = found and isinstance(found[-1], nn.Linear)
+        found += [layer, nn.Dropout(p)] if after_linear else [layer]
+    return nn.Sequential(*found)

@@ -33,13 +33,13 @@ def digest_of(*code: str | Place) -> str:
         return code_digest(*modules)
     texts = []
     for own in places:
-        for file in files(own):
+        for file in imported_files(own):
             texts.append(json.dumps(plain(_tree(file))))
             modules += _of_this_package(file)
     return digest([code_digest(*modules), texts])
 
 
-def files(own: Place) -> list[Path]:
+def imported_files(own: Place) -> list[Path]:
     """The file and all that Python would import for it from its package, or from beside it.
 
     Raises `StudyError` if that cannot be read from its text.

@@ -6,11 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from twophase import studyfile
 from twophase.errors import StudyError
-from twophase.records import Number, Record
+from twophase.records import Number, Record, show
 from twophase.writeup import CLAIMS
 from twophase.writeup.quantities import QUANTITIES
 
@@ -96,10 +96,22 @@ def load(path: Path = CLAIMS) -> Claims:
     Raises `StudyError` with one line for each mistake: file, key, what is allowed.
     """
     try:
-        return Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", error)
+        raise StudyError(f"{path}: cannot be read: {why}") from None
+    try:
+        return Claims.model_validate(studyfile.mapping(path, text))
     except ValidationError as error:
-        lines = [
-            f"{path}: {'.'.join(map(str, each['loc']))} = {each['input']!r:.60}: {each['msg']}"
-            for each in error.errors()
-        ]
+        lines = [f"{path}: {_explain(detail)}" for detail in error.errors()]
         raise StudyError("\n".join(lines)) from None
+
+
+def _explain(detail: dict) -> str:
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "missing":
+        return f"{key}: is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: no such key"
+    message = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    return f"{key} = {show(detail['input'])}: {message}" if key else message

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from twophase import stages, studyfile
+from twophase import networks, stages, studyfile
 from twophase.commands.publish import MEASUREMENTS
 from twophase.estimators.seeds import CannotSay
 from twophase.figures import published_name
@@ -57,7 +57,7 @@ class Source:
 
     study: str
     name: str
-    network: dict[str, object]  # options that differ from their default
+    network: dict[str, object]  # the architecture, and options that differ from their default
     iterations: int
     seeds: int
     threshold: float  # barriers above it separate two runs, in nats
@@ -83,7 +83,8 @@ def sources(folder: Path = MEASUREMENTS) -> list[Source]:
         Source(
             study=study.name,
             name=name,
-            network=model.network.options(),
+            network={"architecture": model.network.architecture}
+            | model.network.options(exclude=networks.BESIDE),
             iterations=model.training.iterations,
             seeds=len(study.seeds),
             threshold=model.chaos.barrier_threshold if model.chaos else float("nan"),

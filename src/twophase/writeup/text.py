@@ -35,7 +35,7 @@ WIDER = 1.25  # CSS pixels for a point of a figure
 
 def number(value: float) -> str:
     """A number with three digits, or all of them if it is whole."""
-    if value is None or math.isnan(value):
+    if math.isnan(value):
         return "?"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
