@@ -24,6 +24,7 @@ STUDY = "workflow/config/smoke.yaml"
 def _jobs(folder, *remade, also=()):
     """The jobs that make the tables of stages again, their summaries, and what shows them."""
     study = studyfile.load(folder / STUDY)
+    remade = [stage for stage in remade if stages.runs_of(study, stage)]
     tables = {table for stage in remade for table in stages.STAGES[stage].tables}
     drawn = {
         name: 1
@@ -312,7 +313,7 @@ def test_a_study_without_some_sections_runs_to_its_end(tmp_path, copy_checkout):
     folder = copy_checkout(tmp_path)
     raw = yaml.safe_load((folder / STUDY).read_text())
     for section in {row.section for row in stages.STAGES.values()} - {None, "chaos", "linearized"}:
-        del raw[section]
+        raw.pop(section, None)
     raw["chaos"] |= {"forks": [4], "control": [], "directions": 1, "compare": [12]}
     raw["linearized"]["switches"] = [6]
     raw["models"]["vgg"]["linearized"] = False

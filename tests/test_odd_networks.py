@@ -120,7 +120,7 @@ def own(raw, write_study, in_tmp, monkeypatch):
         raw["chaos"].update(forks=[1], compare=[3, 4], directions=1, control=[1])
         raw["kernel"].update(every=2, until=4, references=[0], intervals=[2])
         raw["linearized"]["switches"] = [2]
-        raw["growth"]["forks"] = [1]
+        raw["growth"]["forks"] = raw["sizes"]["forks"] = [1]
         raw["curvature"]["every"] = 2
         (run,) = runs(studyfile.load(write_study(raw)))
         data(run.study)
