@@ -17,8 +17,10 @@
 # ([arXiv 2505.13900](https://arxiv.org/abs/2505.13900)) say that training has two phases with one
 # transition between them. *Chaos*: a tiny perturbation of the parameters early in training changes
 # where training ends; later it does not. *Cone*: early in training the network's tangent kernel
-# turns fast; after the same transition it stays within a narrow cone. They show this for two
-# networks on one data set, with one run each and no error bars.
+# turns fast; after the same transition it stays within a narrow cone. The tangent kernel says how
+# far a step on one example moves the outputs for another; *linearised* training keeps it as it is
+# at some iteration. They show this for VGG-16 and ResNet-20 on CIFAR-10, with one run each and no
+# error bars.
 
 # %%
 from IPython.display import HTML, Markdown, display
@@ -40,7 +42,7 @@ for source in tested:
         each += f" × {text.counted(source.model.chaos.directions, 'perturbation direction')}"
     iterations = text.counted(source.iterations, "iteration")
     lines.append(f"- *{name_of(source)}*: {source.network['architecture']}, {each}, {iterations}")
-lines += ["", "**What came out.** Verdicts follow from the tables by rules; none is typed:", ""]
+lines += ["", "**What came out.** Verdicts are computed from the tables by rules:", ""]
 display(Markdown("\n".join([*lines, text.summary(general)])))
 display(HTML(text.matrix(general, tested)))
 
@@ -52,11 +54,13 @@ display(HTML(text.matrix(general, tested)))
 
 # %%
 seen = ", ".join(sorted({v.source.study for v in found if v.seen})) or "none"
+strict = sum(not v.seen and v.word != verdicts.CANNOT_SAY for v in general)
 display(
     Markdown(
         f"The rules were fixed on {text.day(rules.fixed)}. They were **written after looking** at "
-        f"results of: {seen}; verdicts on these are marked *, and only verdicts on "
-        "other studies are tests in the strict sense. The settings of small studies were chosen so "
+        f"results of: {seen}; verdicts on these are marked *. Only verdicts on other studies are "
+        f"tests in the strict sense; so far, {text.counted(strict, 'verdict')} of these say more "
+        "than *cannot say yet*. The settings of small studies were chosen so "
         "that they answer clearly: they show that an effect can be, not how common it is. "
         f"Intervals are {text.percent(LEVEL)}, over seeds; at least "
         f"{number(rules.fewest_seeds)} seeds are asked for."

@@ -24,7 +24,10 @@ from twophase.writeup import claims, page, parts, sources, text, verdicts
 from twophase.writeup.archive import archive
 
 # What has a digit in its name and is no number.
-NAMES = r"arXiv \d{4}\.\d{5}|arxiv\.org/abs/\d{4}\.\d{5}|\bt[01]\b|Python 3|python3"
+NAMES = (
+    r"arXiv \d{4}\.\d{5}|arxiv\.org/abs/\d{4}\.\d{5}|\bt[01]\b|Python 3|python3"
+    r"|VGG-16|ResNet-20|CIFAR-10"
+)
 PAGE = "paper/replication.html"
 
 
@@ -51,10 +54,10 @@ def test_claims_are_grouped_by_what_their_verdicts_share():
     each = [*found("A.", yes, silent), *found("B.", yes, no), *found("C.", no, no)]
     each += [*found("D.", silent), *found("E.", verdicts.PARTLY), *found("F.", yes)]
     assert [re.sub(r"- \*.*\* ", "", line) for line in text.summary(each).splitlines()] == [
-        "A. F.",
-        "B. E.",
-        "C.",
-        "D.",
+        "A (judged in 1 of 2). F (judged in 1 of 1).",
+        "B (judged in 2 of 2). E (judged in 1 of 1).",
+        "C (judged in 2 of 2).",
+        "D (judged in 0 of 1).",
     ]
 
 

@@ -145,18 +145,22 @@ def _part(outcome: Outcome, claims: Claims) -> list[str]:
 
 
 def summary(found: list[Verdict]) -> str:
-    """The claims by what their verdicts have in common, as a list in Markdown."""
+    """The claims by what their verdicts have in common, as a list in Markdown. Behind each, how
+    many of its verdicts are not *cannot say yet*.
+    """
     groups: dict[str, list[str]] = {
-        "Replicated in every network that can judge it": [],
+        "Replicated wherever it can be judged": [],
         "Depends on the network, or holds in part": [],
         "Replicated in none": [],
         "Cannot be said yet": [],
     }
     always, mixed, never, silent = groups.values()
     for claim in dict.fromkeys(v.claim.claim for v in found):
-        words = {v.word for v in found if v.claim.claim == claim} - {CANNOT_SAY}
+        each = [v.word for v in found if v.claim.claim == claim]
+        judged = [word for word in each if word != CANNOT_SAY]
         group = {frozenset(): silent, frozenset({REPLICATED}): always, frozenset({NOT}): never}
-        group.get(frozenset(words), mixed).append(claim)
+        said = f"{claim.removesuffix('.')} (judged in {len(judged)} of {len(each)})."
+        group.get(frozenset(judged), mixed).append(said)
     return "\n".join(f"- *{told}.* {' '.join(each)}" for told, each in groups.items() if each)
 
 
