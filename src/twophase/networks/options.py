@@ -1,13 +1,24 @@
 """Options that networks here share: what normalises, and how a network is initialised."""
 
+from typing import TypeVar
+
 import torch
 from torch import nn
+
+Built = TypeVar("Built", bound=nn.Module)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group norm (Wu and He 2018) of at most 32 groups, of at least 4 channels where there are."""
     groups = max(g for g in range(1, 33) if channels % g == 0 and (g == 1 or channels // g >= 4))
     return nn.GroupNorm(groups, channels)
+
+
+def changed(network: Built, norm: str, init: str) -> Built:
+    """The network with other norms, then initialised otherwise; see the two functions below."""
+    normalised(network, norm)
+    initialised(network, init)
+    return network
 
 
 def normalised(network: nn.Module, norm: str) -> None:

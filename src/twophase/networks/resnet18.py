@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from twophase.networks.layers import ACTIVATIONS, scaled
-from twophase.networks.options import initialised, normalised
+from twophase.networks.options import changed
 
 
 class Block(nn.Module):
@@ -70,7 +70,4 @@ def resnet18(
     init: str = "default",
 ) -> ResNet18:
     """ResNet-18 for small images: 11.2 million parameters at 32 x 32."""
-    network = ResNet18(channels, classes, width, activation)
-    normalised(network, norm)
-    initialised(network, init)
-    return network
+    return changed(ResNet18(channels, classes, width, activation), norm, init)

@@ -4,7 +4,7 @@ Built as in `resnet.py`, which does not know these options, and changed afterwar
 """
 
 from twophase.networks import resnet
-from twophase.networks.options import initialised, normalised
+from twophase.networks.options import changed
 
 
 def resnet20(
@@ -16,10 +16,7 @@ def resnet20(
     **options: object,
 ) -> resnet.ResNet:
     """ResNet-20."""
-    network = resnet.resnet20(channels, classes, **options)
-    normalised(network, norm)
-    initialised(network, init)
-    return network
+    return changed(resnet.resnet20(channels, classes, **options), norm, init)
 
 
 def resnet8(
@@ -31,7 +28,4 @@ def resnet8(
     **options: object,
 ) -> resnet.ResNet:
     """ResNet-8."""
-    network = resnet.resnet8(channels, classes, **options)
-    normalised(network, norm)
-    initialised(network, init)
-    return network
+    return changed(resnet.resnet8(channels, classes, **options), norm, init)

@@ -6,7 +6,7 @@ Built as in `vgg.py`, which does not know these options, and changed afterwards.
 from torch import nn
 
 from twophase.networks import vgg
-from twophase.networks.options import initialised, normalised
+from twophase.networks.options import changed
 
 
 def vgg16(
@@ -22,9 +22,7 @@ def vgg16(
     network = vgg.vgg16(channels, classes, **options)
     if dropout:
         network.layers = _with_dropout(network.layers, dropout)
-    normalised(network, norm)
-    initialised(network, init)
-    return network
+    return changed(network, norm, init)
 
 
 def vgg_small(
@@ -36,10 +34,7 @@ def vgg_small(
     **options: object,
 ) -> vgg.VGG:
     """The small VGG for 8 x 8 images."""
-    network = vgg.vgg_small(channels, classes, **options)
-    normalised(network, norm)
-    initialised(network, init)
-    return network
+    return changed(vgg.vgg_small(channels, classes, **options), norm, init)
 
 
 def _with_dropout(layers: nn.Sequential, p: float) -> nn.Sequential:
