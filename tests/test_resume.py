@@ -13,7 +13,6 @@ from trials.kill import ENVIRONMENT, ROOT
 
 from twophase import batches, stages, training
 from twophase.errors import RunError
-from twophase.stages import linearized as linearized_stage
 from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.stages.fork import fork
@@ -22,8 +21,6 @@ from twophase.store.artifacts import sha256
 from twophase.store.origin import ORIGIN
 from twophase.study import Run
 from twophase.studyfile import load
-
-MODULES = {base: training, fork: training, linearized: linearized_stage}
 
 
 @pytest.fixture
@@ -52,16 +49,19 @@ def _unfinished():
 def steps_until(monkeypatch):
     """Note the steps that a stage trains, and press Ctrl-C at one of them, if any."""
 
+    drawn = batches.draw
+
     def watch(stage, interrupt=None):
         steps = []
 
-        def batch(read, augmentation, seed, step, size):
+        def draw(augmentation, seed, step, *sizes):
             if step == interrupt:
                 raise KeyboardInterrupt
             steps.append(step)
-            return batches.batch(read, augmentation, seed, step, size)
+            return drawn(augmentation, seed, step, *sizes)
 
-        monkeypatch.setattr(MODULES[stage], "batch", batch)
+        place = batches if stage is linearized else training  # where `draw` is looked up
+        monkeypatch.setattr(place, "draw", draw)
         return steps
 
     return watch

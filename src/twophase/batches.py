@@ -90,24 +90,42 @@ def batch(
     A pure function of (seed, step): two runs at the same step see the same SGD noise, whatever
     happened before. Random numbers come from the CPU, so every device sees the same batches.
     """
-    device = data.train.images.device
-    chosen = torch.from_numpy(batch_indices(seed, step, len(data.train.labels), batch_size))
-    chosen = chosen.to(device)
-    images = data.train.images[chosen]
+    drawn = draw(augmentation, seed, step, len(data.train.labels), batch_size)
+    return assemble(data, augmentation, drawn.to(data.train.images.device))
+
+
+def draw(
+    augmentation: Augmentation, seed: int, step: int, examples: int, batch_size: int
+) -> torch.Tensor:
+    """What is random in the batch of step `step`: (4, batch_size) whole numbers, on the CPU.
+
+    The rows: which examples, how far each is shifted down and to the right, and whether it is
+    flipped.
+    """
     rng = np.random.default_rng((AUGMENTATION, seed, step))
-    shift = augmentation.shift
-    offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, batch_size))).to(device)
-    flips = torch.from_numpy(rng.integers(0, 2, batch_size).astype(bool)).to(device)
+    drawn = np.empty((4, batch_size), np.int64)
+    drawn[0] = batch_indices(seed, step, examples, batch_size)
+    drawn[1:3] = rng.integers(0, 2 * augmentation.shift + 1, (2, batch_size))
+    drawn[3] = rng.integers(0, 2, batch_size)
+    return torch.from_numpy(drawn)
+
+
+def assemble(
+    data: Data, augmentation: Augmentation, drawn: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch that was `drawn`, on the device of the data."""
+    chosen, *offsets, flips = drawn
+    images, shift = data.train.images[chosen], augmentation.shift
     if shift:
         height, width = images.shape[2:]
-        rows = offsets[0, :, None] + torch.arange(height, device=device)
-        columns = offsets[1, :, None] + torch.arange(width, device=device)
-        each = torch.arange(batch_size, device=device)[:, None, None]
+        rows = offsets[0][:, None] + torch.arange(height, device=images.device)
+        columns = offsets[1][:, None] + torch.arange(width, device=images.device)
+        each = torch.arange(len(images), device=images.device)[:, None, None]
         padded = F.pad(images, (shift,) * 4)
         # Advanced indices around the channel slice put it last: (batch, height, width, channel).
         images = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if augmentation.flip:
-        images = torch.where(flips[:, None, None, None], images.flip(3), images)
+        images = torch.where(flips[:, None, None, None] == 1, images.flip(3), images)
     return data.normalised(images), data.train.labels[chosen]
 
 

@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from twophase import networks, optimizers
-from twophase.batches import Data, batch
+from twophase.batches import Data, assemble, draw
+from twophase.graphs import captured
 from twophase.networks import Network
 from twophase.noise import network_noise
 from twophase.optimizers import Training
@@ -136,15 +137,28 @@ def advance(
     after_step: Callable[[], object] | None = None,
 ) -> None:
     """Train `state` in place until its step is `stop`, on the mean cross-entropy of a batch."""
+    if state.step == stop:
+        return
     training, augmentation = run.model.training, run.study.data.augmentation
+    examples, device = len(data.train.labels), data.train.images.device
     parameters = list(trained(state.model).values())
     state.model.train()
+
+    def of_step() -> torch.Tensor:
+        return draw(augmentation, run.seed, state.step, examples, training.batch_size)
+
+    def gradients(drawn: torch.Tensor) -> Sequence[torch.Tensor | None]:
+        images, labels = assemble(data, augmentation, drawn)
+        loss = F.cross_entropy(state.model(images), labels)
+        return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    # Not for networks of others: their code may do in each step what a graph does not repeat.
+    if device.type == "cuda" and not isinstance(run.model.network, networks.OF_OTHERS):
+        gradients = captured(gradients, of_step().to(device), state.model.buffers())
     while state.step < stop:
-        images, labels = batch(data, augmentation, run.seed, state.step, training.batch_size)
-        with network_noise(run.seed, state.step, images.device):
-            loss = F.cross_entropy(state.model(images), labels)
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        optimizer_step(parameters, gradients, state.optimizer, training, state.step)
+        with network_noise(run.seed, state.step, device):
+            found = gradients(of_step().to(device, non_blocking=True))
+        optimizer_step(parameters, found, state.optimizer, training, state.step)
         state.step += 1
         if after_step:
             after_step()

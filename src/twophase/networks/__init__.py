@@ -216,6 +216,7 @@ Network = Annotated[
     Field(discriminator="architecture"),
     BeforeValidator(_kind),
 ]
+OF_OTHERS = (Torchvision, Own)  # networks whose code is not this package's
 # What a network takes from where the study lies and from its images; no options of its own.
 BESIDE = {"file", "image_size"}
 
