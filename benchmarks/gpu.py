@@ -15,7 +15,6 @@ In this order, each with its result or its error in the file:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -39,6 +38,7 @@ from twophase.entk import entk
 from twophase.noise import network_noise
 from twophase.sections import Compute
 from twophase.stages import STAGES, runs_of
+from twophase.store.artifacts import sha256
 from twophase.store.paths import Result
 from twophase.study import Run
 from twophase.tensors import bits
@@ -80,12 +80,16 @@ def advance_plainly(state: State, run: Run, data: Data, stop: int) -> None:
 
 
 def smoke() -> dict:
-    folders = [Path(tempfile.mkdtemp()) for _ in range(2)]
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        return twice([Path(one), Path(other)])
+
+
+def twice(folders: list[Path]) -> dict:
+    """The study in each of two folders: how many files it makes, and which of them differ."""
     for folder in folders:
         shutil.copytree(CONFIG, folder / "workflow/config")
         file = folder / "workflow/config/smoke.yaml"
-        text = file.read_text().replace("device: cpu", "device: cuda")
-        file.write_text(text)
+        file.write_text(file.read_text().replace("device: cpu", "device: cuda"))
     study = studyfile.load(folders[0] / "workflow/config/smoke.yaml")
     errors: dict[str, str] = {}
     together(folders, [["data"]], errors)
@@ -124,11 +128,8 @@ def together(folders: list[Path], jobs: list[list[str]], errors: dict[str, str])
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
 # ---------------------------------------------------------------------------------- float64, bits
