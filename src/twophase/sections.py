@@ -276,7 +276,11 @@ class Matching(Record):
 
 
 class Compute(Record):
-    """Where and how numbers are computed; part of what makes a result."""
+    """Where and how numbers are computed; part of what makes a result.
+
+    `tf32` is how PyTorch computes convolutions on a GPU unless told otherwise; kernels are computed
+    in float32 even so.
+    """
 
     device: Literal["cpu", "cuda"]
     threads: Count
