@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -206,8 +206,15 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
+class Swept(Record):
+    """What a model of a sweep is: one `of` the file's models, with these `values` of options."""
+
+    of: str
+    values: dict[str, Any]
+
+
 class Study(Record):
-    """A whole study; `name` is the stem of its file."""
+    """A whole study; `name` is the stem of its file. `sweep` is empty, or names all models."""
 
     name: Name
     title: Annotated[str, Field(min_length=1)]
@@ -215,6 +222,7 @@ class Study(Record):
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
     compute: Compute
+    sweep: dict[str, Swept] = {}
 
     # By identity, so that what is derived from a study can be cached.
     __hash__ = object.__hash__
@@ -252,8 +260,16 @@ class Run:
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What stands in each of the run's tables and files."""
+        """What stands in each of the run's tables."""
         return {"study": self.study.name, "model": self.name, "seed": self.seed}
+
+    @property
+    def shared(self) -> dict[str, str | int]:
+        """What stands in each of the parts that its stages keep: in place of a swept model the one
+        that the sweep is of, so that what is equal is there once.
+        """
+        swept = self.study.sweep.get(self.name)
+        return self.identity | ({"model": swept.of} if swept else {})
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from twophase import networks
+from twophase import networks, sweep
 from twophase.datasets import Images
 from twophase.errors import StudyError
 from twophase.networks import Network
@@ -123,6 +123,7 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
         raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
     if not digest:
         _put_any_digest(raw)
+    raw = sweep.spelled_out(path, raw, _merged(raw), tuple(Model.model_fields))
     try:
         study = Study.model_validate(_merged(raw) | {"name": path.stem})
     except ValidationError as error:
@@ -181,8 +182,13 @@ def _over(shared: dict, own: dict) -> dict:
 
 
 def _key(raw: dict, location: tuple) -> str:
-    """The key as it stands in the file: a model's section may come from the top of the file."""
+    """The key as it stands in the file: a model's section may come from the top of the file, and
+    an option from its sweep.
+    """
     keys = [str(part) for part in location]
+    swept = keys[1] if keys[0] == "models" and keys[1:2] and keys[1] in raw.get("sweep", ()) else ""
+    if swept and (key := sweep.place(raw["sweep"], swept, ".".join(keys[2:]))):
+        return key
     if len(keys) > 2 and keys[0] == "models" and keys[2] in SHARED:
         own: Any = raw["models"].get(keys[1])
         for part in keys[2:]:
@@ -191,6 +197,8 @@ def _key(raw: dict, location: tuple) -> str:
                 keys = keys[2:] if shared else keys
                 break
             own = own[part]
+    if swept and keys[:2] == ["models", swept]:
+        keys[1] = raw["sweep"][swept]["of"]
     # A key of odd characters is quoted, so that a message stays one line.
     return ".".join(key if re.fullmatch(r"[\w-]+", key, re.ASCII) else repr(key) for key in keys)
 
@@ -234,7 +242,7 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
             others = "; or give `torchvision`, or `file` and `builder`" * (tag == "architecture")
             return f"{path}: {key}.{tag}: is missing{others}"
         message = f"must be one of {context['expected_tags']}"
-        return f"{path}: {key}.{tag} = {show(detail['input'][tag])}: {message}"
+        return f"{path}: {_key(raw, (*location, tag))} = {show(detail['input'][tag])}: {message}"
     return f"{path}: {key} = {show(detail['input'])}: {message}{ask}"
 
 
@@ -284,7 +292,7 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         yield f"the file's name {study.name!r} names the study: it must be another than this"
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds = {study.seeds}: a seed stands twice"
-    yield from _apart(study)
+    yield from _apart(study, raw)
     for name, model in study.models.items():
         for section in SHARED:
             record = getattr(model, section)
@@ -297,7 +305,7 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         yield "compute.precision = 'tf32': exists on device cuda only; must be 'float32'"
 
 
-def _apart(study: Study) -> Iterator[str]:
+def _apart(study: Study, raw: dict) -> Iterator[str]:
     """Networks' files in several folders: one process imports what lies beside them, and Python
     takes the second folder's module for the first one's, if they have the same name.
     """
@@ -307,7 +315,7 @@ def _apart(study: Study) -> Iterator[str]:
     for name, file in files.items():
         if Path(file).parent != Path(first).parent:
             yield (
-                f"{_key({}, ('models', name, 'network', 'file'))} = {show(file)}: must lie in the "
+                f"{_key(raw, ('models', name, 'network', 'file'))} = {show(file)}: must lie in the "
                 f"same folder as {show(first)}; networks of one study share what they import"
             )
 

@@ -16,6 +16,7 @@ from twophase.commands import manifest, run_this_checkout
 from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import StudyError
 from twophase.figures import drawing
+from twophase.stages.places import before_in_sweep
 from twophase.study import NAME, STUDIES, Run
 from twophase.writeup import page
 
@@ -153,6 +154,9 @@ def inputs_of(stage):
         for before in row.reads:
             if before != "data":
                 found += files_of(before, run, ended)
+        if not ended:
+            for before, other in before_in_sweep(stage, run):
+                found += files_of(before, other, not stages.STAGES[before].shared)
         return needed(found, ended)
 
     return inputs
@@ -188,7 +192,10 @@ def whole_inputs(wildcards):
     run = run_of(wildcards)
     trains = any(stages.STAGES[stage].keeps_time for stage in stages.missing(run))
     tried = [stages.check_mark(run.study).path] if trains else []
-    return [stages.data_file(run.study).path, *tried]
+    found = {stage: before_in_sweep(stage, run) for stage in stages.missing(run)}
+    others = dict.fromkeys(other for pairs in found.values() for _, other in pairs)
+    waits = [whole_run(other) for other in others if stages.missing(other)]
+    return [stages.data_file(run.study).path, *tried, *waits]
 
 
 def files_of(stage, run, ended):

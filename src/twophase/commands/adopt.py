@@ -88,10 +88,12 @@ def _candidates(study: Study) -> Iterator[Adoption]:
     All parts of a run's stage come from one version of the code, that which made most of them; so
     do all its tables.
     """
+    seen: set[Path] = set()  # models of a sweep share parts
     for stage, row in stages.STAGES.items():
         its_runs = stages.runs_of(study, stage)
         for run in its_runs if row.scope == "run" else its_runs[:1]:
-            parts = row.parts(run)
+            parts = [part for part in row.parts(run) if part.path not in seen]
+            seen |= {part.path for part in parts}
             makers = dict.fromkeys(part.command for part in parts)  # stages that it has do its work
             of_each = [[part for part in parts if part.command == maker] for maker in makers]
             for results in (*of_each, [stages.run_table(run, t) for t in row.tables]):

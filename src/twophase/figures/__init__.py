@@ -32,6 +32,7 @@ class Figure(NamedTuple):
     runs: tuple[str, ...] = ()  # the tables that it shows of every run
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
+    of_sweeps: bool = False  # it is of studies with a sweep, whose values it shows
     files: tuple[str, ...] = (".pdf", ".png")
 
 
@@ -150,6 +151,18 @@ FIGURES = {
         runs=("matching",),
         options=("chaos", "matching"),
     ),
+    "s7": Figure(
+        "What depends on the options that the study sweeps, over their values. Test accuracy at "
+        "the end of training; loss barrier and disagreement of base run and fork at the last t1, "
+        "for each t0; largest angle between a kernel from t on and the mean direction of all of "
+        "them, for each t. Above the dashed line base run and fork lie in different valleys of the "
+        "loss. " + RUNS.format(" and perturbation direction"),
+        summaries=("training",),
+        also=("chaos", "cone"),
+        runs=("training", "chaos", "cone"),
+        options=("training", "chaos", "kernel"),
+        of_sweeps=True,
+    ),
     "findings": Figure(
         "What the study shows, in numbers: means over all runs, with the smallest and the largest "
         "in brackets, and how many runs end behind a barrier.",
@@ -177,7 +190,8 @@ def asked(study: Study) -> list[str]:
     return [
         name
         for name, figure in FIGURES.items()
-        if name == "findings" or (there.issuperset(figure.summaries) and possible(figure))
+        if (study.sweep or not figure.of_sweeps)
+        and (name == "findings" or (there.issuperset(figure.summaries) and possible(figure)))
     ]
 
 
@@ -227,6 +241,8 @@ def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
         for name, model in study.models.items()
     }
     shown = [study.name, study.title, study.seeds, options]
+    if FIGURES[figure].of_sweeps:
+        shown.append({name: swept.options() for name, swept in study.sweep.items()})
     return f"made by {digest([shown, drawn_from, code_of(figure)])[:8]}"
 
 

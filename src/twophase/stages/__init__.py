@@ -361,7 +361,7 @@ def every(study: Study) -> list[Result]:
         its_runs = runs_of(study, stage)
         for run in its_runs if row.scope == "run" or row.tables else its_runs[:1]:
             found += row.parts(run) + [run_table(run, name) for name in row.tables]
-    return found
+    return list({result.path: result for result in found}.values())  # models share parts in a sweep
 
 
 def job_fingerprint(stage: str, run: Run) -> str:

@@ -5,6 +5,7 @@ The table of stages has these names too: `stages.base_state` and the like.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from functools import lru_cache
 
@@ -28,64 +29,57 @@ def check_mark(study: Study) -> Result:
 
 def base_state(run: Run, t: int) -> Result:
     """The base run's state at iteration t."""
-    return part("base", "state", run.identity, part_maker("base", run), ".safetensors", t=t)
+    return _part("base", "state", run, ".safetensors", t=t)
 
 
 def fork_state(run: Run, t0: int, direction: str, t1: int) -> Result:
     """A fork's state at iteration t1."""
-    point = {"t0": t0, "direction": direction, "t1": t1}
-    return part("fork", "fork", run.identity, part_maker("fork", run), ".safetensors", **point)
+    return _part("fork", "fork", run, ".safetensors", t0=t0, direction=direction, t1=t1)
 
 
 def perturbation(run: Run, t0: int, direction: str) -> Result:
     """A fork's perturbation, a table of one row; written when the fork has ended."""
-    point = {"t0": t0, "direction": direction}
-    return part("fork", "perturbation", run.identity, part_maker("fork", run), ".parquet", **point)
+    return _part("fork", "perturbation", run, ".parquet", t0=t0, direction=direction)
 
 
 def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
     """The comparison of a fork with its base run at t1, a table of one row."""
-    point = {"t0": t0, "direction": direction, "t1": t1}
-    return part("chaos", "comparison", run.identity, part_maker("chaos", run), ".parquet", **point)
+    return _part("chaos", "comparison", run, ".parquet", t0=t0, direction=direction, t1=t1)
 
 
 def kernel_file(run: Run, t: int) -> Result:
     """The kernel of the base run's state at iteration t."""
-    return part(
-        "kernel", "kernel_matrix", run.identity, part_maker("kernel", run), ".safetensors", t=t
-    )
+    return _part("kernel", "kernel_matrix", run, ".safetensors", t=t)
 
 
 def curvature_at(run: Run, t: int) -> Result:
     """The curvature at iteration t, a table of one row."""
-    maker = part_maker("curvature", run)
-    return part("curvature", "curvature_row", run.identity, maker, ".parquet", t=t)
+    return _part("curvature", "curvature_row", run, ".parquet", t=t)
 
 
 def growth_part(run: Run, t0: int, precision: str) -> Result:
     """The steps from one t0 in one precision, a table."""
-    point = {"t0": t0, "precision": precision}
-    return part(
-        "growth", "growth_steps", run.identity, part_maker("growth", run), ".parquet", **point
-    )
+    return _part("growth", "growth_steps", run, ".parquet", t0=t0, precision=precision)
 
 
 def match(run: Run, t0: int, direction: str, t1: int) -> Result:
     """A fork matched with its base run at t1, a table of one row."""
-    point = {"t0": t0, "direction": direction, "t1": t1}
-    return part("matching", "match", run.identity, part_maker("matching", run), ".parquet", **point)
+    return _part("matching", "match", run, ".parquet", t0=t0, direction=direction, t1=t1)
 
 
 def linearized_state(run: Run, switch: int, t: int) -> Result:
     """The linearised network's state at iteration t."""
-    maker, point = part_maker("linearized", run), {"switch": switch, "t": t}
-    return part("linearized", "linearized_state", run.identity, maker, ".safetensors", **point)
+    return _part("linearized", "linearized_state", run, ".safetensors", switch=switch, t=t)
 
 
 def linearized_end(run: Run, switch: int) -> Result:
     """The end of linearised training from a switch on, a table of one row."""
-    maker = part_maker("linearized", run)
-    return part("linearized", "switch", run.identity, maker, ".parquet", switch=switch)
+    return _part("linearized", "switch", run, ".parquet", switch=switch)
+
+
+def _part(stage: str, kind: str, run: Run, suffix: str, **point: int | str) -> Result:
+    found = part(stage, kind, run.shared, part_maker(stage, run), suffix, **point)
+    return replace(found, read_as=run.name) if run.study.sweep else found
 
 
 def unfinished(kept: Result) -> Result:
@@ -123,3 +117,27 @@ def table_maker(stage: str, run: Run) -> Maker:
         digest([parts.options, STAGES[stage].grid(run)]),
         digest([parts.code, code_digest(f"stages.{stage}")]),
     )
+
+
+def before_in_sweep(stage: str, run: Run) -> list[tuple[str, Run]]:
+    """The stages of earlier models of the sweep that leave parts in a folder of this one: of two
+    jobs that may make the same parts, one waits for the other.
+    """
+    from twophase.stages import STAGES  # late: the rows of the table name these places
+
+    swept, own = run.study.sweep, _folders(stage, run)
+    earlier = itertools.takewhile(lambda name: name != run.name, swept)
+    others = [Run(run.study, n, run.seed) for n in earlier if swept[n].of == swept[run.name].of]
+    rows = [name for name, row in STAGES.items() if row.scope == "run"]
+    return [(each, other) for other in others for each in rows if own & _folders(each, other)]
+
+
+@lru_cache(maxsize=4096)
+def _folders(stage: str, run: Run) -> frozenset[str]:
+    """The folders of a run in which a stage leaves its parts."""
+    from twophase.stages import STAGES  # late: as above
+
+    row = STAGES[stage]
+    there = row.section is None or getattr(run.model, row.section)
+    parts = row.parts(run) if there else []
+    return frozenset(f"{part.command}-{part.maker.fingerprint}" for part in parts)

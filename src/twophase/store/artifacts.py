@@ -101,6 +101,8 @@ def read_tensors(result: Result, shapes: Shapes | None = None) -> dict[str, torc
 
 def write_table(result: Result, table: pd.DataFrame, **said: dict) -> None:
     """Write a tidy table as parquet; `said` as in `write_tensors`."""
+    if result.read_as:
+        table = table.assign(model=result.identity["model"])  # whichever model comes first
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     out = pa.BufferOutputStream()
     with pq.ParquetWriter(out, arrow.schema) as writer:
@@ -114,7 +116,8 @@ def read_table(result: Result) -> pd.DataFrame:
     """Read what `write_table` wrote; raises as `read_tensors` does."""
     content = _read_sealed(result.path, result.command)
     _check(result, _table_header(result.path, content))
-    return pq.ParquetFile(pa.BufferReader(content)).read().to_pandas()
+    table = pq.ParquetFile(pa.BufferReader(content)).read().to_pandas()
+    return table.assign(model=result.read_as) if result.read_as else table
 
 
 def read_header(path: Path) -> dict:

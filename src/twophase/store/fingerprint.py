@@ -29,6 +29,7 @@ NEUTRAL = {
     "sections",
     "study",
     "studyfile",
+    "sweep",
     "stages",
     "stages.options",
     "stages.places",

@@ -38,13 +38,15 @@ class Maker(NamedTuple):
 class Result:
     """A file of results: where it lies, what it is, and what makes it: digests, and the command.
 
-    Without a maker it is a published copy, of which only the identity is known.
+    Without a maker it is a published copy, of which only the identity is known. A sweep's parts are
+    under the name of the model that was swept: rows are read as those of the model `read_as`.
     """
 
     path: Path
     identity: Identity
     maker: Maker | None = None
     command: str = ""
+    read_as: str = ""
 
 
 def digest(values: Any) -> str:
