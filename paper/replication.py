@@ -155,12 +155,18 @@ for source in tested:
 #
 # The paper's, made again from each study's tables, and ours beside them.
 
+
 # %%
-for study, file in studies:
+def show_panels(study: sources.Study, file: sources.Path) -> None:
     for name, drawn, caption in parts.panels(study, file):
         display(Markdown(f"### {study.name}: {name}"))
         display(HTML(drawn))
         display(HTML(f'<p class="caption">{caption}</p>'))
+
+
+for study, file in studies:
+    if not study.sweep:
+        show_panels(study, file)
 
 # %% [markdown]
 # ## What the paper does not have
@@ -184,6 +190,21 @@ for source in tested:
     display(Markdown(f"### Beside the claims: {name_of(source)}"))
     display(HTML(parts.beyond(source)))
     display(HTML(parts.growth(source)))
+
+# %% [markdown]
+# ## What depends on the settings
+#
+# Some studies train one network with several values of an option. Each column below is one value,
+# with intervals over its seeds. The claims are not judged on these: they ask how what is measured
+# above depends on what was set.
+
+# %%
+for sweep in sources.sweeps():
+    display(Markdown(f"### {sweep.study}, {sweep.name}: {sweep.keys}"))
+    display(HTML(parts.dependence(sweep)))
+for study, file in studies:
+    if study.sweep:
+        show_panels(study, file)
 
 # %% [markdown]
 # ## Limits

@@ -13,7 +13,7 @@ from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, tr
 from twophase.figures import FIGURES, drawing, load, style
 from twophase.study import Study
 from twophase.writeup import quantities
-from twophase.writeup.sources import Source
+from twophase.writeup.sources import Source, Sweep
 from twophase.writeup.text import interval, name_of, number, svg, table
 
 
@@ -163,11 +163,45 @@ def _reached(steps: pd.Series) -> str:
     return f"reached in {number(int(np.isfinite(steps).sum()))} of {number(len(steps))}"
 
 
+# What may depend on the options of a sweep.
+DEPENDENT: dict[str, Callable[[Source], Estimate]] = {
+    "test accuracy at the end": quantities.end_accuracy,
+    "barrier of the first forks (nats)": lambda s: quantities.chaos(
+        s, "test_barrier", "first", "last"
+    ),
+    "barrier of the last forks (nats)": lambda s: quantities.chaos(
+        s, "test_barrier", "last", "last"
+    ),
+    "disagreement of the last forks": lambda s: quantities.chaos(s, "disagreement", "last", "last"),
+    "distance of the last forks over their perturbation": lambda s: quantities.late_growth(s, 0),
+    "barriers fall, at t0": quantities.chaos_transition,
+    "disagreement falls, at t0": quantities.disagreement_transition,
+    "change points of the kernel distance": quantities.kernel_change_number,
+    "the kernel changes, at t": lambda s: quantities.course_time(s, "kernel distance"),
+    "barriers' time over the kernel's": quantities.same_time,
+    "disagreement's time over the kernel's": quantities.disagreement_ratio,
+    "neighbouring kernels, early over late": quantities.kernel_slowing,
+    "cone's radius over a random walk's": quantities.cone_radius,
+    "exponent within the cone": quantities.cone_exponent,
+}
+
+
+def dependence(sweep: Sweep) -> str:
+    """What depends on the options that a study sweeps: estimates in rows, values in columns."""
+    rows = [
+        [what, *(attempt(estimate, source)[1] for source in sweep.sources.values())]
+        for what, estimate in DEPENDENT.items()
+    ]
+    return table([sweep.keys, *sweep.sources], rows)
+
+
 def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
-    """Each figure that a published study has the tables for: its name, SVG and caption."""
+    """Each figure that a published study has the tables for: its name, SVG and caption. Of a sweep,
+    only those of what depends on its options.
+    """
     found = []
     for name in drawing.redrawable(study, file):
-        if name != "findings":
+        if name != "findings" and FIGURES[name].of_sweeps == bool(study.sweep):
             drawn = load(name).draw(study, drawing.published_tables(study, file, name))
             found.append((name, svg(drawn, f"{name} of {study.name}"), FIGURES[name].caption))
             style.plt.close(drawn)

@@ -286,6 +286,11 @@ def linearized(source: Source, switch: Time) -> Estimate:
     return _seed_means(_at(source.table("linearized"), "switch", switch), "test_accuracy")
 
 
+def end_accuracy(source: Source) -> Estimate:
+    """Test accuracy at the end of normal training."""
+    return _seed_means(_at(source.table("training"), "t", "last"), "test_accuracy")
+
+
 def linearized_rise(source: Source) -> Estimate:
     """The same for the last switch, less that for the first."""
     means = wide(source.table("linearized"), "switch", "test_accuracy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from twophase.figures import published_name
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study import Model, Run, Study
+from twophase.sweep import label
 
 
 class Tables(Mapping):
@@ -78,19 +80,46 @@ def published(folder: Path = MEASUREMENTS) -> list[tuple[Study, Path]]:
 
 
 def sources(folder: Path = MEASUREMENTS) -> list[Source]:
-    """Each network of each published study."""
+    """Each network of each published study, but for the models of sweeps (see `sweeps`)."""
     return [
-        Source(
-            study=study.name,
-            name=name,
-            network={"architecture": model.network.architecture}
-            | model.network.options(exclude=networks.BESIDE),
-            iterations=model.training.iterations,
-            seeds=len(study.seeds),
-            threshold=model.chaos.barrier_threshold if model.chaos else float("nan"),
-            tables=Tables(study, name, file.parent),
-            model=model,
-        )
+        _source(study, name, file)
         for study, file in published(folder)
-        for name, model in study.models.items()
+        if not study.sweep
+        for name in study.models
     ]
+
+
+class Sweep(NamedTuple):
+    """One network of a published study that has a sweep: its sources, by the values of the keys."""
+
+    study: str
+    name: str
+    keys: str
+    sources: dict[str, Source]
+
+
+def sweeps(folder: Path = MEASUREMENTS) -> list[Sweep]:
+    """Each network that a published study sweeps options of."""
+    found: dict[tuple[str, str], Sweep] = {}
+    for study, file in published(folder):
+        for name, swept in study.sweep.items():
+            new = Sweep(study.name, swept.of, ", ".join(swept.values), {})
+            own = found.setdefault((study.name, swept.of), new)
+            values = ", ".join(map(label, swept.values.values()))
+            own.sources[values] = _source(study, name, file)
+    return list(found.values())
+
+
+def _source(study: Study, name: str, file: Path) -> Source:
+    model = study.models[name]
+    return Source(
+        study=study.name,
+        name=name,
+        network={"architecture": model.network.architecture}
+        | model.network.options(exclude=networks.BESIDE),
+        iterations=model.training.iterations,
+        seeds=len(study.seeds),
+        threshold=model.chaos.barrier_threshold if model.chaos else float("nan"),
+        tables=Tables(study, name, file.parent),
+        model=model,
+    )
