@@ -11,13 +11,15 @@ from hypothesis import settings
 from trials import kill
 from trials.kill import ENVIRONMENT, ROOT
 
-from twophase import datasets, studyfile
+from twophase import datasets, figures, studyfile
 from twophase.store.origin import ORIGIN
 from twophase.study import runs
 
 # For trials by hand; `make test` runs the short form.
 settings.register_profile("long")
 CONFIG = ROOT / "workflow" / "config"
+# The figures of the smoke study: all but those of sweeps.
+SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps}
 
 
 def snakemake(folder, *arguments):

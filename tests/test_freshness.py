@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import command, edit, planned, snakemake
+from conftest import SHOWN, command, edit, planned, snakemake
 from trials import kill
 
 from twophase import figures, stages, studyfile
-from twophase.figures import FIGURES
 from twophase.study import Run
 
 TARGET = "figures/smoke/all"
@@ -28,7 +27,7 @@ def _jobs(folder, *remade, also=()):
     tables = {table for stage in remade for table in stages.STAGES[stage].tables}
     drawn = {
         name: 1
-        for name, figure in FIGURES.items()
+        for name, figure in SHOWN.items()
         if tables & {*figure.summaries, *figure.also, *figure.first_seed} or name in also
     }
     jobs = {stage: len(stages.runs_of(study, stage)) for stage in remade} | drawn
@@ -119,7 +118,7 @@ def test_dates_decide_nothing(dates, finished, tmp_path):
     nothing, also_nothing, *stale = _plans(folders)
     assert nothing == {}
     assert also_nothing == {}
-    shown = [name for name, row in FIGURES.items() if "chaos" in row.options]
+    shown = [name for name, row in SHOWN.items() if "chaos" in row.options]
     assert stale in ([], [_jobs(finished, also=shown)])
 
 
@@ -147,7 +146,7 @@ CHANGES = {
         "references: [0, 4]",
         "references: [0, 8]",
         [],
-        {name: 1 for name, row in FIGURES.items() if "kernel" in row.options},
+        {name: 1 for name, row in SHOWN.items() if "kernel" in row.options},
     ),
     "a figure": (
         "src/twophase/figures/fig3.py",
@@ -190,7 +189,7 @@ def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed
     # Figure 2 marks the grids of the section `chaos`.
     expected = _jobs(checkout, "chaos", "sizes", "matching", also=["fig2"])
     assert planned(checkout, TARGET) == expected
-    assert _stale_figures(checkout) == set(FIGURES) & set(expected)
+    assert _stale_figures(checkout) == set(SHOWN) & set(expected)
     run = snakemake(checkout, "--cores", "2", TARGET)
     assert run.returncode == 0, run.stderr
     assert _stale_figures(checkout) == set()
@@ -200,7 +199,7 @@ def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed
         assert run.stdout.splitlines()[-1] == "current: yes"
 
     (checkout / STUDY).write_text(text)
-    redrawn = {name for name in expected if name in FIGURES}
+    redrawn = {name for name in expected if name in SHOWN}
     assert planned(checkout, TARGET) == _jobs(checkout, also=redrawn)
     run = snakemake(checkout, "--cores", "2", TARGET)
     assert run.returncode == 0, run.stderr
@@ -271,7 +270,7 @@ def _reading_what_is_missing(folder):
         read = {table for before in row.reads for table in stages.STAGES[before].tables}
         if gone & read and run in stages.runs_of(study, stage):
             jobs[stage] = 1
-    for name in FIGURES:
+    for name in SHOWN:
         if not all((folder / t.path).exists() for t in figures.tables(study, name).values()):
             jobs[name] = 1
     return jobs

@@ -6,11 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, edit, planned, snakemake
+from conftest import ROOT, SHOWN, command, edit, planned, snakemake
 from PIL import Image
 
 from twophase import studyfile
-from twophase.figures import FIGURES, asked, drawing
+from twophase.figures import asked, drawing
 from twophase.store.artifacts import read_header, read_table, sha256, write_table
 from twophase.store.paths import Result
 
@@ -95,7 +95,7 @@ def test_published_tables_draw_the_same_figures(checkout):
         assert copy.read_bytes() == file.read_bytes()
     shutil.rmtree(checkout / "results")
     study = studyfile.load(published / "smoke.yaml")
-    for figure in set(FIGURES) - {"findings"}:
+    for figure in set(SHOWN) - {"findings"}:
         drawing.redraw(study, published / "smoke.yaml", figure, checkout / "redrawn")
         pixels = [
             np.asarray(Image.open(checkout / folder / f"{figure}.png"))

@@ -86,6 +86,20 @@ def test_each_published_network_has_its_parts(published):
     assert drawn.count('id="transition-times-axes_') == sum(bool(parts.times(s)) for s in published)
 
 
+def test_a_sweep_has_a_table_of_its_own_and_no_verdicts(published):
+    found = sources.sweeps(ROOT / "paper/measurements")
+    assert found
+    assert not {sweep.study for sweep in found} & {source.study for source in published}
+    sweep = found[0]
+    rows = parts.dependence(sweep).split("<tr>")[1:]
+    heads = [re.sub(r"<[^>]*>", "", head) for head in rows[0].split("</th>")[:-1]]
+    assert heads == [sweep.keys, *sweep.sources]
+    for value, source in sweep.sources.items():
+        training = source.tables["training"].query(f"t == {source.iterations}")
+        mean = text.number(training["test_accuracy"].mean())
+        assert f'<td data-head="{value}">{mean} [' in rows[1]
+
+
 def test_readme_quotes_the_verdicts_as_they_are(published):
     rules = claims.load(ROOT / "paper/claims.yaml")
     found = verdicts.verdicts(rules, published)
