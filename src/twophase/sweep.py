@@ -53,9 +53,9 @@ def label(value: Any) -> str:
         return str(value).lower()
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return str(value)
-    return repr(int(number) if number.is_integer() else number)
+    return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
 def place(sweep: dict, model: str, option: str) -> str | None:

@@ -192,8 +192,8 @@ def whole_inputs(wildcards):
     run = run_of(wildcards)
     trains = any(stages.STAGES[stage].keeps_time for stage in stages.missing(run))
     tried = [stages.check_mark(run.study).path] if trains else []
-    found = {stage: before_in_sweep(stage, run) for stage in stages.missing(run)}
-    others = dict.fromkeys(other for pairs in found.values() for _, other in pairs)
+    before = [pair for stage in stages.missing(run) for pair in before_in_sweep(stage, run)]
+    others = dict.fromkeys(other for _, other in before)
     waits = [whole_run(other) for other in others if stages.missing(other)]
     return [stages.data_file(run.study).path, *tried, *waits]
 

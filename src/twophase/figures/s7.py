@@ -56,7 +56,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model that was swept: accuracy, barrier, disagreement and the cone's radius over
     the values, with a line for each t0 or t.
     """
-    points = {p.table: style.points(tables, p.table) for p in PANELS if _has(tables, p.table)}
+    there = {panel.table for panel in PANELS if f"{panel.table}_summary" in tables}
+    points = {table: style.points(tables, table) for table in there}
     origins = dict.fromkeys(swept.of for swept in study.sweep.values())
     figure, axes = style.grid(len(origins), len(PANELS), 2.3)
     for row, origin in zip(axes, origins, strict=True):
@@ -83,10 +84,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         f"their mean direction.\n{style.runs_note(study, forks=True).capitalize()}.",
     )
     return figure
-
-
-def _has(tables: dict[str, Result], table: str) -> bool:
-    return f"{table}_summary" in tables
 
 
 def _lines(ax: Axes, panel: Panel, points: Points, models: dict[str, Model]) -> None:
