@@ -187,14 +187,11 @@ DEPENDENT: dict[str, Callable[[Source], Estimate]] = {
 
 
 def dependence(sweep: Sweep) -> str:
-    """What depends on the options that a study sweeps: values in columns, and in rows the estimates
-    that can be given for one of them.
-    """
-    rows = []
-    for what, estimate in DEPENDENT.items():
-        found = [attempt(estimate, source) for source in sweep.sources.values()]
-        if any(value for value, _ in found):
-            rows.append([what, *(told for _, told in found)])
+    """What depends on the options that a study sweeps: estimates in rows, values in columns."""
+    rows = [
+        [what, *(attempt(estimate, source)[1] for source in sweep.sources.values())]
+        for what, estimate in DEPENDENT.items()
+    ]
     return table([sweep.keys, *sweep.sources], rows)
 
 
