@@ -1,10 +1,14 @@
-"""Command line: `python -m twophase <command> <study file> ...`, one command for each stage."""
+"""Command line: `twophase <command> <study file> ...`, one command for each stage; without
+installing, `python -m twophase ...`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import importlib
+import json
 import signal
 import sys
 import time
@@ -51,6 +55,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
 }
 RUN = "Do all stages of a run that are not done yet, one after another."
 PROVENANCE = "Say where a result or figure comes from, and whether it is current."
+SCHEMA = "Print a JSON schema of study files, from which editors complete and check them."
 ARGUMENTS: dict[str, dict] = {
     "model": {"required": True, "help": "name of the model in the study"},
     "seed": {"required": True, "type": int, "help": "seed of the base run"},
@@ -87,7 +92,7 @@ ARGUMENTS: dict[str, dict] = {
 def parser() -> argparse.ArgumentParser:
     """The commands, their arguments and help."""
     top = argparse.ArgumentParser(
-        prog="python -m twophase",
+        prog="twophase",
         description="Run one stage of a study. Snakemake does this for you, in the right order.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
@@ -110,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         add(name, text, arguments)
     command = commands.add_parser("provenance", help=PROVENANCE, description=PROVENANCE)
     command.add_argument("file", type=Path, help="a table, checkpoint, kernel or figure")
+    commands.add_parser("schema", help=SCHEMA, description=SCHEMA)
     return top
 
 
@@ -120,6 +126,11 @@ def run(arguments: argparse.Namespace) -> None:
         from twophase.commands.provenance import describe
 
         print(describe(arguments.file))
+        return
+    if arguments.command == "schema":
+        from twophase.commands.schema import schema
+
+        print(json.dumps(schema(), indent=2))
         return
     digest = getattr(arguments, "digest", False)
     study = studyfile.load(arguments.file, digest=not digest)
@@ -152,6 +163,10 @@ def _work(command: str, study: Study, work: Callable[[], object], before: float 
     from twophase.store.origin import ORIGIN, origin
 
     ORIGIN.update(origin(None if command == "data" else study.compute))
+    if not gc.isenabled():
+        # What is imported stays to the end: looking for garbage among it takes tenths of a second.
+        gc.freeze()
+        gc.enable()
     started = time.process_time()
     work()
     ended = time.process_time()
@@ -263,6 +278,7 @@ def main() -> int:
     """Run the command line; a mistake of the user's ends in one line on stderr and status 1."""
     # SIGTERM, as SLURM and `kill` send it, ends like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    gc.disable()  # until all is imported: see `_work`
     try:
         run(parser().parse_args())
     except KeyboardInterrupt:
@@ -271,6 +287,8 @@ def main() -> int:
     except (Problem, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    finally:
+        gc.enable()
     return 0
 
 
