@@ -12,7 +12,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from twophase import stages, studyfile
@@ -163,10 +164,6 @@ def _work(command: str, study: Study, work: Callable[[], object], before: float 
     from twophase.store.origin import ORIGIN, origin
 
     ORIGIN.update(origin(None if command == "data" else study.compute))
-    if not gc.isenabled():
-        # What is imported stays to the end: looking for garbage among it takes tenths of a second.
-        gc.freeze()
-        gc.enable()
     started = time.process_time()
     work()
     ended = time.process_time()
@@ -184,8 +181,9 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     _expect(arguments, stages.run_fingerprint(each))
     spent, names = 0.0, stages.missing(each)
     print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `display.progress`
-    for name in names:
-        function = stages.load(name)
+    with _importing():
+        functions = [stages.load(name) for name in names]
+    for name, function in zip(names, functions, strict=True):
         options = {}
         if stages.STAGES[name].keeps_time:
             options["keep_minutes"] = arguments.keep_minutes
@@ -225,13 +223,28 @@ def _there(study: Study, arguments: argparse.Namespace) -> None:
 
 def _function(place: str) -> Callable:
     module, _, name = place.partition(":")
-    return getattr(importlib.import_module(f"twophase.{module}"), name)
+    with _importing():
+        return getattr(importlib.import_module(f"twophase.{module}"), name)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """No search for garbage while modules are imported, nor later among what they hold, which stays
+    to the end: a second of processor time with PyTorch.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
     """The work of a stage, after its arguments have been checked against the study."""
     name, stage = arguments.command, stages.STAGES[arguments.command]
-    do = stages.load(name)  # now: what it imports tells which GPU there is
+    with _importing():
+        do = stages.load(name)  # now: what it imports tells which GPU there is
     first = stages.runs_of(study, name)
     if not first:
         raise StudyError(f"{arguments.file}: no model has the section {stage.section}")
@@ -278,7 +291,6 @@ def main() -> int:
     """Run the command line; a mistake of the user's ends in one line on stderr and status 1."""
     # SIGTERM, as SLURM and `kill` send it, ends like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    gc.disable()  # until all is imported: see `_work`
     try:
         run(parser().parse_args())
     except KeyboardInterrupt:
@@ -287,8 +299,6 @@ def main() -> int:
     except (Problem, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        gc.enable()
     return 0
 
 
