@@ -1,6 +1,7 @@
 """The package as a library: tables, public functions, the schema of study files, the command."""
 
 import doctest
+import gc
 import importlib
 import inspect
 import json
@@ -19,7 +20,7 @@ import yaml
 from conftest import CONFIG, ENVIRONMENT, ROOT, edit
 
 import twophase
-from twophase import measures
+from twophase import __main__, measures
 from twophase.commands.schema import schema
 from twophase.errors import ArtifactError, RunError, StudyError
 
@@ -82,6 +83,12 @@ def test_what_needs_no_heavy_package_imports_none():
     assert not _loaded("import twophase") & {"torch", "numpy", "pandas", "pydantic", "yaml"}
     say_help = "from twophase.__main__ import parser\nparser().format_help()"
     assert not _loaded(say_help) & {"torch", "numpy", "pandas", "pyarrow", "matplotlib"}
+
+
+def test_garbage_is_searched_for_again_when_imports_end():
+    with pytest.raises(ModuleNotFoundError):
+        __main__._function("commands.nowhere:nothing")
+    assert gc.isenabled()
 
 
 def test_load_gives_the_tables_of_all_runs(finished):
