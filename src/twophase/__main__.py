@@ -1,14 +1,19 @@
-"""Command line: `python -m twophase <command> <study file> ...`, one command for each stage."""
+"""Command line: `twophase <command> <study file> ...`, one command for each stage; without
+installing, `python -m twophase ...`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import importlib
+import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from twophase import stages, studyfile
@@ -51,6 +56,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
 }
 RUN = "Do all stages of a run that are not done yet, one after another."
 PROVENANCE = "Say where a result or figure comes from, and whether it is current."
+SCHEMA = "Print a JSON schema of study files, from which editors complete and check them."
 ARGUMENTS: dict[str, dict] = {
     "model": {"required": True, "help": "name of the model in the study"},
     "seed": {"required": True, "type": int, "help": "seed of the base run"},
@@ -87,7 +93,7 @@ ARGUMENTS: dict[str, dict] = {
 def parser() -> argparse.ArgumentParser:
     """The commands, their arguments and help."""
     top = argparse.ArgumentParser(
-        prog="python -m twophase",
+        prog="twophase",
         description="Run one stage of a study. Snakemake does this for you, in the right order.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
@@ -110,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         add(name, text, arguments)
     command = commands.add_parser("provenance", help=PROVENANCE, description=PROVENANCE)
     command.add_argument("file", type=Path, help="a table, checkpoint, kernel or figure")
+    commands.add_parser("schema", help=SCHEMA, description=SCHEMA)
     return top
 
 
@@ -120,6 +127,11 @@ def run(arguments: argparse.Namespace) -> None:
         from twophase.commands.provenance import describe
 
         print(describe(arguments.file))
+        return
+    if arguments.command == "schema":
+        from twophase.commands.schema import schema
+
+        print(json.dumps(schema(), indent=2))
         return
     digest = getattr(arguments, "digest", False)
     study = studyfile.load(arguments.file, digest=not digest)
@@ -169,8 +181,9 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     _expect(arguments, stages.run_fingerprint(each))
     spent, names = 0.0, stages.missing(each)
     print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `display.progress`
-    for name in names:
-        function = stages.load(name)
+    with _importing():
+        functions = [stages.load(name) for name in names]
+    for name, function in zip(names, functions, strict=True):
         options = {}
         if stages.STAGES[name].keeps_time:
             options["keep_minutes"] = arguments.keep_minutes
@@ -210,13 +223,28 @@ def _there(study: Study, arguments: argparse.Namespace) -> None:
 
 def _function(place: str) -> Callable:
     module, _, name = place.partition(":")
-    return getattr(importlib.import_module(f"twophase.{module}"), name)
+    with _importing():
+        return getattr(importlib.import_module(f"twophase.{module}"), name)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """No search for garbage while modules are imported, nor later among what they hold, which stays
+    to the end: a second of processor time with PyTorch.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
     """The work of a stage, after its arguments have been checked against the study."""
     name, stage = arguments.command, stages.STAGES[arguments.command]
-    do = stages.load(name)  # now: what it imports tells which GPU there is
+    with _importing():
+        do = stages.load(name)  # now: what it imports tells which GPU there is
     first = stages.runs_of(study, name)
     if not first:
         raise StudyError(f"{arguments.file}: no model has the section {stage.section}")

@@ -89,6 +89,16 @@ def batch(
 
     A pure function of (seed, step): two runs at the same step see the same SGD noise, whatever
     happened before. Random numbers come from the CPU, so every device sees the same batches.
+
+    >>> digits = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    >>> split = Split(digits, torch.arange(10))
+    >>> data = Data(split, split, 10, mean=torch.zeros(1), std=torch.ones(1))
+    >>> still = Augmentation(shift=0, flip=False)
+    >>> images, labels = batch(data, still, seed=0, step=3, batch_size=4)
+    >>> images.shape, torch.equal(images.flatten(), labels.float())
+    (torch.Size([4, 1, 1, 1]), True)
+    >>> torch.equal(labels, batch(data, still, seed=0, step=3, batch_size=4)[1])
+    True
     """
     drawn = draw(augmentation, seed, step, len(data.train.labels), batch_size)
     return assemble(data, augmentation, drawn.to(data.train.images.device))

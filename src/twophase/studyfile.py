@@ -87,9 +87,11 @@ def load(path: str | Path, digest: bool = True) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        there = f"; studies there: {', '.join(names) or 'none'}" if (names := known(path)) else ""
+        there = "a study lies in workflow/config of a checkout, where the command must run"
+        if names := known(path):
+            there = f"studies there: {', '.join(names)}"
         why = getattr(error, "strerror", error)
-        raise StudyError(f"{path}: cannot be read: {why}{there}") from None
+        raise StudyError(f"{path}: cannot be read: {why}; {there}") from None
     try:
         return _parse(path, text, digest)
     except RecursionError:

@@ -13,11 +13,11 @@ sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from twophase import display, figures, stages, studyfile
 from twophase.commands import manifest, run_this_checkout
-from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import StudyError
 from twophase.figures import drawing
 from twophase.stages.places import before_in_sweep
 from twophase.study import NAME, STUDIES, Run
+from twophase.tables import published_study
 from twophase.writeup import page
 
 run_this_checkout(Path(workflow.basedir))
@@ -319,14 +319,8 @@ def study_figures(wildcards):
 @plainly
 def published(name):
     """The study published under this name, with its file."""
-    file = MEASUREMENTS / name / f"{name}.yaml"
-    if not (MEASUREMENTS / name / "provenance.json").exists():
-        names = [path.parent.name for path in sorted(MEASUREMENTS.glob("*/provenance.json"))]
-        sys.exit(
-            f"{file.parent}: holds no measurements; published are: {', '.join(names) or 'none'}"
-        )
     forget_dates()
-    return studyfile.load(file), file
+    return published_study(name)
 
 
 @plainly

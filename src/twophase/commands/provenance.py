@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from twophase import figures, stages, studyfile
-from twophase.commands.publish import MEASUREMENTS
 from twophase.errors import ArtifactError, StudyError
 from twophase.store.artifacts import read_header
+from twophase.store.paths import MEASUREMENTS
 
 
 def describe(file: Path) -> str:

@@ -15,10 +15,10 @@ from twophase.figures import published_name
 from twophase.stages.summary import summarised
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
 from twophase.store.own_code import imported_files
-from twophase.store.paths import RESULTS, Result
+from twophase.store.paths import MEASUREMENTS, RESULTS, Result
 from twophase.study import Study
+from twophase.tables import not_finished
 
-MEASUREMENTS = Path("paper/measurements")
 # The last line of a stage's log.
 SPENT = re.compile(r"^(\w+): processor time (\S+) s to start, (\S+) s at work$", re.M)
 
@@ -36,10 +36,7 @@ def publish(study: Study, file: Path) -> None:
     before = MEASUREMENTS / study.name
     sources = {name: _source(name, table, before) for name, table in _run_tables(study).items()}
     if missing := [_run_tables(study)[name].path for name, found in sources.items() if not found]:
-        raise RunError(
-            f"{missing[0]}: is missing: the study is not finished with the options and the code as "
-            f"they are now; run `snakemake --cores all figures/{study.name}/all` first"
-        )
+        raise RunError(not_finished(study, missing[0]))
     folder = MEASUREMENTS / f".{study.name}"  # gets its name when it is whole
     shutil.rmtree(folder, ignore_errors=True)
     for name, path in sources.items():

@@ -71,6 +71,14 @@ def entk(
     Raises `KernelError`, a `ValueError`: with the least limit that works if a single layer does not
     fit; if an example's logits depend on the other examples, on random numbers or on earlier calls;
     if logits are not finite or not (n, C); if a parameter is complex; if the check fails.
+
+    >>> model = nn.Linear(2, 2, bias=False)
+    >>> entk(model, torch.tensor([[1.0, 2.0]]))  # <x, x'> for each class
+    tensor([[5., 0.],
+            [0., 5.]])
+    >>> entk(model, torch.tensor([[1.0, 2.0], [0.0, 1.0]]), kind="trace").round()
+    tensor([[5., 2.],
+            [2., 1.]])
     """
     if kind not in ("full", "trace", "pseudo"):
         raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")

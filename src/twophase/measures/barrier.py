@@ -24,6 +24,14 @@ def path_losses(
     Batch norm's running statistics are interpolated like the weights; with `recalibrate`, images
     (n, C, H, W), they are measured anew on those images at every alpha. `between` is a network of
     the same kind that is overwritten.
+
+    >>> one, other, between = (torch.nn.Linear(1, 2, bias=False) for _ in range(3))
+    >>> for network, weight in ((one, 1.0), (other, -1.0)):
+    ...     network.weight.data = torch.tensor([[weight], [0.0]])
+    >>> test = torch.tensor([[1.0]]), torch.tensor([0])
+    >>> losses = path_losses(between, one, other, [0.0, 0.5, 1.0], {"test": test})
+    >>> [round(loss, 4) for loss in losses["test"]]  # -log sigmoid of -1, 0 and 1
+    [1.3133, 0.6931, 0.3133]
     """
     losses: dict[str, list[float]] = {name: [] for name in sets}
     for alpha in alphas:
@@ -39,6 +47,11 @@ def path_losses(
 def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: float) -> None:
     """Set `between` to alpha * one + (1 - alpha) * other; exact at 0, 1 and for equal entries,
     infinite ones too. Whole numbers are those of `one`.
+
+    >>> one, other, between = (torch.nn.Linear(1, 1) for _ in range(3))
+    >>> interpolate(between, one, other, 1.0)
+    >>> torch.equal(between.weight, one.weight)
+    True
     """
     states = (named_state(network).values() for network in (between, one, other))
     for target, a, b in zip(*states, strict=True):
@@ -52,6 +65,11 @@ def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: flo
 def recalibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
     """Set batch norm's running statistics to the means, over chunks of `images` of one size, of
     the chunks' means and variances.
+
+    >>> norm = torch.nn.BatchNorm2d(1)
+    >>> recalibrate_batch_norm(norm, torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    >>> norm.running_mean, norm.running_var
+    (tensor([2.]), tensor([2.]))
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -73,6 +91,9 @@ def barrier(alphas: list[float], losses: list[float]) -> float:
     `losses[i]` belongs to alpha * one + (1 - alpha) * other; alphas run from 0 to 1, so the
     barrier is never negative. The maximum is of the gap, not of the loss. Where a loss is not
     finite the barrier is not a number.
+
+    >>> barrier([0.0, 0.5, 1.0], [0.2, 1.0, 0.4])  # 1.0 against 0.3 halfway
+    0.7
     """
     if not all(math.isfinite(loss) for loss in losses):
         return math.nan

@@ -24,6 +24,10 @@ def largest_eigenvalue(product: Product, start: torch.Tensor, steps: int) -> flo
 
     `product(v)` multiplies the matrix with v (p,). All vectors are kept orthogonal to each other,
     so that no eigenvalue is found twice. Exact after p steps, and from below before.
+
+    >>> matrix = torch.diag(torch.tensor([3.0, -5.0, 1.0]))
+    >>> round(largest_eigenvalue(lambda v: matrix @ v, torch.ones(3), steps=3), 4)
+    3.0
     """
     basis = [start / start.norm()]
     diagonal, beside = [], []
@@ -82,6 +86,12 @@ def sharpness(model: nn.Module, examples: Examples, steps: int) -> float:
     """Largest eigenvalue of the Hessian of the mean cross-entropy of `examples`, images
     (n, C, H, W) and labels (n,), in train mode: batch norm takes their own statistics
     (Cohen et al. 2021).
+
+    >>> model = torch.nn.Linear(1, 2, bias=False).double()
+    >>> _ = torch.nn.init.zeros_(model.weight)
+    >>> examples = torch.tensor([[2.0]]).double(), torch.tensor([0])
+    >>> round(sharpness(model, examples, steps=2), 6)  # p (1 - p) |x|^2 |(1, -1)|^2 at p = 1/2
+    2.0
     """
     model.train()
     with _buffers_kept(model):
@@ -94,6 +104,12 @@ def sharpness(model: nn.Module, examples: Examples, steps: int) -> float:
 def batch_sharpness(model: nn.Module, batches: list[Examples]) -> float:
     """E[g^T H g] / E[g^T g] over batches, with each batch's own gradient g and Hessian H
     (Andreyev and Beneventano 2024, arXiv 2412.20553).
+
+    >>> model = torch.nn.Linear(1, 2, bias=False).double()
+    >>> _ = torch.nn.init.zeros_(model.weight)
+    >>> batches = [(torch.tensor([[x]]).double(), torch.tensor([0])) for x in (1.0, 2.0)]
+    >>> round(batch_sharpness(model, batches), 6)  # Hessians 1/2 and 2, squared gradients 1/2 and 2
+    1.7
     """
     model.train()
     above = below = 0.0

@@ -13,12 +13,21 @@ from twophase.tensors import bits, named_state, trained
 
 
 def disagreement(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Share of examples on which logits (n, classes) of two networks predict other classes."""
+    """Share of examples on which logits (n, classes) of two networks predict other classes.
+
+    >>> one = torch.tensor([[2.0, 1.0], [0.0, 3.0]])
+    >>> disagreement(one, one.flip(1)), disagreement(one, 5 * one)
+    (1.0, 0.0)
+    """
     return float((one.argmax(1) != other.argmax(1)).double().mean())
 
 
 def parameter_vector(model: nn.Module) -> torch.Tensor:
-    """All parameters that are trained, without buffers, as one float64 vector."""
+    """All parameters that are trained, without buffers, as one float64 vector.
+
+    >>> parameter_vector(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))).shape
+    torch.Size([48])
+    """
     return torch.cat([p.detach().double().flatten() for p in trained(model).values()])
 
 
@@ -27,6 +36,9 @@ def state_vector(model: nn.Module) -> torch.Tensor:
 
     Not what arXiv 2505.13900 defines, but what reproduces the dissimilarity that it reports.
     Infinite entries of buffers, such as an attention mask's, count as zero.
+
+    >>> state_vector(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))).shape  # and 4 + 4 + 1
+    torch.Size([57])
     """
     parameters = dict(model.named_parameters())
     entries = []
@@ -42,17 +54,30 @@ def dissimilarity(one: torch.Tensor, other: torch.Tensor) -> float:
 
     Computed as |u - v|^2 / 2 of the unit vectors: exactly 0 for equal vectors, and accurate where
     1 - cos would cancel.
+
+    >>> x, y = torch.tensor([1.0, 0.0]).double(), torch.tensor([3.0, 4.0]).double()
+    >>> round(dissimilarity(x, y), 12), dissimilarity(x, 7 * x)  # 1 - 3/5; blind to scale
+    (0.4, 0.0)
     """
     difference = one / one.norm() - other / other.norm()
     return float(difference.square().sum() / 2)
 
 
 def l2(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Euclidean distance of two parameter vectors."""
+    """Euclidean distance of two parameter vectors.
+
+    >>> l2(torch.zeros(2), torch.tensor([3.0, 4.0]))
+    5.0
+    """
     return float((one - other).norm())
 
 
 def identical(one: nn.Module, other: nn.Module) -> bool:
-    """Whether all parameters and buffers are equal, bit for bit."""
+    """Whether all parameters and buffers are equal, bit for bit.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> identical(layer, layer), identical(layer, nn.Linear(2, 2))
+    (True, False)
+    """
     states = (named_state(network).values() for network in (one, other))
     return all(torch.equal(bits(a), bits(b)) for a, b in zip(*states, strict=True))

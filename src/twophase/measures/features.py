@@ -14,6 +14,10 @@ def last_hidden(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     mode.
 
     Raises `RunError` if no linear layer runs.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> last_hidden(model, torch.zeros(5, 1, 2, 2)).shape
+    torch.Size([5, 8])
     """
     seen: list[tuple[nn.Module, torch.Tensor]] = []
     hooks = [
@@ -37,6 +41,10 @@ def linear_cka(one: torch.Tensor, other: torch.Tensor) -> float:
 
     1 for features that are equal up to rotation, scale and offset; not a number if one network's
     features are the same for all examples.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, -3.0]])
+    >>> round(linear_cka(x, 10 - 3 * x.flip(1)), 6)  # the same but for place, scale and offset
+    1.0
     """
     x, y = (f.double() - f.double().mean(0) for f in (one, other))
     return float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm()))

@@ -38,6 +38,10 @@ class _Branches(TorchFunctionMode):
 def branches(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tuple]:
     """Logits (n, classes) of images (n, C, H, W) in eval mode; which ReLU gates are open (gates,);
     and the winners of max pooling (windows,) as places in their maps.
+
+    >>> model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    >>> branches(model, torch.tensor([[[[-1.0, 2.0], [3.0, -4.0]]]]))
+    (tensor([[3.]]), tensor([False,  True,  True, False]), tensor([2]))
     """
     model.eval()
     with _Branches() as seen:
@@ -50,7 +54,11 @@ def branches(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def steps_to(distances: list[float], threshold: float) -> float:
-    """The first step at which the distance reaches `threshold`; infinite if none does."""
+    """The first step at which the distance reaches `threshold`; infinite if none does.
+
+    >>> steps_to([0.001, 0.02, 0.3], 0.1), steps_to([0.001], 0.1)
+    (2.0, inf)
+    """
     reached = [step for step, distance in enumerate(distances) if distance >= threshold]
     return float(reached[0]) if reached else math.inf
 
@@ -59,6 +67,9 @@ def finite_size_rate(distances: list[float], low: float, high: float) -> float:
     """Growth rate, per step, between two finite distances: log(high / low) over the steps from the
     first that reaches `low` to the first that reaches `high` (Aurell et al. 1997). Not a number if
     `high` is not reached, or both in one step.
+
+    >>> finite_size_rate([1.0, 2.0, 4.0, 8.0], low=1.0, high=8.0) == math.log(2)
+    True
     """
     steps = steps_to(distances, high) - steps_to(distances, low)
     return math.log(high / low) / steps if 0 < steps < math.inf else math.nan
@@ -67,6 +78,9 @@ def finite_size_rate(distances: list[float], low: float, high: float) -> float:
 def flip_free_factor(distances: list[float], flips: list[int]) -> float:
     """Geometric mean of the factors by which the distance grows in steps before and after which
     the two networks open the same gates and have the same winners. Not a number if there is none.
+
+    >>> flip_free_factor([1.0, 2.0, 4.0, 100.0], flips=[0, 0, 0, 5])
+    2.0
     """
     logs = [
         math.log(after / before)

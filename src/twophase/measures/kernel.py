@@ -16,6 +16,11 @@ def gram(kernel: Callable[[int], torch.Tensor], count: int, size: int = BLOCK) -
     or of other tensors of one shape.
 
     They are read in blocks of `size`, so that they need not be in memory together.
+
+    >>> kernels = torch.eye(2), 3 * torch.eye(2)
+    >>> gram(lambda index: kernels[index], count=2)
+    tensor([[ 2.,  6.],
+            [ 6., 18.]], dtype=torch.float64)
     """
 
     def block(start: int) -> torch.Tensor:
@@ -37,7 +42,12 @@ def gram(kernel: Callable[[int], torch.Tensor], count: int, size: int = BLOCK) -
 
 
 def kernel_distances(products: torch.Tensor) -> torch.Tensor:
-    """S = 1 - <H, H'> / (|H| |H'|) for all pairs (arXiv 2505.13900, section 3), from `gram`."""
+    """S = 1 - <H, H'> / (|H| |H'|) for all pairs (arXiv 2505.13900, section 3), from `gram`.
+
+    >>> kernels = torch.eye(2), 3 * torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    >>> kernel_distances(gram(lambda index: kernels[index], count=3))[0]
+    tensor([0.0000, 0.0000, 0.2929], dtype=torch.float64)
+    """
     squares = products.diagonal()
     return 1 - products / torch.outer(squares, squares).sqrt()
 
@@ -48,6 +58,10 @@ def project(products: torch.Tensor, dimensions: int = 3) -> tuple[torch.Tensor, 
     The axes are the top principal directions without centring, so that the origin of the picture
     is the origin of kernel space and the apex of the cone. Shares are of the sum of squares. The
     sign of each axis makes its largest coordinate positive.
+
+    >>> coordinates, shares = project(torch.tensor([[1.0, 2.0], [2.0, 4.0]]).double(), 2)
+    >>> coordinates[:, 0].round(decimals=6), shares.round(decimals=6)  # one direction
+    (tensor([1., 1.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
     """
     cosines = 1 - kernel_distances(products)
     values, vectors = torch.linalg.eigh(cosines)
@@ -60,6 +74,9 @@ def project(products: torch.Tensor, dimensions: int = 3) -> tuple[torch.Tensor, 
 def effective_rank(kernel: torch.Tensor) -> float:
     """exp of the entropy of the eigenvalues over their sum (Roy and Vetterli 2007): r for r equal
     eigenvalues, whatever their size.
+
+    >>> round(effective_rank(torch.diag(torch.tensor([5.0, 5.0, 0.0]))), 6)
+    2.0
     """
     values = torch.linalg.eigvalsh(kernel.double()).clamp(min=0)
     shares = values / values.sum()
@@ -73,6 +90,11 @@ def alignment(kernel: torch.Tensor, labels: torch.Tensor, classes: int) -> float
     `labels` (n,) are of the kernel's examples, the same number of each class; y are their one-hot
     codes less their mean 1/C. For a kernel (n C, n C), Y is the product of y (n C,) with itself;
     for one (n, n) the product over classes, y y^T.
+
+    >>> labels = torch.tensor([0, 1, 0, 1])
+    >>> one_hot = torch.nn.functional.one_hot(labels).double() - 0.5
+    >>> round(alignment(one_hot @ one_hot.T, labels, classes=2), 6)
+    1.0
     """
     y = torch.nn.functional.one_hot(labels, classes).double() - 1 / classes
     y = y.reshape(-1, 1) if len(kernel) == y.numel() else y
@@ -85,6 +107,9 @@ def cone_radii(cosines: torch.Tensor) -> torch.Tensor:
     angle between one of them and their mean direction.
 
     `cosines` (count, count) are those between the kernels.
+
+    >>> cone_radii(torch.eye(2).double()).round()  # two kernels at right angles, then one alone
+    tensor([45.,  0.], dtype=torch.float64)
     """
     radii = []
     for start in range(len(cosines)):
@@ -98,6 +123,9 @@ def random_walk(cosines: torch.Tensor) -> torch.Tensor:
     """Cosines (count, count) of a random walk with the same angles between neighbours, each step
     at right angles to all before: what a direction in a space of many dimensions does if nothing
     confines it. They are the products of the cosines between neighbours.
+
+    >>> random_walk(torch.tensor([[1.0, 0.5, 0.9], [0.5, 1.0, 0.5], [0.9, 0.5, 1.0]]))[0]
+    tensor([1.0000, 0.5000, 0.2500])
     """
     way = cosines.diagonal(offset=1).clamp(min=torch.finfo(cosines.dtype).tiny).log().cumsum(0)
     way = torch.cat([way.new_zeros(1), way])
@@ -109,6 +137,10 @@ def growth_exponents(distances: torch.Tensor, reach: int) -> list[float]:
     0 if the kernel is confined, 1 if it diffuses freely, 2 if it moves straight on.
 
     Not a number where fewer than three kernels follow, or one of them is the same kernel.
+
+    >>> t = torch.arange(5.0)
+    >>> [round(each, 3) for each in growth_exponents((t[:, None] - t[None, :]).abs() ** 2, 3)]
+    [2.0, 2.0, nan, nan, nan]
     """
     exponents = []
     for t in range(len(distances)):

@@ -52,6 +52,10 @@ def units(model: nn.Module) -> Units:
 
     Raises `RunError` if the graph holds anything else than convolutions, linear layers, batch
     norm, pooling, elementwise activations, sums, and shortcuts that are cut or padded.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> units(model).groups  # the hidden layer's, not the logits
+    [tensor([1, 2, 3])]
     """
     try:
         graph = fx.Tracer().trace(model.eval())
@@ -210,7 +214,14 @@ def _permuted(
 
 @torch.no_grad()
 def permute(model: nn.Module, found: Units, places: torch.Tensor) -> None:
-    """Give unit u what leads to and from unit `places[u]`, in place; buffers move along."""
+    """Give unit u what leads to and from unit `places[u]`, in place; buffers move along.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
+    >>> before, found = model[1].weight.detach().clone(), units(model)
+    >>> permute(model, found, torch.tensor([0, 2, 1, 3, 4]))
+    >>> torch.equal(model[1].weight, before.flip(0))
+    True
+    """
     for name, tensor in named_state(model).items():
         tensor.copy_(_permuted(name, tensor, found, places))
 
@@ -218,6 +229,9 @@ def permute(model: nn.Module, found: Units, places: torch.Tensor) -> None:
 def check_units(model: nn.Module, found: Units, images: torch.Tensor) -> None:
     """Raise `RunError` unless the network, which is left permuted at random, computes the same
     after it as before: its graph does not show hooks.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> check_units(model, units(model), torch.rand(5, 1, 2, 2))
     """
     before, generator = logits(model, images), torch.Generator().manual_seed(0)
     places = torch.arange(found.count)
@@ -229,7 +243,12 @@ def check_units(model: nn.Module, found: Units, images: torch.Tensor) -> None:
 
 
 def moved(found: Units, places: torch.Tensor) -> float:
-    """Share of the hidden units that `places` (count,) moves."""
+    """Share of the hidden units that `places` (count,) moves.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2))
+    >>> moved(units(model), torch.tensor([0, 2, 1, 3, 4])), moved(units(model), torch.arange(5))
+    (1.0, 0.0)
+    """
     hidden = torch.cat(found.groups)
     return float((places[hidden] != hidden).double().mean())
 
@@ -245,6 +264,14 @@ def weight_matching(
     `one` and of `other` permuted, all other groups held; over and over until none changes, at most
     `sweeps` times. It starts from no permutation, and ends in a local maximum. Units whose
     parameters are not finite stay where they are.
+
+    >>> import copy
+    >>> one = nn.Sequential(nn.Flatten(), nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> other, found = copy.deepcopy(one), units(one)
+    >>> permute(other, found, torch.tensor([0, 3, 1, 2, 4, 5]))
+    >>> permute(other, found, weight_matching(one, other, found, sweeps=10))
+    >>> torch.equal(other[1].weight, one[1].weight)
+    True
     """
     ours, theirs = ({n: p.double() for n, p in trained(m).items()} for m in (one, other))
     places, rng = torch.arange(found.count), np.random.default_rng(seed)

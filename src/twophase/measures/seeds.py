@@ -12,6 +12,9 @@ def angles_to_others(vectors: torch.Tensor) -> torch.Tensor:
 
     A vector is no part of the mean that it is compared with: of few independent vectors, each is
     near their mean for that reason alone (arccos of 1 / sqrt(count)).
+
+    >>> angles_to_others(torch.eye(2)).round(), angles_to_others(torch.ones(3, 4)).round()
+    (tensor([90., 90.], dtype=torch.float64), tensor([0., 0., 0.], dtype=torch.float64))
     """
     units = vectors.double().flatten(1)
     units = units / units.norm(dim=1, keepdim=True)

@@ -20,6 +20,11 @@ def trajectory_map(vector: Callable[[int], torch.Tensor], count: int) -> dict[st
 
     `cosine` of the points, `displacement_cosine` of the ways from the first one (not a number
     where a way is zero), and `l2` distance.
+
+    >>> points = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -1.0]]).double()
+    >>> found = trajectory_map(lambda index: points[index], 3)
+    >>> found["displacement_cosine"][1, 2], found["l2"][1, 2]
+    (tensor(-1., dtype=torch.float64), tensor(2., dtype=torch.float64))
     """
     start = vector(0)
     # The first point and the ways from it: differences of large products would lose small ways.

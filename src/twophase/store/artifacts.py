@@ -112,10 +112,11 @@ def write_table(result: Result, table: pd.DataFrame, **said: dict) -> None:
     _write_sealed(result.path, out.getvalue().to_pybytes())
 
 
-def read_table(result: Result) -> pd.DataFrame:
-    """Read what `write_table` wrote; raises as `read_tensors` does."""
-    content = _read_sealed(result.path, result.command)
-    _check(result, _table_header(result.path, content))
+def read_table(result: Result, root: Path = Path()) -> pd.DataFrame:
+    """Read what `write_table` wrote in the folder `root`; raises as `read_tensors` does."""
+    path = root / result.path
+    content = _read_sealed(path, result.command)
+    _check(result, _table_header(path, content))
     table = pq.ParquetFile(pa.BufferReader(content)).read().to_pandas()
     return table.assign(model=result.read_as) if result.read_as else table
 

@@ -44,6 +44,7 @@ NEUTRAL = {
     "store.origin",
     "store.own_code",
     "store.paths",
+    "tables",
 }
 # What imports or runs code that reading does not show.
 UNSEEN = {"import_module", "run_module", "run_path", "spec_from_file_location", "__import__"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path("results")
+MEASUREMENTS = Path("paper/measurements")  # tables that are published, study by study
 FORMAT = 2  # of the files; part of every fingerprint
 Identity = dict[str, str | int]
 

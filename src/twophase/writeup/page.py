@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twophase.commands.publish import MEASUREMENTS
 from twophase.figures import FIGURES, code_of
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.fingerprint import code_digest
-from twophase.store.paths import digest
+from twophase.store.paths import MEASUREMENTS, digest
 from twophase.writeup import CLAIMS
 
 # What executes and converts is imported where it is used: the Snakefile asks only for freshness.

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from twophase import networks, stages, studyfile
-from twophase.commands.publish import MEASUREMENTS
 from twophase.estimators.seeds import CannotSay
 from twophase.figures import published_name
 from twophase.store.artifacts import read_table
-from twophase.store.paths import Result
+from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import Model, Run, Study
 from twophase.sweep import label
 

@@ -1,0 +1,91 @@
+"""The tables of a study, to be worked with: `twophase.load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from twophase import stages, studyfile
+from twophase.errors import ArtifactError, RunError, StudyError
+from twophase.figures import published_name
+from twophase.store.artifacts import read_table
+from twophase.store.paths import MEASUREMENTS, Result
+from twophase.study import STUDIES, Study
+
+
+def load(
+    study: str, table: str, *, published: bool = False, root: str | Path = "."
+) -> pd.DataFrame:
+    """The table called `table` of a study, one row for each run and point.
+
+    `study` names a file of `workflow/config/` in the project's folder `root`. Columns are study,
+    model, seed, the table's keys and its measures; docs/tables.md lists them with their units. A
+    `<table>_summary` has mean and range over all runs instead.
+
+    Read is what was made by the study's options and the code as they are now, and nothing else.
+    With `published` it is what lies in `paper/measurements/`, whatever made it: `provenance.json`
+    there says what did.
+
+    Raises `StudyError` if there is no such study or table, `RunError` if the study is not finished,
+    `ArtifactError` if a published table is missing or a file is damaged.
+
+    >>> import twophase
+    >>> chaos = twophase.load("digits", "chaos", published=True)
+    >>> at_the_end = chaos[(chaos.direction != "control") & (chaos.t1 == 500)]
+    >>> barriers = at_the_end[at_the_end.model == "vgg"].groupby("t0").test_barrier
+    >>> (barriers.min() > 0.1).to_dict()  # does every seed end behind a barrier of 0.1 nats?
+    {0: True, 100: False, 200: False, 300: False}
+    """
+    root = Path(root)
+    if published:
+        known, file = published_study(study, root)
+        found = [
+            Result(file.parent / f"{name}.parquet", result.identity)
+            for name, result in _files(known, table).items()
+        ]
+        for missing in (each.path for each in found if not each.path.exists()):
+            raise ArtifactError(f"{missing}: is missing: the study was published without it")
+        return pd.concat(map(read_table, found), ignore_index=True)
+    known = studyfile.load(root / STUDIES / f"{study}.yaml")
+    results = _files(known, table).values()
+    for missing in (root / each.path for each in results if not (root / each.path).exists()):
+        there = (root / MEASUREMENTS / study).exists()
+        hint = ", or load what is published, with `published=True`" if there else ""
+        raise RunError(not_finished(known, missing) + hint)
+    return pd.concat((read_table(each, root) for each in results), ignore_index=True)
+
+
+def published_study(name: str, root: Path = Path()) -> tuple[Study, Path]:
+    """The study published under this name in the project's folder, with its file.
+
+    Raises `StudyError` if there is none.
+    """
+    folder = root / MEASUREMENTS / name
+    if not (folder / "provenance.json").exists():
+        there = sorted(path.parent.name for path in folder.parent.glob("*/provenance.json"))
+        raise StudyError(
+            f"{folder}: holds no measurements; published are: {', '.join(there) or 'none'}"
+        )
+    file = folder / f"{name}.yaml"
+    return studyfile.load(file), file
+
+
+def not_finished(study: Study, missing: Path) -> str:
+    """What to do about a table that is missing."""
+    return (
+        f"{missing}: is missing: the study is not finished with the options and the code as they "
+        f"are now; run `snakemake --cores all figures/{study.name}/all` first"
+    )
+
+
+def _files(study: Study, table: str) -> dict[str, Result]:
+    """The files of a table, or of a summary, by the names that they are published under."""
+    its_runs = {name: stages.runs_of(study, stage) for name, stage in stages.STAGE_OF.items()}
+    summaries = {f"{name}_summary": name for name in stages.tables_of(study)}
+    if table in summaries:
+        return {table: stages.summary_table(study, summaries[table])}
+    if not its_runs.get(table):
+        there = ", ".join([*(name for name in its_runs if its_runs[name]), *summaries])
+        raise StudyError(f"{study.name}: has no table {table!r}; must be one of {there}")
+    return {published_name(run, table): stages.run_table(run, table) for run in its_runs[table]}
