@@ -40,7 +40,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         dots = right.scatter(cone["x"], cone["y"], c=cone["t"], cmap=style.SEQUENTIAL, s=12)
         right.plot(0, 0, "k+", markersize=7)
         right.set(
-            title=f"{name}: the kernel's cone",
+            title="the kernel's cone",
             xlabel=f"1st direction of $H/|H|$ ({cone['x_share'][0]:.0%})",
             ylabel=f"2nd ({cone['y_share'][0]:.0%})",
             aspect="equal",

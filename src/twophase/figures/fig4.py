@@ -9,7 +9,7 @@ from twophase.study import Study
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """Above: the mean over seeds; below: how far they lie apart, if there are several. One column
-    per model.
+    per model; of more than three models, one row, with the two side by side.
     """
     distances = style.summary(tables, "kernel_distance")
     distances = distances.assign(range=distances["high"] - distances["low"])
@@ -17,8 +17,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     rows = [("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)")]
     if len(study.seeds) == 1:
         rows = [("mean", f"seed {study.seeds[0]}")]
-    figure, axes = style.grid(len(rows), len(models), 2.7, sharex="col", sharey="col")
-    figure.set_figwidth(min(style.WIDTH, 3.8 * len(models)))  # the panels are square
+    beside = len(models) > 3
+    shape = (len(models), len(rows)) if beside else (len(rows), len(models))
+    figure, grid = style.grid(*shape, 2.7, sharex="col", sharey="row" if beside else "col")
+    figure.set_figwidth(min(style.WIDTH, 3.8 * shape[1]))  # the panels are square
+    axes = grid.T if beside else grid
     for row, (value, label) in zip(axes, rows, strict=True):
         top = distances[value].max()
         for ax, name in zip(row, models, strict=True):
@@ -34,11 +37,13 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
                 vmax=top,
                 rasterized=True,
             )
-            ax.set(title=f"{name}: {label}" if value == "mean" else "", aspect="equal")
-        row[0].set_ylabel("iteration $t$")
-        text = "kernel distance $S$" if value == "mean" else label
-        figure.colorbar(image, ax=row, label=text)
-    for ax in axes[-1]:
+            ax.set(title=name if value == "mean" else "", aspect="equal")
+        text = f"kernel distance $S$, {label}" if value == "mean" else label
+        place = "top" if beside else "right"
+        figure.colorbar(image, ax=row, label=text, location=place)
+    for ax in grid[:, 0]:
+        ax.set_ylabel("iteration $t$")
+    for ax in grid[-1]:
         ax.set_xlabel("iteration $u$")
     seeds = ", ".join(map(str, study.seeds))
     style.note(
