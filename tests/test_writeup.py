@@ -92,6 +92,15 @@ def test_readme_quotes_the_verdicts_as_they_are(published):
     readme = (ROOT / "README.md").read_text()
     assert text.in_readme(readme, text.quoted(found, rules)) == readme, "run `make readme`"
     assert len(rules.quoted) == 3
+    block = text.quoted(found, rules)
+    assert len(block.splitlines()[0].split("|")) <= 7, "as wide as a page"
+    for source in published:
+        quoted = source.study in rules.quoted_studies
+        assert (f"| {text.name_of(source)} |" in block) == quoted
+        assert quoted or source.study in block.splitlines()[-1]
+    other = rules.model_copy(update={"quoted_studies": ["none"]})
+    with pytest.raises(RunError, match="quoted_studies: none is not published; must be of"):
+        text.quoted(found, other)
     for broken in (readme.replace(text.END, ""), readme + text.BEGIN):
         with pytest.raises(RunError, match="README.md: must hold the lines"):
             text.in_readme(broken, "")

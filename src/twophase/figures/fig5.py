@@ -20,7 +20,6 @@ LEGEND = {
 }
 
 
-
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
     distances = style.points(tables, "kernel_distance")

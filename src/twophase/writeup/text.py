@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from twophase.errors import RunError
 from twophase.estimators.seeds import Estimate
+from twophase.writeup import CLAIMS
 from twophase.writeup.claims import Claims
 from twophase.writeup.sources import Source
 from twophase.writeup.verdicts import (
@@ -175,9 +176,20 @@ def reasons(found: list[Verdict]) -> str:
 
 
 def quoted(found: list[Verdict], claims: Claims) -> str:
-    """The verdicts that README quotes, as a table in Markdown: claims as the file says, and for
-    each source the verdict, with what was measured for the claim's first part.
+    """The verdicts that README quotes, as a table in Markdown: claims and studies as the file says,
+    and for each source the verdict, with what was measured for the claim's first part.
+
+    Raises `RunError` if a study that is to be quoted is not published.
     """
+    studies = list(dict.fromkeys(v.source.study for v in found))
+    for study in claims.quoted_studies:
+        if study not in studies:
+            raise RunError(
+                f"{CLAIMS}: quoted_studies: {study} is not published; must be of "
+                f"{', '.join(studies)}"
+            )
+    others = [study for study in studies if study not in claims.quoted_studies]
+    found = [v for v in found if v.source.study in claims.quoted_studies]
     sources = list(dict.fromkeys(v.source for v in found))
     lines = [
         "| claim | " + " | ".join(map(name_of, sources)) + " |",
@@ -188,9 +200,11 @@ def quoted(found: list[Verdict], claims: Claims) -> str:
         cells = [_quoted_cell(v) for v in own]
         told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
         lines.append(f"| {told} | " + " | ".join(cells) + " |")
-    if any(v.seen for v in found):
-        lines += ["", "\\* The rule was written after looking at results of this study."]
-    return "\n".join(lines)
+    notes = ["\\* The rule was written after looking at results of this study."]
+    notes = notes * any(v.seen for v in found)
+    if others:
+        notes.append(f"Judged on the page below, too: {', '.join(others)}.")
+    return "\n".join([*lines, "", " ".join(notes)]).strip()
 
 
 def _quoted_cell(verdict: Verdict) -> str:
