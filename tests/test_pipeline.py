@@ -221,7 +221,7 @@ def test_conda_pins_are_the_locks():
         re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "envs/requirements.txt").read_text(), re.M)
     )
     conda = yaml.safe_load((ROOT / "envs/conda.yaml").read_text())["dependencies"]
-    names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    names = {"pytorch": "torch", "matplotlib-base": "matplotlib", "typst-py": "typst"}
     pins = dict(dependency.split("=") for dependency in conda)
     assert pins.pop("python") == "3.11"
     assert {names.get(name, name): pin for name, pin in pins.items()} == {

@@ -17,7 +17,7 @@ from twophase.errors import StudyError
 from twophase.figures import drawing
 from twophase.study import NAME, STUDIES, Run
 from twophase.tables import published_study
-from twophase.writeup import page
+from twophase.writeup import page, pdf
 
 run_this_checkout(Path(workflow.basedir))
 STUDY = f"{STUDIES}/{{study}}.yaml"
@@ -339,6 +339,14 @@ def writeup_inputs(_):
     if not page.current():
         make_again([page.PAGE, page.NOTEBOOK])
     return page.read_from()
+
+
+def pdf_inputs(_):
+    """The page that the PDF is of. A PDF of another page is set again."""
+    forget_dates()
+    if not pdf.current():
+        make_again([pdf.PDF])
+    return [page.PAGE, page.NOTEBOOK]
 
 
 def resources_of(stage):
