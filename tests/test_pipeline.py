@@ -15,6 +15,7 @@ from trials import kill
 
 from twophase.figures import FIGURES
 from twophase.store.artifacts import sha256
+from twophase.writeup import page
 
 
 def test_all_figures_are_drawn(finished):
@@ -22,7 +23,10 @@ def test_all_figures_are_drawn(finished):
     for number in range(1, 7):
         assert (drawn / f"fig{number}.pdf").read_bytes().startswith(b"%PDF")
         assert (drawn / f"fig{number}.png").read_bytes().startswith(b"\x89PNG")
-    assert "bit for bit" in (drawn / "findings.md").read_text()
+    findings = (drawn / "findings.md").read_text()
+    assert "bit for bit" in findings
+    link = re.search(r"\]\((.*?)\)", findings)[1]
+    assert (drawn / link).resolve() == (finished / page.PAGE).resolve()
 
 
 def test_the_manifest_tells_the_true_digests(finished):

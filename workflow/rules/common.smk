@@ -72,8 +72,8 @@ def say_little():
 
 
 def products():
-    """What the targets leave to look at."""
-    found = []
+    """What the targets leave to look at; behind a study's figures, also the write-up."""
+    found, writeup = [], []
     for target in map(Path, asked() or ["figures/all"]):
         folders = [target.parent] if target.name == "all" else []
         if target in (Path("figures/all"), Path("all_studies")):
@@ -82,7 +82,10 @@ def products():
             first = [folder / "fig3.png", *sorted(folder.glob("*.png"))]
             found += [file for file in first if file.exists()][:1] + [folder / "findings.md"]
         found += [target] if not folders else []
-    return [str(file) for file in found if file.exists()]
+        if folders and not writeup:
+            how = "" if page.PAGE.exists() else f" (snakemake --cores 1 {page.PAGE})"
+            writeup = [f"claims and verdicts: {page.PAGE}{how}"]
+    return [str(file) for file in found if file.exists()] + writeup
 
 
 def plainly(function):
