@@ -207,9 +207,10 @@ for source in tested:
 # %% [markdown]
 # ## Make it again
 #
-# This page, from the published tables, in a minute and without a network:
+# This page, from the published tables, in a minute and without a network; then the same as PDF:
 #
 #     snakemake --cores all paper/replication.html
+#     snakemake --cores all paper/replication.pdf
 #
 # A study that is published with `python -m twophase publish workflow/config/<study>.yaml` gets its
 # rows and panels here. A claim is an entry of `paper/claims.yaml`.
