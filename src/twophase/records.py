@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 def _number(value: object) -> object:
@@ -25,6 +26,16 @@ MOST = 10_000_000
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Iteration = Annotated[int, Field(ge=0, le=MOST)]
 Iterations = Annotated[list[Iteration], Field(min_length=1)]
+
+
+def _given(value: object) -> object:
+    # `chaos:` with nothing under it is a slip; who wants none leaves it out.
+    if value is None:
+        raise PydanticCustomError("model_type", "must be a section")
+    return value
+
+
+GIVEN = BeforeValidator(_given)  # for a section that may be left out
 # What a record finds wrong with itself: the option, and what a line says after its name.
 Mistakes = Iterator[tuple[str, str]]
 

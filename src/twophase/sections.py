@@ -19,10 +19,14 @@ from twophase.records import (
 
 
 class Augmentation(Record):
-    """Random crop after zero padding by `shift` pixels, and random horizontal flip."""
+    """Random crop after zero padding by `shift` pixels, random horizontal flip, and a square of
+    `cutout` x `cutout` pixels around a random one that is 0 after normalisation (DeVries and Taylor
+    2017).
+    """
 
     shift: Annotated[int, Field(ge=0)]
     flip: bool
+    cutout: Annotated[int, Field(ge=0)] = 0
 
 
 class Data(Record):

@@ -17,12 +17,13 @@ from twophase.errors import StudyError
 from twophase.networks import Network
 from twophase.optimizers import Optimizer
 from twophase.records import Record, show
-from twophase.study import NAME, Model, Study, too_many
+from twophase.study import NAME, Model, Study, misfits
 
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")
 # Sections that say more of what another one asks for; without it they are left out.
 NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel"}
+WHOLE = ("network", "schedule")  # a model's own takes the place of the shared one
 # Sections of which there are several kinds, told apart by one key.
 TAGGED = {
     section: get_args(get_args(union)[0])
@@ -162,7 +163,7 @@ def _merged(raw: dict) -> dict:
         merged["models"] = {}
         for name, own in raw["models"].items():
             if isinstance(own, dict):
-                own = _over(shared, own)
+                own = _over(_of_its_optimizer(shared, own), own)
                 own = {k: v for k, v in own.items() if not (k in SHARED and v is False)}
                 for section, needed in NEEDS.items():
                     if needed not in own:
@@ -173,12 +174,28 @@ def _merged(raw: dict) -> dict:
     return merged
 
 
+def _of_its_optimizer(shared: dict, own: dict) -> dict:
+    """`shared` without what its optimizer takes and that of the model does not."""
+    ours, theirs = (raw.get("training") for raw in (own, shared))
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)) or "optimizer" not in ours:
+        return shared
+    takes = {}
+    for record in TAGGED["training"]:
+        (name,) = get_args(record.model_fields["optimizer"].annotation)
+        takes[name] = record.model_fields.keys()
+    names = ours["optimizer"], theirs.get("optimizer", "sgd")
+    if not all(isinstance(name, str) and name in takes for name in names):  # told as a mistake
+        return shared
+    lost = takes[names[1]] - takes[names[0]]
+    return shared | {"training": {k: v for k, v in theirs.items() if k not in lost}}
+
+
 def _over(shared: dict, own: dict) -> dict:
-    """`own` laid over `shared`, key by key; `network` is always replaced as a whole."""
+    """`own` laid over `shared`, key by key; what is in `WHOLE` is replaced as a whole."""
     merged = dict(shared)
     for key, value in own.items():
         both = isinstance(value, dict) and isinstance(shared.get(key), dict)
-        merged[key] = _over(shared[key], value) if both and key != "network" else value
+        merged[key] = _over(shared[key], value) if both and key not in WHOLE else value
     return merged
 
 
@@ -244,7 +261,7 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
     """The keys of the section at `location`; `tagged` is the location with tags."""
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
-    if len(tagged) > len(location) + 1:
+    if len(tagged) > len(location) + 1 and location[-1] in TAGGED:
         return _keys(_tagged_record(location[-1], tagged[len(location)]))
     record: Any = Study
     for part in location:
@@ -291,7 +308,7 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         for section in SHARED:
             record = getattr(model, section)
             for option, line in record.mistakes(model) if record else ():
-                yield f"{_key(raw, ('models', name, section, option))} {line}"
+                yield f"{_key(raw, ('models', name, section, *option.split('.')))} {line}"
         for option, line in _unfit(study, model, folder):
             key = _key(raw, ("models", name, *option.split(".")))
             yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
@@ -331,4 +348,4 @@ def _unfit(study: Study, model: Model, folder: Path) -> Iterator[tuple[str, str]
         )
     for option, line in networks.mistakes(network, folder, images.channels, images.image_size):
         yield f"network.{option}", line
-    yield from too_many(model, images.train_examples, images.test_examples, images.smallest_class)
+    yield from misfits(model, images.train_examples, images.test_examples, images.smallest_class)

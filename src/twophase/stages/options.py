@@ -21,9 +21,12 @@ def data(run: Run) -> dict:
 
 def base(run: Run) -> list:
     """Network, batches and training."""
-    # The length of training is not part of it: a longer run begins with the shorter one.
+    # The length of training is not part of it, unless the learning rate falls to its end: a longer
+    # run begins with the shorter one.
     model = run.model
     training = model.training.options(exclude={"iterations", "lr_drops"})
+    if model.training.schedule_end:
+        training["schedule"]["until"] = model.training.schedule_end
     drops = [drop for drop in model.training.lr_drops if drop < model.training.iterations]
     augmentation, compute = run.study.data.augmentation, run.study.compute
     network = model.network.options(exclude=networks.BESIDE)
