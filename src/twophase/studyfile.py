@@ -11,7 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from twophase import networks
+from twophase import datasets, networks
 from twophase.datasets import Images
 from twophase.errors import StudyError
 from twophase.networks import Network
@@ -24,10 +24,18 @@ SHARED = tuple(section for section in Model.model_fields if section != "network"
 # Sections that say more of what another one asks for; without it they are left out.
 NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel"}
 WHOLE = ("network", "schedule")  # a model's own takes the place of the shared one
-# Sections of which there are several kinds, told apart by one key.
+# Sections of which there are several kinds, told apart by one key: the record of each.
 TAGGED = {
-    section: get_args(get_args(union)[0])
-    for section, union in (("images", Images), ("network", Network), ("training", Optimizer))
+    section: {
+        tag: record
+        for record in get_args(get_args(union)[0])
+        for tag in get_args(record.model_fields[key].annotation)
+    }
+    for section, union, key in (
+        ("images", Images, "source"),
+        ("network", Network, "architecture"),
+        ("training", Optimizer, "optimizer"),
+    )
 }
 
 
@@ -137,18 +145,21 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
 
 
 def _placed(study: Study, folder: Path) -> Study:
-    """The study, whose networks know its folder and images."""
+    """The study, whose networks know its folder and images, and whose images know its folder."""
     size = study.data.images.image_size
+    images = datasets.placed(study.data.images, folder)
     models = {
         name: model.model_copy(update={"network": networks.placed(model.network, folder, size)})
         for name, model in study.models.items()
     }
-    return study.model_copy(update={"models": models})
+    data = study.data.model_copy(update={"images": images})
+    return study.model_copy(update={"models": models, "data": data})
 
 
 def _put_any_digest(raw: dict) -> None:
     images = raw["data"].get("images") if isinstance(raw.get("data"), dict) else None
-    if isinstance(images, dict) and images.get("source") == "folder":
+    kind = TAGGED["images"].get(images.get("source")) if isinstance(images, dict) else None
+    if kind and "sha256" in kind.model_fields:
         images["sha256"] = 64 * "0"
 
 
@@ -179,14 +190,11 @@ def _of_its_optimizer(shared: dict, own: dict) -> dict:
     ours, theirs = (raw.get("training") for raw in (own, shared))
     if not (isinstance(ours, dict) and isinstance(theirs, dict)) or "optimizer" not in ours:
         return shared
-    takes = {}
-    for record in TAGGED["training"]:
-        (name,) = get_args(record.model_fields["optimizer"].annotation)
-        takes[name] = record.model_fields.keys()
-    names = ours["optimizer"], theirs.get("optimizer", "sgd")
-    if not all(isinstance(name, str) and name in takes for name in names):  # told as a mistake
+    kinds, names = TAGGED["training"], (ours["optimizer"], theirs.get("optimizer", "sgd"))
+    if not all(isinstance(name, str) and name in kinds for name in names):  # told as a mistake
         return shared
-    lost = takes[names[1]] - takes[names[0]]
+    known, others = (kinds[name].model_fields.keys() for name in names)
+    lost = others - known
     return shared | {"training": {k: v for k, v in theirs.items() if k not in lost}}
 
 
@@ -262,7 +270,7 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
     if len(tagged) > len(location) + 1 and location[-1] in TAGGED:
-        return _keys(_tagged_record(location[-1], tagged[len(location)]))
+        return _keys(TAGGED[location[-1]][tagged[len(location)]])
     record: Any = Study
     for part in location:
         if record is Study and part == "models":
@@ -282,14 +290,6 @@ def _keys(record: type[Record]) -> list[str]:
     return [field.alias or name for name, field in fields]
 
 
-def _tagged_record(section: str, tag: object) -> type[Record]:
-    """The record of a section of several kinds that `tag` names."""
-    for record in TAGGED[section]:
-        if any(tag in getattr(f.annotation, "__args__", ()) for f in record.model_fields.values()):
-            return record
-    raise AssertionError(f"no kind of {section} is called {tag}")
-
-
 def _record_of(annotation: Any) -> type[Record]:
     """The record in an annotation `Record` or `Record | None`."""
     if get_args(annotation):
@@ -304,6 +304,10 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds = {study.seeds}: a seed stands twice"
     yield from _apart(study)
+    for option, line in study.data.mistakes(None):
+        yield f"data.{option} {line}"
+    for option, line in datasets.mistakes(study.data.images, folder):
+        yield f"data.images.{option}{line}" if line[0] == ":" else f"data.images.{option} {line}"
     for name, model in study.models.items():
         for section in SHARED:
             record = getattr(model, section)
@@ -317,17 +321,21 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
 
 
 def _apart(study: Study) -> Iterator[str]:
-    """Networks' files in several folders: one process imports what lies beside them, and Python
+    """The user's files in several folders: one process imports what lies beside them, and Python
     takes the second folder's module for the first one's, if they have the same name.
     """
-    files = {name: getattr(m.network, "file", None) for name, m in study.models.items()}
-    files = {name: file for name, file in files.items() if file}
+    files = {("data", "images"): getattr(study.data.images, "file", None)}
+    files |= {
+        ("models", name, "network"): getattr(model.network, "file", None)
+        for name, model in study.models.items()
+    }
+    files = {keys: file for keys, file in files.items() if file}
     first = next(iter(files.values()), "")
-    for name, file in files.items():
+    for keys, file in files.items():
         if Path(file).parent != Path(first).parent:
             yield (
-                f"{_key({}, ('models', name, 'network', 'file'))} = {show(file)}: must lie in the "
-                f"same folder as {show(first)}; networks of one study share what they import"
+                f"{_key({}, (*keys, 'file'))} = {show(file)}: must lie in the same folder as "
+                f"{show(first)}; files of one study share what they import"
             )
 
 

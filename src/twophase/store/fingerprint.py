@@ -24,6 +24,7 @@ SOURCE = Path(__file__).parents[1]
 NEUTRAL = {
     "",
     "errors",
+    "functions",
     "progress",
     "records",
     "sections",
@@ -33,7 +34,6 @@ NEUTRAL = {
     "stages.options",
     "stages.places",
     "networks",
-    "networks.files",
     "datasets",
     "optimizers",
     "figures",
