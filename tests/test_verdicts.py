@@ -168,6 +168,10 @@ def test_a_drop_of_the_learning_rate_is_no_transition():
     dropped = dataclasses.replace(clear, tables={**slow, "training": rates})
     assert words(dropped)["one-transition"] == verdicts.CANNOT_SAY
     assert words(dropped)["kernel-slows"] == verdicts.CANNOT_SAY
+    # A drop is one from the highest rate so far, also after a warm-up.
+    rates["lr"] = np.where(rates["t"] < 100, 0.01, rates["lr"])
+    warmed = dataclasses.replace(clear, tables={**slow, "training": rates})
+    assert words(warmed)["one-transition"] == verdicts.CANNOT_SAY
 
 
 def test_a_number_is_of_its_network_and_data():
