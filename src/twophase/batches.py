@@ -125,8 +125,8 @@ def draw(
     """What is random in the batch of step `step`: (4, batch_size) whole numbers, on the CPU.
 
     The rows: which examples, how far each is shifted down and to the right, and whether it is
-    flipped. With a cut-out there are two more: the height and the column of its centre, in units
-    of the image's height and width over 2**32.
+    flipped. With a cut-out there are two more: row and column of its centre, as shares of the
+    image's height and width, times 2**32.
     """
     rng = np.random.default_rng((AUGMENTATION, seed, step))
     chosen = batch_indices(seed, step, examples, batch_size, drop_last)
