@@ -23,7 +23,7 @@ readme: .venv/ready
 	$(ACTIVATE) && python -m twophase.writeup readme
 
 archive: .venv/ready
-	$(ACTIVATE) && snakemake --cores 1 paper/replication.html
+	$(ACTIVATE) && snakemake --cores 1 paper/replication.pdf
 	$(ACTIVATE) && python -m twophase.writeup archive
 
 # The package itself is linked, not copied: an edit under src/ is what runs.

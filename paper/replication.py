@@ -35,14 +35,18 @@ tested = sources.sources()
 found = verdicts.verdicts(rules, tested)
 general = [v for v in found if v.claim.kind != "figure"]
 
-lines = ["**What was tested.** Each claim, on tables that are published with this page:", ""]
-for source in tested:
-    each = text.counted(source.seeds, "seed")
-    if source.model.chaos:
-        each += f" × {text.counted(source.model.chaos.directions, 'perturbation direction')}"
-    iterations = text.counted(source.iterations, "iteration")
-    lines.append(f"- *{name_of(source)}*: {source.network['architecture']}, {each}, {iterations}")
-lines += ["", "**What came out.** Verdicts are computed from the tables by rules:", ""]
+lines = ["**What was tested.** Each claim, on each network of these studies:", ""]
+for study, _ in studies:
+    device = "GPU" if study.compute.device == "cuda" else "processor"
+    seeds = text.counted(len(study.seeds), "seed")
+    lines.append(f"- *{study.name}*: {' '.join(study.title.split())}; {seeds}, on a {device}")
+lines += [
+    "",
+    "**What came out.** Each claim has a verdict for each network, computed by a rule from tables "
+    "that are published with this page. Here, how many networks got which; in the table below, "
+    "which network got what:",
+    "",
+]
 display(Markdown("\n".join([*lines, text.summary(general)])))
 display(HTML(text.matrix(general, tested)))
 
@@ -98,9 +102,10 @@ display(HTML(text.table(["Study, model", "Controls equal to their base run bit f
 #
 # - **Seeds and intervals.** The paper has one run of each kind, and a single run can show chaos or
 #   none.
-# - **Scale.** The studies here are those that a processor without a GPU can do: fewer iterations
-#   than the paper's, some on smaller networks and images. A number of the paper's is compared only
-#   with the network, data set and horizon that it is of.
+# - **Scale.** The studies here train for fewer iterations than the paper, some of them smaller
+#   networks on smaller images. Most are what a processor without a GPU can do; the list at the top
+#   says which ran on a GPU, and that they have fewer seeds. A number of the paper's is compared
+#   only with the network, data set and horizon that it is of.
 # - **The perturbation.** The paper gives it by a count of entries, which is not a norm. Here it is
 #   Gaussian with the standard deviation in the table above, and the norm that is left after
 #   rounding is kept with every fork.
@@ -223,9 +228,10 @@ for study, file in studies:
 # %% [markdown]
 # ## Make it again
 #
-# This page, from the published tables, in a minute and without a network:
+# This page, from the published tables, in a minute and without a network; then the same as PDF:
 #
 #     snakemake --cores all paper/replication.html
+#     snakemake --cores all paper/replication.pdf
 #
 # A study that is published with `python -m twophase publish workflow/config/<study>.yaml` gets its
 # rows and panels here. A claim is an entry of `paper/claims.yaml`.

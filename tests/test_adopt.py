@@ -16,6 +16,7 @@ from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.store import own_code
 from twophase.store.artifacts import read_header, read_tensors, write_tensors
+from twophase.store.origin import ORIGIN
 from twophase.study import Run
 
 code_digest = stages.code_digest
@@ -106,6 +107,13 @@ def test_the_mark_of_a_check_is_adopted_by_another_check(run, code):
     assert not stages.check_mark(run.study).path.exists()
     adopt(run.study, 0.02)
     assert stages.check_mark(run.study).path.exists()
+
+
+def test_images_are_adopted_whatever_computes_with_them(run, monkeypatch):
+    shutil.rmtree("results/mine/resnet")
+    monkeypatch.setitem(ORIGIN, "device", "cpu")  # as for all stages but `data`
+    adopt(run.study, 0.02)
+    assert stages.data_file(run.study).path.exists()
 
 
 def test_adopted_results_are_read_as_results(run):

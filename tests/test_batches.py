@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,48 @@ def test_augmentation_is_torchvisions_pad_crop_and_flip(data):
         expected = tv.crop(tv.pad(data.train.images[index], [2]), int(top), int(left), 8, 6)
         expected = tv.hflip(expected) if flip else expected
         assert torch.equal(image, expected.float())
+
+
+def test_without_drop_last_an_epoch_shows_all_examples_once(data):
+    sizes = 50, 20, False
+    epochs = [[batch_indices(3, 3 * epoch + k, *sizes) for k in range(3)] for epoch in (0, 1)]
+    for epoch in epochs:
+        assert [len(chosen) for chosen in epoch] == [20, 20, 10]
+        assert sorted(np.concatenate(epoch)) == list(range(50))
+    assert not np.array_equal(epochs[0][0], epochs[1][0])
+    augmentation = Augmentation(shift=2, flip=True, cutout=3)
+    images, labels = batch(data, augmentation, 3, 5, 20, False)
+    assert images.shape == (10, 3, 8, 6)
+    assert torch.equal(labels, data.train.labels[epochs[1][2]])
+    # Where nothing is left over, it says nothing.
+    assert np.array_equal(batch_indices(3, 7, 50, 10, False), batch_indices(3, 7, 50, 10))
+
+
+def test_a_cut_out_is_a_square_of_zeros_around_a_random_pixel(data):
+    """In each image, at most `side` wide, at the border less; and nothing else changes."""
+    data = replace(data, mean=torch.full((3,), -1.0))  # so that no other value is 0
+    for side in (1, 2, 5):
+        whole, labels = batch(data, Augmentation(shift=2, flip=True), 1, 7, 10)
+        images, same = batch(data, Augmentation(shift=2, flip=True, cutout=side), 1, 7, 10)
+        assert torch.equal(labels, same)
+        rng = np.random.default_rng((AUGMENTATION, 1, 7))
+        rng.integers(0, 5, (2, 10)), rng.integers(0, 2, 10)  # shift and flip come before
+        centres = rng.integers(0, 2**32, (2, 10)) / 2**32 * [[8], [6]]
+        for image, before, (y, x) in zip(images, whole, centres.astype(int).T, strict=True):
+            top, left = y - side // 2, x - side // 2
+            before[:, max(0, top) : top + side, max(0, left) : left + side] = 0
+            assert torch.equal(image, before)
+
+
+def test_every_pixel_is_as_often_the_centre_of_a_cut_out(data):
+    augmentation = Augmentation(shift=0, flip=False, cutout=1)
+    data = replace(data, mean=torch.full((3,), -1.0))
+    counts = sum(
+        (batch(data, augmentation, 0, step, 50)[0] == 0).all(1).sum(0) for step in range(40)
+    )
+    assert int(counts.sum()) == 50 * 40  # one in each
+    expected = 50 * 40 / 48
+    assert float((counts - expected).abs().max()) < 5 * expected**0.5
 
 
 def test_without_augmentation_images_are_as_they_are(data):

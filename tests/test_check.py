@@ -88,7 +88,8 @@ def test_the_mark_is_of_what_is_tried_and_nothing_else(raw, write_study):
     first = _mark(raw, write_study)
     raw["seeds"] = [1, 2]
     raw["title"] = "Another"
-    raw["training"].update(iterations=500, batch_size=100, lr_drops=[3])
+    raw["training"].update(iterations=500, batch_size=100, lr_drops=[3], drop_last=False)
+    raw["training"]["schedule"] = {"kind": "steps", "warmup": 50}
     raw["chaos"].update(forks=[3, 7], compare=[9], control=[], directions=7, barrier_threshold=9)
     raw["models"]["resnet"]["chaos"] = {}
     raw["sizes"]["forks"] = [3]

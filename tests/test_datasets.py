@@ -283,4 +283,4 @@ def test_every_source_of_a_study_can_be_read():
         module = importlib.import_module(f"twophase.datasets.{source}")
         assert callable(module.read)
         names.add(source)
-    assert names == {"digits", "cifar10", "folder"}
+    assert names == {"digits", "cifar10", "folder", "torchvision", "function"}

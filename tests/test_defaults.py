@@ -81,6 +81,7 @@ def test_a_default_that_changes_vanishes_or_comes_is_told():
     ],
 )
 def test_a_default_that_is_written_out_does_not_count(record, given, left_out):
-    shared = {"iterations": 9, "batch_size": 3, "lr": 0.1, "weight_decay": 0, "lr_drops": []}
+    shared = {"iterations": 9, "batch_size": 3, "lr": 0.1, "weight_decay": 0}
+    left_out = left_out | {"lr_drops": [], "drop_last": True}
     short, long = (record(**shared, **given, **more) for more in ({}, left_out))
     assert short.options() == long.options() == {**shared, **given}

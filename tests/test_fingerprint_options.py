@@ -46,6 +46,9 @@ POINTS = {"training", "trajectory"}
     ("section", "option", "value", "stale"),
     [
         ("training", "lr", 0.03, RUN),
+        ("training", "nesterov", True, RUN),
+        ("training", "drop_last", False, RUN),
+        ("training", "schedule", {"kind": "steps", "warmup": 2}, RUN),
         ("compute", "threads", 2, RUN),
         ("evaluation", "test_examples", 50, {"training", "matching", *COMPARED, *LINEAR}),
         # A longer run begins with the shorter one, but its linearised runs end elsewhere.
@@ -76,6 +79,25 @@ def test_an_option_makes_stale_what_depends_on_it_and_no_more(
     before = _paths(load(write_study(raw)))
     raw[section][option] = value
     assert differing(_paths(load(write_study(raw))), before) == stale
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stale"),
+    [
+        # A learning rate that falls to its end knows the length of training, unless it is told.
+        ({"kind": "cosine"}, {"kind": "cosine"}, RUN),
+        ({"kind": "cosine"}, {"kind": "cosine", "until": 12}, {*POINTS, *LINEAR}),
+        ({"kind": "cosine", "until": 9}, {"kind": "cosine", "until": 9}, {*POINTS, *LINEAR}),
+        ({"kind": "constant"}, {"kind": "constant"}, {*POINTS, *LINEAR}),
+    ],
+)
+def test_a_longer_run_begins_with_the_shorter_if_its_rates_do(
+    before, after, stale, raw, write_study
+):
+    raw["training"] |= {"lr_drops": [], "schedule": before}
+    paths = _paths(load(write_study(raw)))
+    raw["training"] |= {"iterations": 16, "schedule": after}
+    assert differing(_paths(load(write_study(raw))), paths) == stale
 
 
 def test_an_option_of_the_data_makes_all_stale(raw, write_study):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from twophase import stages
 from twophase.batches import load_data
-from twophase.datasets import folder
+from twophase.datasets import folder, pictures
 from twophase.errors import ArtifactError, Problem, RunError, StudyError
 from twophase.stages.base import base
 from twophase.stages.data import data, digest
@@ -111,7 +111,7 @@ def test_damaged_bytes_are_refused_in_one_line_or_read():
         try:
             with warnings.catch_warnings(action="ignore"):
                 folder._decoded(bytes(content[: rng.integers(1, 2 * len(content))]))
-        except folder.Refused as error:
+        except pictures.Refused as error:
             refused.append(str(error))
     assert 100 < len(refused) < 600
     assert not any("\n" in line for line in refused)
@@ -153,7 +153,7 @@ def test_pictures_of_other_shapes_are_resized_padded_or_refused(tmp_path):
 def test_resizing_is_torchvisions(tmp_path):
     for shape in ((30, 30), (17, 40), (41, 12)):
         image = Image.fromarray(picture(size=shape))
-        ours = folder._fitted(image, options(write(tmp_path, plain()), resize=True))
+        ours = pictures.fitted(image, options(write(tmp_path, plain()), resize=True))
         theirs = torchvision.transforms.functional
         resized = theirs.center_crop(theirs.resize(image, SIZE), SIZE)
         # Theirs rounds the scaled picture's longer side to whole pixels, and then cuts whole ones.

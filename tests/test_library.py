@@ -192,6 +192,13 @@ def test_the_schema_takes_every_study_file(mistakes):
         ("control: [0]}", "perturbation: {size: 1e-3}}\n    matching: false"),
         ("control: [0]}", "control: [0]}\n    training: {lr: 0.1}"),
         ("  momentum: 0.9", "  optimizer: adamw\n  eps: 1e-9"),
+        ("  momentum: 0.9", "  optimizer: adam\n  schedule: {kind: cosine, warmup: 5}"),
+        ("  lr_drops: [8]", "  nesterov: true"),
+        (
+            "{source: digits, test_examples: 200}",
+            "{source: function, file: my.py, function: f, options: {n: 3}, channels: 1, "
+            "image_size: 8}\n  statistics: {mean: [0.5], std: [0.2]}",
+        ),
         ("\nmatching: {}", "\n"),
         ("seeds: [0]", "seeds: [0]\nsweep: {training.lr: [1e-3, 0.1], chaos.control: [[], [0]]}"),
     ],
@@ -210,6 +217,8 @@ def test_the_schema_takes_what_a_study_may_say(mistakes, old, new):
         ("lr: 0.02", "lr: 0"),
         ("lr: 0.02", "lr: high"),
         ("kind: std", "kind: l3"),
+        ("  lr_drops: [8]", "  schedule: {kind: cosinus}"),
+        ("flip: true", "cutout: -1, flip: true"),
         ("\nchaos:", "\nchoas:"),
         ("\nmatching: {}", "\nmatching:"),
         ("title: Smoke", "name: smoke\ntitle: Smoke"),

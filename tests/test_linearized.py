@@ -21,6 +21,20 @@ from twophase.training import State, advance, build
 OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.1},
     "adamw": {"optimizer": "adamw", "lr": 0.02, "weight_decay": 0.1},
+    "adam, cosine": {
+        "optimizer": "adam",
+        "lr": 0.02,
+        "weight_decay": 0.1,
+        "lr_drops": [],
+        "schedule": {"kind": "cosine", "warmup": 6},
+    },
+    "nesterov, a smaller last batch": {  # of 28, at steps 1 and 3 and so on
+        "lr": 0.02,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.1,
+        "drop_last": False,
+    },
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from twophase.optimizers import SGD, AdamW, load
+from twophase.optimizers import SGD, Adam, AdamW, Schedule, load
 from twophase.training import learning_rate, optimizer_step
 
 SHARED = {"iterations": 20, "batch_size": 1, "lr": 0.05, "weight_decay": 0.1, "lr_drops": [8, 15]}
@@ -11,6 +11,16 @@ OPTIMIZERS = {
     "sgd": (
         SGD(momentum=0.9, **SHARED),
         lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9, weight_decay=0.1),
+    ),
+    "nesterov": (
+        SGD(momentum=0.9, nesterov=True, **SHARED),
+        lambda parameters: torch.optim.SGD(
+            parameters, 0.05, momentum=0.9, weight_decay=0.1, nesterov=True
+        ),
+    ),
+    "adam": (
+        Adam(optimizer="adam", **SHARED),
+        lambda parameters: torch.optim.Adam(parameters, 0.05, weight_decay=0.1),
     ),
     "adamw": (
         AdamW(optimizer="adamw", **SHARED),
@@ -104,3 +114,62 @@ def test_the_learning_rate_falls_by_ten_at_each_drop():
     training = SGD(momentum=0, **{**SHARED, "lr_drops": [4, 8], "lr": 1.0})
     rates = [learning_rate(training, step) for step in (0, 3, 4, 7, 8)]
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def _torchs(schedule, lr, iterations):
+    """The rates of torch's own schedulers, of which the first one warms up."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr)
+    schedulers, warmup, span = torch.optim.lr_scheduler, schedule.warmup, iterations
+    if schedule.falls:
+        span = (schedule.until or iterations) - warmup
+    then = {
+        "constant": lambda: schedulers.ConstantLR(optimizer, 1),
+        "steps": lambda: schedulers.MultiStepLR(optimizer, [d - warmup for d in DROPS]),
+        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, span, schedule.end_factor * lr),
+        "linear": lambda: schedulers.LinearLR(optimizer, 1, schedule.end_factor, span),
+    }[schedule.kind]()
+    if warmup:
+        first = schedulers.LinearLR(optimizer, 1 / warmup, total_iters=warmup - 1)
+        then = schedulers.SequentialLR(optimizer, [first, then], [warmup])
+    rates = []
+    for _ in range(iterations):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        then.step()
+    return rates
+
+
+DROPS = [12, 17]
+
+
+@pytest.mark.parametrize("warmup", [0, 2, 5])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"kind": "constant"},
+        {"kind": "steps"},
+        {"kind": "cosine"},
+        {"kind": "cosine", "end_factor": 0.1},
+        {"kind": "cosine", "until": 50, "end_factor": 0.2},  # the first part of a longer training
+        {"kind": "linear"},
+        {"kind": "linear", "until": 25, "end_factor": 0.01},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # of SequentialLR's own calls
+def test_the_learning_rate_is_that_of_torchs_schedulers(schedule, warmup):
+    schedule = Schedule(warmup=warmup, **schedule)
+    drops = {"lr_drops": DROPS if schedule.kind == "steps" else []}
+    training = SGD(momentum=0, **SHARED | drops | {"iterations": 40, "schedule": schedule})
+    if schedule.until == 25:  # torch's stays there, too
+        assert learning_rate(training, 39) == pytest.approx(0.05 * 0.01)
+    rates = [learning_rate(training, step) for step in range(40)]
+    assert rates == pytest.approx(_torchs(schedule, 0.05, 40), rel=1e-12)
+    assert list(training.mistakes(None)) == []
+
+
+def test_a_cosine_that_has_ended_stays_there():
+    schedule = Schedule(kind="cosine", until=10, end_factor=0.5)
+    training = SGD(momentum=0, **SHARED | {"lr_drops": [], "schedule": schedule})
+    rates = [learning_rate(training, step) for step in (10, 11, 20, 1000)]
+    assert rates == pytest.approx(4 * [0.025])

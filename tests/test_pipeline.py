@@ -14,6 +14,7 @@ from conftest import ROOT, SHOWN, command, edit, planned, snakemake
 from trials import kill
 
 from twophase.store.artifacts import sha256
+from twophase.writeup import page
 
 
 def test_all_figures_are_drawn(finished):
@@ -21,7 +22,10 @@ def test_all_figures_are_drawn(finished):
     for number in range(1, 7):
         assert (drawn / f"fig{number}.pdf").read_bytes().startswith(b"%PDF")
         assert (drawn / f"fig{number}.png").read_bytes().startswith(b"\x89PNG")
-    assert "bit for bit" in (drawn / "findings.md").read_text()
+    findings = (drawn / "findings.md").read_text()
+    assert "bit for bit" in findings
+    link = re.search(r"\]\((.*?)\)", findings)[1]
+    assert (drawn / link).resolve() == (finished / page.PAGE).resolve()
 
 
 def test_the_manifest_tells_the_true_digests(finished):
@@ -220,7 +224,7 @@ def test_conda_pins_are_the_locks():
         re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "envs/requirements.txt").read_text(), re.M)
     )
     conda = yaml.safe_load((ROOT / "envs/conda.yaml").read_text())["dependencies"]
-    names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    names = {"pytorch": "torch", "matplotlib-base": "matplotlib", "typst-py": "typst"}
     pins = dict(dependency.split("=") for dependency in conda)
     assert pins.pop("python") == "3.11"
     assert {names.get(name, name): pin for name, pin in pins.items()} == {

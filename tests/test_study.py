@@ -115,8 +115,8 @@ MISTAKES = {
     "a section for a truth": (["data", "augmentation", "flip"], {}, ["data.augmentation.flip"]),
     "unknown optimizer": (
         ["training", "optimizer"],
-        "adam",
-        ["training.optimizer = 'adam'", "'sgd', 'adamw'"],
+        "lion",
+        ["training.optimizer = 'lion'", "'sgd', 'adam', 'adamw'"],
     ),
     "option of another optimizer": (
         ["training", "optimizer"],
@@ -127,6 +127,72 @@ MISTAKES = {
     "a number for a network": (["models", "vgg", "network"], 5, ["models.vgg.network = 5"]),
     "a number for a key": (["training"], {7: 1}, ["training.7", "no such key", "lr_drops"]),
 }
+SCHEDULES = {
+    # name: (a section `schedule`, what the one line must say)
+    "no kind": ({"warmup": 3}, ["training.schedule.kind", "missing"]),
+    "unknown key": (
+        {"kind": "cosine", "warm_up": 3},
+        ["training.schedule.warm_up", "allowed here: kind, warmup, until, end_factor"],
+    ),
+    "nothing under it": (None, ["training.schedule = nothing", "must be a section"]),
+    "drops beside it": (
+        {"kind": "cosine"},
+        ["training.lr_drops = [8]: clashes with training.schedule.kind = 'cosine'; must be []"],
+    ),
+    "an end that is none": (
+        {"kind": "steps", "until": 9},
+        ["training.schedule.until = 9: is of the kinds 'cosine' and 'linear'; leave it out"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_that_does_not_fit_gives_one_clear_line(name, raw, write_study):
+    raw["training"]["schedule"], expected = SCHEDULES[name]
+    with pytest.raises(StudyError) as caught:
+        load(write_study(raw))
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in expected), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"schedule": {"kind": "steps"}}, "schedule.kind = 'steps': needs training.lr_drops"),
+        ({"schedule": {"kind": "linear", "warmup": 12}}, "warmup = 12: lasts .* less than 12"),
+        ({"schedule": {"kind": "linear", "warmup": 7, "until": 7}}, "warmup = 7: .* less than 7"),
+        ({"drop_last": False, "batch_size": 12}, "training.drop_last = False: the last batch"),
+        ({"nesterov": True, "momentum": 0}, "training.nesterov = True: needs training.momentum"),
+    ],
+)
+def test_options_of_training_that_need_others(change, expected, raw, write_study):
+    del raw["training"]["lr_drops"]
+    raw["training"] |= change
+    with pytest.raises(StudyError, match=expected) as caught:
+        load(write_study(raw))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_another_optimizer_drops_the_options_of_the_shared_one(raw, write_study):
+    raw["training"] |= {"nesterov": True, "schedule": {"kind": "steps", "warmup": 3}}
+    raw["models"]["vgg"]["training"] = {"optimizer": "adam", "eps": 1e-6}
+    raw["models"]["resnet"]["training"] = {"schedule": {"kind": "linear"}, "lr_drops": []}
+    models = load(write_study(raw)).models
+    assert models["vgg"].training.options() == {
+        "optimizer": "adam",
+        "eps": 1e-6,
+        **{k: raw["training"][k] for k in ("iterations", "batch_size", "lr", "lr_drops")},
+        "weight_decay": 1e-4,
+        "schedule": {"kind": "steps", "warmup": 3},
+    }
+    # The same optimizer keeps them, and a schedule is replaced as a whole.
+    assert models["resnet"].training.nesterov
+    assert models["resnet"].training.schedule.warmup == 0
+    # What neither optimizer takes is still a mistake, as is what the model itself says amiss.
+    for change in ({"betaz": [0, 0]}, {"momentum": 0.9}):
+        raw["models"]["vgg"]["training"] = {"optimizer": "adam"} | change
+        with pytest.raises(StudyError, match=f"training.{next(iter(change))}: no such key"):
+            load(write_study(raw))
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -12,7 +12,8 @@ from twophase.stages.data import data
 from twophase.stages.fork import fork
 from twophase.study import Run, runs
 from twophase.studyfile import load
-from twophase.training import advance, initial_state, load_state
+from twophase.tensors import bits
+from twophase.training import advance, initial_state, load_state, save_state
 
 
 def _read_data(study):
@@ -42,6 +43,35 @@ def test_initialisation_depends_on_the_seed_alone_and_leaves_the_global_generato
     one, again, other = weights(1), weights(1), weights(2)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["conv.weight"], other["conv.weight"])
+
+
+OTHERS = {
+    "nesterov": {"nesterov": True, "drop_last": False, "batch_size": 700},
+    "adam": {
+        "optimizer": "adam",
+        "lr_drops": [],
+        "schedule": {"kind": "cosine", "warmup": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_run_that_resumes_has_the_same_bits(kind, raw, write_study, in_tmp):
+    if "optimizer" in OTHERS[kind]:
+        del raw["training"]["momentum"]
+    raw["training"] |= OTHERS[kind]
+    study = load(write_study(raw))
+    data(study)
+    run, read = Run(study, "resnet", 0), _read_data(study)
+    whole, first, then = (initial_state(run.model, read, seed) for seed in (0, 0, 1))
+    advance(whole, run, read, 9)
+    advance(first, run, read, 5)
+    file = stages.base_state(run, 5)
+    save_state(file, first)
+    load_state(file, then, 5)
+    advance(then, run, read, 9)
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(bits(tensor), bits(then.tensors()[name])), name
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

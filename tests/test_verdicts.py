@@ -168,6 +168,10 @@ def test_a_drop_of_the_learning_rate_is_no_transition():
     dropped = dataclasses.replace(clear, tables={**slow, "training": rates})
     assert words(dropped)["one-transition"] == verdicts.CANNOT_SAY
     assert words(dropped)["kernel-slows"] == verdicts.CANNOT_SAY
+    # A drop is one from the highest rate so far, also after a warm-up.
+    rates["lr"] = np.where(rates["t"] < 100, 0.01, rates["lr"])
+    warmed = dataclasses.replace(clear, tables={**slow, "training": rates})
+    assert words(warmed)["one-transition"] == verdicts.CANNOT_SAY
 
 
 def test_a_number_is_of_its_network_and_data():
@@ -196,6 +200,7 @@ def test_mistakes_in_claims_are_one_line(tmp_path):
         ("fewest_seeds:", "fewest:", "fewest: no such key"),
         ("fewest_seeds:", "fewest_seeds: 3\nfewest_seeds:", "the key 'fewest_seeds' stands twice"),
         ("claims:\n", "claims: [\n", "not YAML"),
+        ("claims:\n", f"claims: {1000 * '['}", "claims refer to themselves, or lie too deep"),
     ):
         file.write_text(text)
         edit(file, old, new)
@@ -233,6 +238,7 @@ def test_a_network_of_any_kind_is_said_by_its_options(raw, tmp_path):
         "own": {"network": {"file": "net.py", "builder": "net"}},
         "narrow": {"network": {"architecture": "mlp", "widths": [8]}},
         "plain": {"network": {"architecture": "mlp"}},
+        "spelled": {"network": {"architecture": "mlp", "widths": [256, 256], "dropout": 0}},
     }
     (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
     found = sources.sources(tmp_path)
@@ -242,4 +248,5 @@ def test_a_network_of_any_kind_is_said_by_its_options(raw, tmp_path):
     claim = EFFECTS[0].model_copy(update={"only": {"architecture": "mlp"}})
     why = {source.name: verdicts.verdict(claim, source, CLAIMS).why for source in found}
     other = "the number is of another network"
-    assert why == {"own": other, "narrow": other, "plain": "too few seeds"}
+    few = "too few seeds"
+    assert why == {"own": other, "narrow": other, "plain": few, "spelled": few}

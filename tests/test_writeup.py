@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import html
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from conftest import ENVIRONMENT, ROOT, edit, planned
 from twophase.errors import RunError
 from twophase.estimators.seeds import Estimate
 from twophase.figures import drawing
-from twophase.writeup import claims, page, parts, sources, text, verdicts
+from twophase.writeup import claims, page, parts, pdf, sources, text, verdicts
 from twophase.writeup.archive import archive
 
 # What has a digit in its name and is no number.
@@ -28,7 +29,7 @@ NAMES = (
     r"arXiv \d{4}\.\d{5}|arxiv\.org/abs/\d{4}\.\d{5}|\bt[01]\b|Python 3|python3"
     r"|VGG-16|ResNet-20|CIFAR-10"
 )
-PAGE = "paper/replication.html"
+PAGE, PDF = "paper/replication.html", "paper/replication.pdf"
 
 
 def test_no_number_is_typed_by_hand():
@@ -47,18 +48,25 @@ def test_no_number_is_typed_by_hand():
 
 def test_claims_are_grouped_by_what_their_verdicts_share():
     def found(claim, *words):
-        told = SimpleNamespace(claim=claim)
+        told = SimpleNamespace(claim=claim, id=f"is-{claim[0].lower()}")
         return [verdicts.Verdict(told, None, word, "", [], False) for word in words]
 
     yes, no, silent = verdicts.REPLICATED, verdicts.NOT, verdicts.CANNOT_SAY
     each = [*found("A.", yes, silent), *found("B.", yes, no), *found("C.", no, no)]
     each += [*found("D.", silent), *found("E.", verdicts.PARTLY), *found("F.", yes)]
-    assert [re.sub(r"- \*.*\* ", "", line) for line in text.summary(each).splitlines()] == [
-        "A (judged in 1 of 2). F (judged in 1 of 1).",
-        "B (judged in 2 of 2). E (judged in 1 of 1).",
-        "C (judged in 2 of 2).",
-        "D (judged in 0 of 1).",
+    assert [re.sub(r"- \*.*\*", "-", line) for line in text.summary(each).splitlines()] == [
+        "-",
+        "  -: A (1 replicated, 1 cannot say yet)",
+        "  -: F (1 replicated)",
+        "-",
+        "  -: B (1 replicated, 1 not replicated)",
+        "  -: E (1 partly)",
+        "-",
+        "  -: C (2 not replicated)",
+        "-",
+        "  -: D (1 cannot say yet)",
     ]
+    assert "- *Cannot be said yet*\n  - **is d**: D" in text.summary(each)
 
 
 def test_the_code_of_the_page_has_no_study_in_it():
@@ -76,6 +84,7 @@ def published():
     return sources.sources(ROOT / "paper/measurements")
 
 
+@pytest.mark.filterwarnings("error")  # the page would show it
 def test_each_published_network_has_its_parts(published):
     assert len(published) > 2
     for source in published:
@@ -106,6 +115,15 @@ def test_readme_quotes_the_verdicts_as_they_are(published):
     readme = (ROOT / "README.md").read_text()
     assert text.in_readme(readme, text.quoted(found, rules)) == readme, "run `make readme`"
     assert len(rules.quoted) == 3
+    block = text.quoted(found, rules)
+    assert len(block.splitlines()[0].split("|")) <= 7, "as wide as a page"
+    for source in published:
+        quoted = source.study in rules.quoted_studies
+        assert (f"| {text.name_of(source)} |" in block) == quoted
+        assert quoted or source.study in block.splitlines()[-1]
+    other = rules.model_copy(update={"quoted_studies": ["none"]})
+    with pytest.raises(RunError, match="quoted_studies: none is not published; must be of"):
+        text.quoted(found, other)
     for broken in (readme.replace(text.END, ""), readme + text.BEGIN):
         with pytest.raises(RunError, match="README.md: must hold the lines"):
             text.in_readme(broken, "")
@@ -138,9 +156,9 @@ def test_intervals():
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory, copy_checkout):
-    """A clone in which one small study alone is published, and the page made by Snakemake."""
+    """A clone in which one small study alone is published, and page and PDF made by Snakemake."""
     folder = copy_checkout(tmp_path_factory.mktemp("paper"))
-    made = shutil.ignore_patterns("replication.html", "replication.ipynb", "figures")
+    made = shutil.ignore_patterns("*.html", "*.ipynb", "*.pdf", "figures")
     shutil.copytree(ROOT / "paper", folder / "paper", ignore=made)
     shutil.rmtree(folder / "paper/measurements")
     shutil.copytree(ROOT / "tests/published/smoke", folder / "paper/measurements/smoke")
@@ -149,7 +167,7 @@ def clone(tmp_path_factory, copy_checkout):
         "https_proxy": "http://127.0.0.1:9",
     }
     run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", PAGE],
+        [sys.executable, "-m", "snakemake", "--cores", "2", PDF],
         cwd=folder,
         env=offline,
         capture_output=True,
@@ -176,11 +194,10 @@ def test_a_published_study_gets_its_rows_and_panels(clone):
     )
     assert shown.count("<svg") == panels  # one seed has no transitions to draw
     rules = claims.load(clone / "paper/claims.yaml")
-    words = [v.word for v in verdicts.verdicts(rules, found) if v.claim.kind != "figure"]
+    each = [v for v in verdicts.verdicts(rules, found) if v.claim.kind != "figure"]
+    words = [v.word for source in found for v in each if v.source is source]
     matrix = shown.split('class="matrix"')[1].split("</table>")[0]
-    assert (
-        re.findall(r'class="verdict [\w-]+" title="[^"]*">([^<*]+?)(?:\u00a0\*)?<', matrix) == words
-    )
+    assert re.findall(r'class="verdict [\w-]+" title="[^"]*">([^<]+)<', matrix) == words
 
 
 def test_the_page_is_one_file_with_contents(clone):
@@ -197,15 +214,43 @@ def test_the_page_is_one_file_with_contents(clone):
     headings = re.findall(r"<h[23] id=", shown)
     assert len(headings) == shown.count('<li class="h') > 10
     assert "Traceback" not in shown
+    assert "output_stderr" not in shown
     notebook = nbformat.read(clone / "paper/replication.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
+def test_the_pdf_says_and_shows_what_the_page_does(clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    before = (clone / PDF).read_bytes()
+    assert before.startswith(b"%PDF")
+    assert str(clone).encode() not in before
+    pdf.build()
+    assert (clone / PDF).read_bytes() == before
+
+    shown, drawings = (clone / PAGE).read_text(), pdf.drawn()
+    source = pdf.markup(shown, drawings)
+    assert len(drawings) == source.count("#drawing(") == shown.count("<svg")
+    assert all(json.dumps(svg, ensure_ascii=False) in source for svg in drawings.values())
+    words = re.sub(r"(?m)^#drawing.*$", "", source.replace("#drawing", "\n#drawing"))
+    # What is printed: strings, but for the first ones of calls that take two.
+    strings = re.findall(r'(#kind\(|#link\()?("(?:[^"\\]|\\.)*")', words)
+    told = "".join(json.loads(string) for call, string in strings if not call)
+    main = re.search(r"<main>(.*)</main>", shown, re.S)[1]
+    expected = html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"(?s)<svg.*?</svg>", "", main)))
+    assert re.sub(r"[ \n]+", "", told) == re.sub(r"[ \n]+", "", expected)
+
+    looks = clone / "paper/replication.typ"
+    edit(looks, "a4", "a5")
+    assert not pdf.current()
+    edit(looks, "a5", "a4")
+
+
 def test_the_page_is_made_again_when_what_it_shows_changes(clone, monkeypatch):
-    assert planned(clone, PAGE) == {}
+    assert planned(clone, PDF) == {}
     monkeypatch.chdir(clone)
     assert page.current()
+    assert pdf.current()
     for path in page.read_from():
         before = path.read_bytes()
         path.write_bytes(before + b"\n")
@@ -216,7 +261,7 @@ def test_the_page_is_made_again_when_what_it_shows_changes(clone, monkeypatch):
     code = clone / "src/twophase/writeup/verdicts.py"
     before = code.read_text()
     edit(code, "cannot say yet", "open")
-    assert planned(clone, PAGE) == {"replication": 1}
+    assert planned(clone, PDF) == {"replication": 1, "replication_pdf": 1}
     code.write_text(before)
 
 
@@ -239,7 +284,14 @@ def test_the_archive_is_of_the_commit_and_can_be_checked(clone, monkeypatch):
         files = {name.split("/", 1)[1]: packed.read(name) for name in packed.namelist()}
     sums = dict(line.split("  ")[::-1] for line in files.pop("SHA256SUMS").decode().splitlines())
     assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    needed = {PAGE, "paper/replication.ipynb", "envs/requirements.txt", "Snakefile", ".zenodo.json"}
+    needed = {
+        PAGE,
+        PDF,
+        "paper/replication.ipynb",
+        "envs/requirements.txt",
+        "Snakefile",
+        ".zenodo.json",
+    }
     assert needed <= set(files)
     assert "paper/measurements/smoke/chaos_summary.parquet" in files
     metadata = json.loads(files[".zenodo.json"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,17 +74,26 @@ def _order(seed: int, epoch: int, examples: int) -> np.ndarray:
     return np.random.default_rng((ORDER, seed, epoch)).permutation(examples)
 
 
-def batch_indices(seed: int, step: int, examples: int, batch_size: int) -> np.ndarray:
+def batch_indices(
+    seed: int, step: int, examples: int, batch_size: int, drop_last: bool = True
+) -> np.ndarray:
     """Which training examples (batch_size,) step `step` sees.
 
-    Each epoch is a new permutation; its last, incomplete batch is dropped.
+    Each epoch is a new permutation. Its last, incomplete batch is dropped, or without `drop_last`
+    is a smaller one.
     """
-    epoch, position = divmod(step, examples // batch_size)
+    steps = examples // batch_size if drop_last else math.ceil(examples / batch_size)
+    epoch, position = divmod(step, steps)
     return _order(seed, epoch, examples)[position * batch_size :][:batch_size]
 
 
 def batch(
-    data: Data, augmentation: Augmentation, seed: int, step: int, batch_size: int
+    data: Data,
+    augmentation: Augmentation,
+    seed: int,
+    step: int,
+    batch_size: int,
+    drop_last: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Augmented images (batch_size, C, H, W), float32, and labels of step `step`.
 
@@ -100,43 +110,64 @@ def batch(
     >>> torch.equal(labels, batch(data, still, seed=0, step=3, batch_size=4)[1])
     True
     """
-    drawn = draw(augmentation, seed, step, len(data.train.labels), batch_size)
+    drawn = draw(augmentation, seed, step, len(data.train.labels), batch_size, drop_last)
     return assemble(data, augmentation, drawn.to(data.train.images.device))
 
 
 def draw(
-    augmentation: Augmentation, seed: int, step: int, examples: int, batch_size: int
+    augmentation: Augmentation,
+    seed: int,
+    step: int,
+    examples: int,
+    batch_size: int,
+    drop_last: bool = True,
 ) -> torch.Tensor:
     """What is random in the batch of step `step`: (4, batch_size) whole numbers, on the CPU.
 
     The rows: which examples, how far each is shifted down and to the right, and whether it is
-    flipped.
+    flipped. With a cut-out there are two more: row and column of its centre, as shares of the
+    image's height and width, times 2**32.
     """
     rng = np.random.default_rng((AUGMENTATION, seed, step))
-    drawn = np.empty((4, batch_size), np.int64)
-    drawn[0] = batch_indices(seed, step, examples, batch_size)
-    drawn[1:3] = rng.integers(0, 2 * augmentation.shift + 1, (2, batch_size))
-    drawn[3] = rng.integers(0, 2, batch_size)
-    return torch.from_numpy(drawn)
+    chosen = batch_indices(seed, step, examples, batch_size, drop_last)
+    rows = [chosen, *rng.integers(0, 2 * augmentation.shift + 1, (2, len(chosen)))]
+    rows += [rng.integers(0, 2, len(chosen))]
+    if augmentation.cutout:
+        rows += [*rng.integers(0, 2**32, (2, len(chosen)))]
+    return torch.from_numpy(np.stack(rows))
 
 
 def assemble(
     data: Data, augmentation: Augmentation, drawn: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The batch that was `drawn`, on the device of the data."""
-    chosen, *offsets, flips = drawn
+    chosen, down, right, flips, *centre = drawn
     images, shift = data.train.images[chosen], augmentation.shift
     if shift:
         height, width = images.shape[2:]
-        rows = offsets[0][:, None] + torch.arange(height, device=images.device)
-        columns = offsets[1][:, None] + torch.arange(width, device=images.device)
+        rows = down[:, None] + torch.arange(height, device=images.device)
+        columns = right[:, None] + torch.arange(width, device=images.device)
         each = torch.arange(len(images), device=images.device)[:, None, None]
         padded = F.pad(images, (shift,) * 4)
         # Advanced indices around the channel slice put it last: (batch, height, width, channel).
         images = padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if augmentation.flip:
         images = torch.where(flips[:, None, None, None] == 1, images.flip(3), images)
-    return data.normalised(images), data.train.labels[chosen]
+    images = data.normalised(images)
+    if augmentation.cutout:
+        images = _cut_out(images, centre, augmentation.cutout)
+    return images, data.train.labels[chosen]
+
+
+def _cut_out(images: torch.Tensor, centre: list[torch.Tensor], side: int) -> torch.Tensor:
+    """Images with a square of zeros around a centre of each, as far as it lies within the image."""
+    within = []
+    for share, length in zip(centre, images.shape[2:], strict=True):
+        first = (share * length >> 32)[:, None] - side // 2
+        at = torch.arange(length, device=images.device)
+        within.append((first <= at) & (at < first + side))
+    rows, columns = within
+    return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
 
 
 def balanced_subset(labels: torch.Tensor, per_class: int) -> torch.Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
 
 def _number(value: object) -> object:
@@ -25,6 +27,30 @@ MOST = 10_000_000
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Iteration = Annotated[int, Field(ge=0, le=MOST)]
 Iterations = Annotated[list[Iteration], Field(min_length=1)]
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+# What a study gives to a function that is not of this package; numbers as in `Number`.
+Arguments = Annotated[dict[str, JsonValue], BeforeValidator(_numbers), Field(alias="options")]
+
+
+def _given(value: object) -> object:
+    # `chaos:` with nothing under it is a slip; who wants none leaves it out.
+    if value is None:
+        raise PydanticCustomError("model_type", "must be a section")
+    return value
+
+
+GIVEN = BeforeValidator(_given)  # for a section that may be left out
 # What a record finds wrong with itself: the option, and what a line says after its name.
 Mistakes = Iterator[tuple[str, str]]
 

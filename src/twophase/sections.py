@@ -8,28 +8,57 @@ from pydantic import Field
 
 from twophase.datasets import Images
 from twophase.records import (
+    GIVEN,
     Count,
     Iteration,
     Iterations,
     Mistakes,
+    Number,
     Positive,
     Record,
     must_rise,
+    show,
 )
 
 
 class Augmentation(Record):
-    """Random crop after zero padding by `shift` pixels, and random horizontal flip."""
+    """Random crop after zero padding by `shift` pixels, random horizontal flip, and a square of
+    `cutout` x `cutout` pixels around a random one that is 0 after normalisation (DeVries and Taylor
+    2017).
+    """
 
     shift: Annotated[int, Field(ge=0)]
     flip: bool
+    cutout: Annotated[int, Field(ge=0)] = 0
+
+
+class Statistics(Record):
+    """Mean and standard deviation of each channel, where 0 is black and 1 white."""
+
+    mean: Annotated[list[Annotated[Number, Field(ge=0, le=1)]], Field(min_length=1)]
+    std: Annotated[list[Positive], Field(min_length=1)]
 
 
 class Data(Record):
-    """Where the images come from, and how training augments them."""
+    """Where the images come from, how their channels are brought to mean 0 and deviation 1, and how
+    training augments them. Without `statistics` these are measured on the training images.
+    """
 
     images: Images
+    statistics: Annotated[Statistics | None, GIVEN] = None
     augmentation: Augmentation
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """Statistics of other channels, and a cut-out that is larger than an image."""
+        channels, size = self.images.channels, self.images.image_size
+        for option in ("mean", "std") if self.statistics else ():
+            given = getattr(self.statistics, option)
+            if len(given) != channels:
+                line = f"must have a number for each channel of data.images, {channels}"
+                yield f"statistics.{option}", f"= {show(given)}: {line}"
+        if self.augmentation.cutout > size:
+            line = f"= {self.augmentation.cutout}: must be at most the images' {size} pixels"
+            yield "augmentation.cutout", line
 
 
 class Evaluation(Record):

@@ -12,13 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from twophase.errors import StudyError
 from twophase.networks import Network
 from twophase.optimizers import Optimizer
-from twophase.records import Mistakes, Record
+from twophase.records import GIVEN, Mistakes, Record
 from twophase.sections import (
     AcrossSeeds,
     Chaos,
@@ -37,7 +36,13 @@ from twophase.sections import (
 # What a check leaves of a model's sections: two iterations, the smallest grids, few examples.
 FEW = 16
 BRIEF = {
-    "training": {"iterations": 2, "batch_size": FEW, "lr_drops": []},
+    "training": {
+        "iterations": 2,
+        "batch_size": FEW,
+        "lr_drops": [],
+        "schedule": None,  # a warm-up may be longer
+        "drop_last": True,
+    },
     "evaluation": {"train_examples": FEW, "test_examples": FEW},
     "chaos": {
         "forks": [1],
@@ -62,16 +67,6 @@ BRIEF = {
 }
 
 STUDIES = Path("workflow/config")  # where the files of studies lie, in a checkout
-
-
-def _given(value: object) -> object:
-    # `chaos:` with nothing under it is a slip; a model does without by leaving it out, or `false`.
-    if value is None:
-        raise PydanticCustomError("model_type", "must be a section")
-    return value
-
-
-GIVEN = BeforeValidator(_given)
 
 
 class Model(Record):
@@ -99,7 +94,7 @@ class Model(Record):
         for name, options in BRIEF.items():
             if section := getattr(self, name):
                 least = {
-                    key: min(value, getattr(section, key)) if isinstance(value, int) else value
+                    key: min(value, getattr(section, key)) if type(value) is int else value
                     for key, value in options.items()
                 }
                 sections[name] = section.model_copy(update=least)
@@ -182,17 +177,24 @@ class Model(Record):
         return sorted(wanted)
 
 
-def too_many(model: Model, train: int | None, test: int | None, rarest: int | None) -> Mistakes:
-    """Options of `model` that ask for more examples than there are: of training, of test, and of
+def misfits(model: Model, train: int | None, test: int | None, rarest: int | None) -> Mistakes:
+    """Options of `model` that do not fit the numbers of examples: of training, of test, and of
     training of the rarest class. None where the number is not known yet.
     """
+    training = model.training
+    if train and not training.drop_last and train % training.batch_size == 1 < training.batch_size:
+        yield (
+            "training.drop_last",
+            f"= False: the last batch of each epoch would be one of {train} examples alone, which "
+            "has no variance for batch norm; choose another training.batch_size",
+        )
     kernel = model.kernel.examples_per_class if model.kernel else 0
     curvature = model.curvature.examples if model.curvature else 0
     growth = model.growth.examples if model.growth else 0
     for option, asked, most, those in (
         ("evaluation.train_examples", model.evaluation.train_examples, train, "all of them"),
         ("evaluation.test_examples", model.evaluation.test_examples, test, "all of them"),
-        ("training.batch_size", model.training.batch_size, train, "all training examples"),
+        ("training.batch_size", training.batch_size, train, "all training examples"),
         ("curvature.examples", curvature, train, "all training examples"),
         ("growth.examples", growth, train, "all training examples"),
         ("kernel.examples_per_class", kernel, rarest, "the training examples of the rarest class"),
@@ -229,13 +231,13 @@ class Study(Record):
 
 
 def check_sizes(study: Study, models: Iterable[str], train: int, test: int, rarest: int) -> None:
-    """Raise `StudyError` if one of these models asks for more examples than there are; numbers as
-    in `too_many`.
+    """Raise `StudyError` if one of these models does not fit the numbers of examples, as in
+    `misfits`.
     """
     lines = [
         f"{STUDIES / study.name}.yaml: models.{name}.{option} {line}"
         for name in models
-        for option, line in too_many(study.models[name], train, test, rarest)
+        for option, line in misfits(study.models[name], train, test, rarest)
     ]
     if lines:
         raise StudyError("\n".join(lines))

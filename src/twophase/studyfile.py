@@ -11,22 +11,31 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from twophase import networks, sweep
+from twophase import datasets, networks, sweep
 from twophase.datasets import Images
 from twophase.errors import StudyError
 from twophase.networks import Network
 from twophase.optimizers import Optimizer
 from twophase.records import Record, show
-from twophase.study import NAME, Model, Study, too_many
+from twophase.study import NAME, Model, Study, misfits
 
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")
 # Sections that say more of what another one asks for; without it they are left out.
 NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel"}
-# Sections of which there are several kinds, told apart by one key.
+WHOLE = ("network", "schedule")  # a model's own takes the place of the shared one
+# Sections of which there are several kinds, told apart by one key: the record of each.
 TAGGED = {
-    section: get_args(get_args(union)[0])
-    for section, union in (("images", Images), ("network", Network), ("training", Optimizer))
+    section: {
+        tag: record
+        for record in get_args(get_args(union)[0])
+        for tag in get_args(record.model_fields[key].annotation)
+    }
+    for section, union, key in (
+        ("images", Images, "source"),
+        ("network", Network, "architecture"),
+        ("training", Optimizer, "optimizer"),
+    )
 }
 
 
@@ -137,18 +146,21 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
 
 
 def _placed(study: Study, folder: Path) -> Study:
-    """The study, whose networks know its folder and images."""
+    """The study, whose networks know its folder and images, and whose images know its folder."""
     size = study.data.images.image_size
+    images = datasets.placed(study.data.images, folder)
     models = {
         name: model.model_copy(update={"network": networks.placed(model.network, folder, size)})
         for name, model in study.models.items()
     }
-    return study.model_copy(update={"models": models})
+    data = study.data.model_copy(update={"images": images})
+    return study.model_copy(update={"models": models, "data": data})
 
 
 def _put_any_digest(raw: dict) -> None:
     images = raw["data"].get("images") if isinstance(raw.get("data"), dict) else None
-    if isinstance(images, dict) and images.get("source") == "folder":
+    kind = TAGGED["images"].get(images.get("source")) if isinstance(images, dict) else None
+    if kind and "sha256" in kind.model_fields:
         images["sha256"] = 64 * "0"
 
 
@@ -163,7 +175,7 @@ def _merged(raw: dict) -> dict:
         merged["models"] = {}
         for name, own in raw["models"].items():
             if isinstance(own, dict):
-                own = _over(shared, own)
+                own = _over(_of_its_optimizer(shared, own), own)
                 own = {k: v for k, v in own.items() if not (k in SHARED and v is False)}
                 for section, needed in NEEDS.items():
                     if needed not in own:
@@ -174,12 +186,25 @@ def _merged(raw: dict) -> dict:
     return merged
 
 
+def _of_its_optimizer(shared: dict, own: dict) -> dict:
+    """`shared` without what its optimizer takes and that of the model does not."""
+    ours, theirs = (raw.get("training") for raw in (own, shared))
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)) or "optimizer" not in ours:
+        return shared
+    kinds, names = TAGGED["training"], (ours["optimizer"], theirs.get("optimizer", "sgd"))
+    if not all(isinstance(name, str) and name in kinds for name in names):  # told as a mistake
+        return shared
+    known, others = (kinds[name].model_fields.keys() for name in names)
+    lost = others - known
+    return shared | {"training": {k: v for k, v in theirs.items() if k not in lost}}
+
+
 def _over(shared: dict, own: dict) -> dict:
-    """`own` laid over `shared`, key by key; `network` is always replaced as a whole."""
+    """`own` laid over `shared`, key by key; what is in `WHOLE` is replaced as a whole."""
     merged = dict(shared)
     for key, value in own.items():
         both = isinstance(value, dict) and isinstance(shared.get(key), dict)
-        merged[key] = _over(shared[key], value) if both and key != "network" else value
+        merged[key] = _over(shared[key], value) if both and key not in WHOLE else value
     return merged
 
 
@@ -252,8 +277,8 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
     """The keys of the section at `location`; `tagged` is the location with tags."""
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
-    if len(tagged) > len(location) + 1:
-        return _keys(_tagged_record(location[-1], tagged[len(location)]))
+    if len(tagged) > len(location) + 1 and location[-1] in TAGGED:
+        return _keys(TAGGED[location[-1]][tagged[len(location)]])
     record: Any = Study
     for part in location:
         if record is Study and part == "models":
@@ -273,14 +298,6 @@ def _keys(record: type[Record]) -> list[str]:
     return [field.alias or name for name, field in fields]
 
 
-def _tagged_record(section: str, tag: object) -> type[Record]:
-    """The record of a section of several kinds that `tag` names."""
-    for record in TAGGED[section]:
-        if any(tag in getattr(f.annotation, "__args__", ()) for f in record.model_fields.values()):
-            return record
-    raise AssertionError(f"no kind of {section} is called {tag}")
-
-
 def _record_of(annotation: Any) -> type[Record]:
     """The record in an annotation `Record` or `Record | None`."""
     if get_args(annotation):
@@ -295,11 +312,15 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds = {study.seeds}: a seed stands twice"
     yield from _apart(study, raw)
+    for option, line in study.data.mistakes(None):
+        yield f"data.{option} {line}"
+    for option, line in datasets.mistakes(study.data.images, folder):
+        yield f"data.images.{option}{line}" if line[0] == ":" else f"data.images.{option} {line}"
     for name, model in study.models.items():
         for section in SHARED:
             record = getattr(model, section)
             for option, line in record.mistakes(model) if record else ():
-                yield f"{_key(raw, ('models', name, section, option))} {line}"
+                yield f"{_key(raw, ('models', name, section, *option.split('.')))} {line}"
         for option, line in _unfit(study, model, folder):
             key = _key(raw, ("models", name, *option.split(".")))
             yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
@@ -308,17 +329,21 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
 
 
 def _apart(study: Study, raw: dict) -> Iterator[str]:
-    """Networks' files in several folders: one process imports what lies beside them, and Python
+    """The user's files in several folders: one process imports what lies beside them, and Python
     takes the second folder's module for the first one's, if they have the same name.
     """
-    files = {name: getattr(m.network, "file", None) for name, m in study.models.items()}
-    files = {name: file for name, file in files.items() if file}
+    files = {("data", "images"): getattr(study.data.images, "file", None)}
+    files |= {
+        ("models", name, "network"): getattr(model.network, "file", None)
+        for name, model in study.models.items()
+    }
+    files = {keys: file for keys, file in files.items() if file}
     first = next(iter(files.values()), "")
-    for name, file in files.items():
+    for keys, file in files.items():
         if Path(file).parent != Path(first).parent:
             yield (
-                f"{_key(raw, ('models', name, 'network', 'file'))} = {show(file)}: must lie in the "
-                f"same folder as {show(first)}; networks of one study share what they import"
+                f"{_key(raw, (*keys, 'file'))} = {show(file)}: must lie in the same folder as "
+                f"{show(first)}; files of one study share what they import"
             )
 
 
@@ -339,4 +364,4 @@ def _unfit(study: Study, model: Model, folder: Path) -> Iterator[tuple[str, str]
         )
     for option, line in networks.mistakes(network, folder, images.channels, images.image_size):
         yield f"network.{option}", line
-    yield from too_many(model, images.train_examples, images.test_examples, images.smallest_class)
+    yield from misfits(model, images.train_examples, images.test_examples, images.smallest_class)

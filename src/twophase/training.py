@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -91,8 +92,18 @@ def load_state(result: Result, state: State, step: int) -> None:
 
 
 def learning_rate(training: Training, step: int) -> float:
-    """Learning rate of step `step`: divided by 10 at each of `lr_drops`."""
-    return training.lr * 0.1 ** sum(step >= drop for drop in training.lr_drops)
+    """Learning rate of step `step`: divided by 10 at each of `lr_drops`, or as `schedule` says."""
+    lr = training.lr * 0.1 ** sum(step >= drop for drop in training.lr_drops)
+    schedule = training.schedule
+    if schedule is None:
+        return lr
+    if step < schedule.warmup:
+        return lr * (step + 1) / schedule.warmup
+    if schedule.falls:
+        done = min(1.0, (step - schedule.warmup) / (training.schedule_end - schedule.warmup))
+        left = 1 - done if schedule.kind == "linear" else (1 + math.cos(math.pi * done)) / 2
+        lr *= schedule.end_factor + (1 - schedule.end_factor) * left
+    return lr
 
 
 @torch.no_grad()
@@ -144,16 +155,20 @@ def advance(
     parameters = list(trained(state.model).values())
     state.model.train()
 
+    sizes = examples, training.batch_size, training.drop_last
+
     def of_step() -> torch.Tensor:
-        return draw(augmentation, run.seed, state.step, examples, training.batch_size)
+        return draw(augmentation, run.seed, state.step, *sizes)
 
     def gradients(drawn: torch.Tensor) -> Sequence[torch.Tensor | None]:
         images, labels = assemble(data, augmentation, drawn)
         loss = F.cross_entropy(state.model(images), labels)
         return torch.autograd.grad(loss, parameters, allow_unused=True)
 
-    # Not for networks of others: their code may do in each step what a graph does not repeat.
-    if device.type == "cuda" and not isinstance(run.model.network, networks.OF_OTHERS):
+    # Not for networks of others: their code may do in each step what a graph does not repeat. Nor
+    # where some batches are smaller: a graph is of one size.
+    own = not isinstance(run.model.network, networks.OF_OTHERS)
+    if device.type == "cuda" and own and training.drop_last:
         gradients = captured(gradients, of_step().to(device), state.model.buffers())
     while state.step < stop:
         with network_noise(run.seed, state.step, device):

@@ -18,7 +18,7 @@ from twophase.figures import drawing
 from twophase.stages.places import before_in_sweep
 from twophase.study import NAME, STUDIES, Run
 from twophase.tables import published_study
-from twophase.writeup import page
+from twophase.writeup import page, pdf
 
 run_this_checkout(Path(workflow.basedir))
 STUDY = f"{STUDIES}/{{study}}.yaml"
@@ -73,8 +73,8 @@ def say_little():
 
 
 def products():
-    """What the targets leave to look at."""
-    found = []
+    """What the targets leave to look at; behind a study's figures, also the write-up."""
+    found, writeup = [], []
     for target in map(Path, asked() or ["figures/all"]):
         folders = [target.parent] if target.name == "all" else []
         if target in (Path("figures/all"), Path("all_studies")):
@@ -83,7 +83,10 @@ def products():
             first = [folder / "fig3.png", *sorted(folder.glob("*.png"))]
             found += [file for file in first if file.exists()][:1] + [folder / "findings.md"]
         found += [target] if not folders else []
-    return [str(file) for file in found if file.exists()]
+        if folders and not writeup:
+            how = "" if page.PAGE.exists() else f" (snakemake --cores 1 {page.PAGE})"
+            writeup = [f"claims and verdicts: {page.PAGE}{how}"]
+    return [str(file) for file in found if file.exists()] + writeup
 
 
 def plainly(function):
@@ -346,6 +349,14 @@ def writeup_inputs(_):
     if not page.current():
         make_again([page.PAGE, page.NOTEBOOK])
     return page.read_from()
+
+
+def pdf_inputs(_):
+    """The page that the PDF is of. A PDF of another page is set again."""
+    forget_dates()
+    if not pdf.current():
+        make_again([pdf.PDF])
+    return [page.PAGE, page.NOTEBOOK]
 
 
 def resources_of(stage):

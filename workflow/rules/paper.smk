@@ -39,7 +39,7 @@ rule published_figures:
     localrule: True
 
 
-# The write-up, executed from all published measurements.
+# The write-up, executed from all published measurements; below, the same as PDF.
 rule replication:
     input:
         ancient(writeup_inputs),
@@ -60,3 +60,24 @@ rule replication:
         "write-up of all published studies"
     shell:
         "python -m twophase.writeup page > {log} 2>&1"
+
+
+rule replication_pdf:
+    input:
+        pdf_inputs,
+    output:
+        pdf.PDF,
+    log:
+        "paper/figures/logs/replication_pdf.log",
+    benchmark:
+        "paper/figures/benchmarks/replication_pdf.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "write-up as PDF"
+    shell:
+        "python -m twophase.writeup pdf > {log} 2>&1"

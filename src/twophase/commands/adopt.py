@@ -115,7 +115,8 @@ def _older(result: Result) -> Iterator[tuple[str, Path]]:
         except ArtifactError:
             continue
         if maker.get("options") == result.maker.options:
-            check_origin(file, ORIGIN, "this proof")
+            if result.command != "data":  # all images are read again, by no device
+                check_origin(file, ORIGIN, "this proof")
             yield maker["code"], file
 
 

@@ -9,9 +9,10 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from twophase import networks, stages
+from twophase import stages
 from twophase.errors import RunError
 from twophase.figures import published_name
+from twophase.functions import place
 from twophase.stages.summary import summarised
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
 from twophase.store.own_code import imported_files
@@ -24,9 +25,9 @@ SPENT = re.compile(r"^(\w+): processor time (\S+) s to start, (\S+) s at work$",
 
 
 def publish(study: Study, file: Path) -> None:
-    """Copy the study's `file`, own networks and tables to `paper/measurements/<study>/`, and
-    write there `provenance.json`: the digest of each table and what made it, the commit, and the
-    processor time of each stage in seconds.
+    """Copy the study's `file`, the user's own files that it names and tables to
+    `paper/measurements/<study>/`, and write there `provenance.json`: the digest of each table and
+    what made it, the commit, and the processor time of each stage in seconds.
 
     Tables of a run that are not in `results/` stay as they were published, if the study's options
     for them are the same: so a long study can be published seed by seed, from several machines.
@@ -72,10 +73,10 @@ def publish(study: Study, file: Path) -> None:
 
 
 def own_files(study: Study) -> list[Path]:
-    """The files of the study's own networks, without which it cannot be read."""
-    own = (model.network for model in study.models.values())
-    places = (networks.files.place(each.file, "") for each in own if getattr(each, "file", None))
-    return [path for place in places for path in imported_files(place)]
+    """The files of the study's own networks and images, without which it cannot be read."""
+    own = [study.data.images, *(model.network for model in study.models.values())]
+    files = (getattr(each, "file", None) for each in own)
+    return [path for file in files if file for path in imported_files(place(file, ""))]
 
 
 def _run_tables(study: Study) -> dict[str, Result]:

@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
     sections = {name: _section(model[name]) for name in SHARED}
     for name in set(_named(sections, records)):
         records[name].pop("required", None)
-    for record in TAGGED["network"]:
+    for record in TAGGED["network"].values():
         if issubclass(record, OfImageSize):  # the images say it
             del records[record.__name__]["properties"]["image_size"]
     optional = [name for name in SHARED if name not in records["Model"]["required"]]

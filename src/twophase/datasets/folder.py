@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from twophase.datasets import ImageFolder
+from twophase.datasets.arrays import SPLITS, arrangement
 from twophase.datasets.files import Folder, Tar, opened, printable
+from twophase.datasets.pictures import Refused, fitted, in_mode
 from twophase.errors import RunError
 from twophase.progress import progress
 
-ARRANGEMENT = 4  # first number of the counter that orders a folder's images; see batches.py
-SPLITS = ("train", "test")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 
 
@@ -37,8 +37,7 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
         at, tensors = {}, {}
         for split in SPLITS:
             names = _in_order(name for name in places if name.startswith(f"{split}/"))
-            order = np.random.default_rng((ARRANGEMENT, len(names))).permutation(len(names))
-            names = [names[index] for index in order]
+            names = [names[index] for index in arrangement(len(names))]
             labels = [classes.index(name.split("/")[1]) for name in names]
             tensors[f"{split}_labels"] = torch.tensor(labels)
             pixels = torch.empty(len(names), 3, size, size, dtype=torch.uint8)
@@ -49,7 +48,7 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
             for name, content in _contents(tree, places):
                 try:
                     image, brightest = _decoded(content)
-                    at[name].copy_(torch.from_numpy(_fitted(image, images)))
+                    at[name].copy_(torch.from_numpy(fitted(image, images)))
                 except Refused as error:
                     raise RunError(f"{path}: {printable(name)}: {error}") from None
                 digests[name] = hashlib.sha256(content).hexdigest()
@@ -210,10 +209,6 @@ def _digest(digests: dict[str, str]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
-class Refused(Exception):
-    """An image that cannot be used; the message says why."""
-
-
 def _decoded(content: bytes) -> tuple[Image.Image, int | None]:
     """The image in RGB, and its largest value if its pixels have 16 bits."""
     try:
@@ -222,35 +217,10 @@ def _decoded(content: bytes) -> tuple[Image.Image, int | None]:
             deep = image.format != "BMP" and ";16" in f"{image.mode} {image.tile}"
             if image.mode == "I" and image.format in ("PNG", "PPM") or image.mode.startswith("I;"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            elif image.mode in ("I", "F"):
-                numbers = "float" if image.mode == "F" else "32-bit integer"
-                raise Refused(
-                    f"has {numbers} pixels, of which only you know what is black and what white; "
-                    "save it with 8 bits, or with the full range of 16"
-                )
-            image = image.convert("RGB")
+            image = in_mode(image, "RGB")
     except Refused:
         raise
     except Exception as error:  # a reader of damaged images may raise nearly anything
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise Refused(f"cannot be decoded ({why})") from None
     return image, max(high for _, high in image.getextrema()) if deep else None
-
-
-def _fitted(image: Image.Image, images: ImageFolder) -> np.ndarray:
-    """Pixels (3, size, size) as bytes, padded and resized if the study says so."""
-    size = (images.image_size, images.image_size)
-    width, height = image.size
-    if images.pad:
-        side = max(width, height) if images.resize else max(width, height, images.image_size)
-        square = Image.new("RGB", (side, side))
-        square.paste(image, ((side - width) // 2, (side - height) // 2))
-        image = square
-    if images.resize:
-        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    if image.size != size:
-        raise Refused(
-            f"has {width} x {height} pixels; data.images.image_size = {images.image_size}; with "
-            "data.images.resize = true it would be scaled"
-        )
-    return np.array(image).transpose(2, 0, 1)

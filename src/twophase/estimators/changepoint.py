@@ -91,9 +91,12 @@ def fall_time(changes: Changes, scale: Scale) -> Estimate:
 
 
 def step_width(changes: Changes, scale: Scale) -> float:
-    """The distance of points at the falls, as a difference of places."""
-    around = changes.falls.to_numpy()
-    return float(np.nanmax(scale.x(around + changes.resolution) - scale.x(around)))
+    """The distance of points at the falls, as a difference of places; not a number if there are
+    none.
+    """
+    around = changes.falls.dropna().to_numpy()
+    widths = scale.x(around + changes.resolution) - scale.x(around)
+    return float(max(widths, default=np.nan))
 
 
 def block_boundary(distances: pd.DataFrame) -> float:

@@ -45,8 +45,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         ax.set_ylabel("iteration $t$")
     for ax in grid[-1]:
         ax.set_xlabel("iteration $u$")
-    seeds = ", ".join(map(str, study.seeds))
-    style.note(
-        figure, study, f"Seeds: {seeds}.\nS: one minus the cosine of the kernels at t and u."
-    )
+    seeds = f"Seed{'s' * (len(study.seeds) > 1)} {', '.join(map(str, study.seeds))}"
+    style.note(figure, study, f"{seeds}.\nS: one minus the cosine of the kernels at t and u.")
     return figure

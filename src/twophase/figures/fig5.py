@@ -6,12 +6,17 @@ from twophase.figures import style
 from twophase.store.paths import Result
 from twophase.study import Study
 
+# Above the data: distances may be anywhere.
 LEGEND = {
     "ncols": 3,
     "fontsize": "x-small",
-    "loc": "upper center",
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "borderaxespad": 0,
     "handlelength": 1,
     "columnspacing": 1,
+    "alignment": "left",
+    "title_fontproperties": {"weight": "bold", "size": "medium"},
 }
 
 
@@ -20,22 +25,21 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     distances = style.points(tables, "kernel_distance")
     distances = style.Points(*(frame.assign(dt=frame["u"] - frame["t"]) for frame in distances))
     models = style.models(study, "kernel")
-    figure, axes = style.grid(len(models), 3, 2.5, width_ratios=(1, 1, 1.25))
+    figure, axes = style.grid(len(models), 3, 2.7, width_ratios=(1, 1, 1.25))
     for row, (name, model) in zip(axes, models.items(), strict=True):
         points = distances.where(model=name)
         colors = style.shades(model.kernel.references)
         for tau in model.kernel.references:
             style.line(row[0], points.where(u=tau), "t", color=colors[tau], label=str(tau))
-        row[0].set(title=name, xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
-        row[0].legend(title=r"$\tau$", **LEGEND)
+        row[0].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
+        row[0].legend(title=rf"{name}: from reference $\tau$", **LEGEND)
 
         colors = style.shades(model.kernel.intervals)
         for dt in model.kernel.intervals:
             style.line(row[1], points.where(dt=dt), "t", color=colors[dt], label=str(dt))
         row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")
-        row[1].legend(title="$dt$", **LEGEND)
+        row[1].legend(title=f"{name}: over an interval $dt$", **LEGEND)
         for ax in row[:2]:
-            ax.margins(y=0.35)  # room for the legend
             ax.set_ylim(0, None)
 
         row[2].remove()
@@ -61,6 +65,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             axis._axinfo["grid"] |= {"color": "0.92", "linewidth": 0.5}
         box.plot(0, 0, 0, "k+", markersize=6)
         box.tick_params(labelsize="xx-small", pad=-3)
+        box.locator_params(nbins=4)  # else labels of two axes meet at a corner
         figure.colorbar(dots, ax=box, label="iteration $t$", shrink=0.7, pad=0.12)
     seed, runs = study.seeds[0], style.runs_note(study)
     style.note(

@@ -9,7 +9,7 @@ import pandas as pd
 from twophase.estimators.seeds import wilson
 from twophase.figures import style
 from twophase.store.paths import Result
-from twophase.study import Model, Study
+from twophase.study import STUDIES, Model, Study
 
 
 def draw(study: Study, tables: dict[str, Result]) -> str:
@@ -39,6 +39,13 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
             lines += [""] + _linearized(own["linearized"], own["training"], model)
         if model.growth:
             lines += [""] + _growth(own["growth_rate"], model)
+    lines += [
+        "",
+        "What the paper claims, with a verdict on each claim by each published study: "
+        "[paper/replication.html](../../paper/replication.html), made by `snakemake --cores 1 "
+        f"paper/replication.html`. `python -m twophase publish {STUDIES}/{study.name}.yaml` "
+        "publishes this study.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,7 @@ CURVATURE = {
     "sharpness": ("largest eigenvalue", "C0", "-"),
     "batch_sharpness": ("batch sharpness", "C2", "-"),
     "threshold": ("2 / lr", "C1", "--"),
-    "momentum_threshold": ("2 (1 + momentum) / lr", "C3", ":"),
+    "momentum_threshold": ("threshold with momentum", "C3", ":"),
 }
 
 

@@ -29,6 +29,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             bar = figure.colorbar(image, ax=ax, label=label, shrink=0.7)
             bar.formatter.set_useOffset(False)
         row[0].set_title(name)
-    many = len(study.seeds)
-    style.note(figure, study, f"Means over {many} seed{'s' * (many > 1)}.")
+    seeds = study.seeds
+    many = f"Means over {len(seeds)} seeds." if len(seeds) > 1 else f"One run, seed {seeds[0]}."
+    style.note(figure, study, many)
     return figure

@@ -129,6 +129,8 @@ def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
     (drawn,) = ax.plot(means[x], means["mean"], **looks)
     thin = {"color": drawn.get_color(), "linewidth": 0.6, "alpha": 0.5, "zorder": 1}
     thin |= {"clip_on": drawn.get_clip_on()}
+    if len(means) == 1:  # a line through one point cannot be seen
+        thin |= {"marker": "_", "markersize": 7}
     for _, run in points.each.sort_values(x).groupby("run"):
         ax.plot(run[x], run["value"], **thin)
 

@@ -8,18 +8,19 @@ other network needs neither: a study names torchvision's, or a file of its own.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, SerializerFunctionWrapHandler
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler
 from pydantic import model_serializer as serializer
 
-from twophase.networks import files
-from twophase.networks.files import Place
-from twophase.records import Count, Mistakes, Number, Record
+from twophase import functions
+from twophase.functions import Place
+from twophase.records import Arguments, Count, Mistakes, Number, Record
 
 # Bounded, so that a slip of the keyboard asks for no network that fits nowhere.
 Width = Annotated[Number, Field(gt=0, le=16)]
@@ -30,20 +31,7 @@ Activation = Literal["relu", "gelu", "silu"]
 HeadInit = Literal["normal", "kaiming_fan_out"]
 Norm = Literal["batch", "group", "none"]
 Init = Literal["default", "pytorch", "kaiming_fan_in", "kaiming_fan_out"]
-
-
-def _numbers(value: Any) -> Any:
-    # As in `records.Number`: YAML 1.1 reads `1e-3` as a string.
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_numbers(each) for each in value]
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
-        return float(value)
-    return value
-
-
-Arguments = Annotated[dict[str, JsonValue], BeforeValidator(_numbers), Field(alias="options")]
+GIVEN = ("channels", "classes", "image_size")  # what a user's builder gets, of these what it names
 
 
 class Changed(Record):
@@ -229,8 +217,9 @@ def module(network: Network) -> str:
 
 def code(network: Network) -> tuple[str | Place, ...]:
     """That module, and the user's code that it calls."""
-    own = isinstance(network, Own)
-    return module(network), *([files.place(network.file, network.builder)] if own else [])
+    if isinstance(network, Own):
+        return module(network), functions.place(network.file, network.builder)
+    return (module(network),)
 
 
 def load(network: Network) -> ModuleType:
@@ -252,7 +241,8 @@ def placed(network: Network, folder: Path, image_size: int) -> Network:
 def mistakes(network: Network, folder: Path, channels: int, image_size: int) -> Mistakes:
     """What is wrong with a network of a study in `folder`, by images of this kind."""
     if isinstance(network, Own):
-        yield from files.mistakes(network.file, network.builder, network.arguments, folder)
+        given = network.file, network.builder, network.arguments, folder
+        yield from functions.mistakes("builder", *given, GIVEN)
     elif isinstance(network, Torchvision):
         yield from _of_torchvision(network, channels)
     elif isinstance(network, ViT):
@@ -270,11 +260,25 @@ def mistakes(network: Network, folder: Path, channels: int, image_size: int) -> 
 
 def _of_torchvision(network: Torchvision, channels: int) -> Mistakes:
     name = network.torchvision
-    names = files.torchvision_names()
+    names = _torchvision_names()
     if name not in names:
-        yield "torchvision", f"= '{name}': is no network of torchvision; {files.near(name, names)}"
+        yield (
+            "torchvision",
+            f"= '{name}': is no network of torchvision; {functions.near(name, names)}",
+        )
     if channels != 3:
         yield "torchvision", f"= '{name}': takes images of 3 channels, data.images has {channels}"
     for option in sorted({"weights", "num_classes"} & network.arguments.keys()):
         why = "weights are drawn from the seed" if option == "weights" else "the images say it"
         yield f"options.{option}", f"= {network.arguments[option]!r}: is not allowed: {why}"
+
+
+def _torchvision_names() -> list[str]:
+    """The builders that `torchvision.models` registers for classification, without running it."""
+    origin = Path(importlib.util.find_spec("torchvision").origin)
+    registered = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.M)
+    return sorted(
+        name
+        for path in (origin.parent / "models").glob("*.py")
+        for name in registered.findall(path.read_text(encoding="utf-8"))
+    )

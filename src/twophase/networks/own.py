@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from twophase.errors import RunError
-from twophase.networks.files import GIVEN, imported
+from twophase.functions import imported
+from twophase.networks import GIVEN
 
 
 def own(

@@ -42,6 +42,6 @@ def update(
         momentum=options.momentum,
         weight_decay=options.weight_decay,
         dampening=0.0,
-        nesterov=False,
+        nesterov=options.nesterov,
         maximize=False,
     )

@@ -100,7 +100,7 @@ STAGES = {
         options=options.data,
         parts=lambda run: [data_file(run.study)],
         grid=lambda run: None,
-        code=lambda run: ("stages.data", datasets.module(run.study.data.images)),
+        code=lambda run: ("stages.data", *datasets.code(run.study.data.images)),
         memory_mb=2000,
     ),
     "check": Stage(

@@ -16,7 +16,8 @@ from twophase.study import Study, check_sizes
 def data(study: Study) -> None:
     """Write the canonical file: `train_images` (n, channels, height, width) as bytes,
     `train_labels` (n,), the same for `test`, and `mean` and `std` (channels,) of the training
-    pixels. What the file says of itself holds the numbers of images and classes.
+    pixels, in bytes, or as the study gives them. What the file says of itself holds the numbers of
+    images and classes.
 
     Raises `RunError` if the images cannot be used, `StudyError` if the study asks for more than
     there are.
@@ -25,6 +26,8 @@ def data(study: Study) -> None:
     labels = [tensors[f"{split}_labels"] for split in ("train", "test")]
     check_sizes(study, study.models, *map(len, labels), int(labels[0].bincount().min()))
     tensors["mean"], tensors["std"] = _moments(tensors)
+    if given := study.data.statistics:
+        tensors["mean"], tensors["std"] = (255 * torch.tensor(v) for v in (given.mean, given.std))
     file = stages.data_file(study)
     counts = {
         "classes": int(labels[0].max()) + 1,
@@ -58,6 +61,6 @@ def _moments(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tens
 def digest(study: Study) -> None:
     """Print the line `sha256: …` that names the images of the study as they are now."""
     images = study.data.images
-    if images.source != "folder":
+    if "sha256" not in type(images).model_fields:
         raise StudyError(f"data.images.source '{images.source}' takes no sha256")
     print(f"sha256: {datasets.load(images).digest(images)}")

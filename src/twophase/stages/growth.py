@@ -89,7 +89,8 @@ def _side_by_side(
 
 def _train(run: Run, data: Data, state: State, seed: int, dtype: torch.dtype) -> None:
     training, augmentation = run.model.training, run.study.data.augmentation
-    images, labels = batch(data, augmentation, seed, state.step, training.batch_size)
+    sizes = training.batch_size, training.drop_last
+    images, labels = batch(data, augmentation, seed, state.step, *sizes)
     parameters = list(trained(state.model).values())
     state.model.train()
     with network_noise(seed, state.step, images.device):

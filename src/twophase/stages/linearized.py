@@ -142,7 +142,8 @@ def advance_linearized(
     model, offset = state.origin.model, list(state.offset.values())
     origin = list(trained(model).values())
     while state.step < stop:
-        images, labels = batch(data, augmentation, run.seed, state.step, training.batch_size)
+        sizes = training.batch_size, training.drop_last
+        images, labels = batch(data, augmentation, run.seed, state.step, *sizes)
         primal, tangent = linear_logits(model, state.offset, images)
         out = (primal.detach() + tangent).requires_grad_()
         (pull,) = torch.autograd.grad(F.cross_entropy(out, labels), out)

@@ -6,7 +6,7 @@ What is excluded is named, so that a new option counts until somebody says that 
 from __future__ import annotations
 
 from twophase import networks, optimizers
-from twophase.networks.files import Place
+from twophase.functions import Place
 from twophase.study import Run
 
 Code = tuple[str | Place, ...]  # modules of this package, and the user's own files
@@ -14,16 +14,20 @@ KERNEL_GRID = {"every", "until", "references", "intervals"}  # which kernels, no
 
 
 def data(run: Run) -> dict:
-    """The images, but for what lies beside them."""
-    images = run.study.data.images
-    return images.options(exclude=set(images.beside))
+    """The images, but for what lies beside them, and their statistics where they are given."""
+    images, statistics = run.study.data.images, run.study.data.statistics
+    given = {"statistics": statistics.options()} if statistics else {}
+    return images.options(exclude=set(images.beside)) | given
 
 
 def base(run: Run) -> list:
     """Network, batches and training."""
-    # The length of training is not part of it: a longer run begins with the shorter one.
+    # The length of training is not part of it, unless the learning rate falls to its end: a longer
+    # run begins with the shorter one.
     model = run.model
     training = model.training.options(exclude={"iterations", "lr_drops"})
+    if model.training.schedule_end:
+        training["schedule"]["until"] = model.training.schedule_end
     drops = [drop for drop in model.training.lr_drops if drop < model.training.iterations]
     augmentation, compute = run.study.data.augmentation, run.study.compute
     network = model.network.options(exclude=networks.BESIDE)

@@ -24,6 +24,7 @@ SOURCE = Path(__file__).parents[1]
 NEUTRAL = {
     "",
     "errors",
+    "functions",
     "progress",
     "records",
     "sections",
@@ -34,7 +35,6 @@ NEUTRAL = {
     "stages.options",
     "stages.places",
     "networks",
-    "networks.files",
     "datasets",
     "optimizers",
     "figures",

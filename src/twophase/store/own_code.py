@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from twophase.errors import StudyError
-from twophase.networks.files import Place
+from twophase.functions import Place
 from twophase.store.fingerprint import (
     PACKAGE,
     UNSEEN,
@@ -83,7 +83,7 @@ def _absolute(own: Place, file: Path, node: ast.ImportFrom) -> str:
     up = node.level - 1
     if up > len(inside) - 1:
         raise StudyError(
-            f"{file}:{node.lineno}: imports from beyond its package; what lies beside a network's "
+            f"{file}:{node.lineno}: imports from beyond its package; what lies beside a "
             "file is imported by its name, without a dot"
         )
     return ".".join([*inside[: len(inside) - up], *(node.module or "").split(".")]).strip(".")

@@ -1,4 +1,4 @@
-"""Commands of the write-up: `python -m twophase.writeup page`, `readme` or `archive`."""
+"""Commands of the write-up: `python -m twophase.writeup page`, `pdf`, `readme` or `archive`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from twophase.errors import Problem
-from twophase.writeup import archive, claims, page, sources, text, verdicts
+from twophase.writeup import archive, claims, page, pdf, sources, text, verdicts
 
 README = Path("README.md")
 
@@ -23,11 +23,13 @@ def readme() -> None:
 def main() -> None:
     """Run one command in the checkout's folder."""
     parser = argparse.ArgumentParser(prog="python -m twophase.writeup", description=__doc__)
-    parser.add_argument("command", choices=["page", "readme", "archive"])
+    parser.add_argument("command", choices=["page", "pdf", "readme", "archive"])
     command = parser.parse_args().command
     try:
         if command == "page":
             page.build()
+        elif command == "pdf":
+            pdf.build()
         elif command == "archive":
             print(archive.archive())
         else:

@@ -14,7 +14,7 @@ import yaml
 
 from twophase.errors import RunError
 from twophase.store.artifacts import whole_file
-from twophase.writeup import page
+from twophase.writeup import page, pdf
 
 FOLDER = Path("dist")
 DAY = (1980, 1, 1, 0, 0, 0)  # of all files, so that the same content has the same bytes
@@ -22,20 +22,21 @@ DAY = (1980, 1, 1, 0, 0, 0)  # of all files, so that the same content has the sa
 
 def archive() -> Path:
     """Write `dist/twophase-<commit>.zip`: the code of the last commit with lock and published
-    tables, the write-up as page and notebook, `SHA256SUMS` of all of these, and `.zenodo.json`, the
-    metadata for a DOI. Returns its path.
+    tables, the write-up as page, PDF and notebook, `SHA256SUMS` of all of these, and
+    `.zenodo.json`, the metadata for a DOI. Returns its path.
 
     Raises `RunError` outside of a git checkout, or if the write-up is not that of this commit.
     """
     commit = _git("rev-parse", "HEAD").decode().strip()
     if changed := _git("status", "--porcelain", "--untracked-files=no").decode().strip():
         raise RunError(f"{changed.splitlines()[0].split()[-1]}: is not committed; commit it first")
-    if not page.current():
+    if not (page.current() and pdf.current()):
         raise RunError(
-            f"{page.PAGE}: is missing or of other tables or code; run `snakemake --cores all "
-            f"{page.PAGE}` first"
+            f"{page.PAGE}: is missing or of other tables or code, or {pdf.PDF} is; run `snakemake "
+            f"--cores all {pdf.PDF}` first"
         )
-    files = _committed() | {str(p): p.read_bytes() for p in (page.PAGE, page.NOTEBOOK)}
+    made = (page.PAGE, page.NOTEBOOK, pdf.PDF)
+    files = _committed() | {str(path): path.read_bytes() for path in made}
     files[".zenodo.json"] = (json.dumps(_metadata(files, commit), indent=2) + "\n").encode()
     sums = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}" for name in sorted(files)]
     files["SHA256SUMS"] = ("\n".join(sums) + "\n").encode()

@@ -54,7 +54,9 @@ class Part(Record):
 
 
 class Claim(Record):
-    """A claim with its source and its tests; `only` says of which study and network it is."""
+    """A claim with its source and its tests; `only` says of which study and network it is. An
+    `architecture` is the network with all its other options at their defaults.
+    """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
     claim: str
@@ -73,6 +75,7 @@ class Claims(Record):
     fewest_seeds: int = Field(ge=2)
     tolerance: Number = Field(ge=1)
     quoted: list[str]
+    quoted_studies: list[str]
     claims: list[Claim]
 
     @field_validator("claims")
@@ -105,6 +108,8 @@ def load(path: Path = CLAIMS) -> Claims:
     except ValidationError as error:
         lines = [f"{path}: {_explain(detail)}" for detail in error.errors()]
         raise StudyError("\n".join(lines)) from None
+    except RecursionError:
+        raise StudyError(f"{path}: claims refer to themselves, or lie too deep") from None
 
 
 def _explain(detail: dict) -> str:

@@ -73,7 +73,7 @@ def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     if "training" not in source.tables:
         return table
     rates = source.tables["training"].groupby("t")["lr"].first()
-    dropped = rates.index[rates < rates.iloc[0]]
+    dropped = rates.index[rates < rates.cummax()]  # which a warm-up does not
     if not len(dropped):
         return table
     times = [column for column in ("t", "u") if column in table]

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from twophase.errors import RunError
 from twophase.estimators.seeds import Estimate
-from twophase.writeup.claims import Claims
+from twophase.writeup import CLAIMS
+from twophase.writeup.claims import Claim, Claims
 from twophase.writeup.sources import Source
 from twophase.writeup.verdicts import (
     CANNOT_SAY,
@@ -22,6 +23,7 @@ from twophase.writeup.verdicts import (
     OTHER_DATA,
     OTHER_NETWORK,
     REPLICATED,
+    WORDS,
     Outcome,
     Verdict,
     limits,
@@ -88,12 +90,16 @@ def name_of(source: Source) -> str:
     return f"{source.study}, {source.name}"
 
 
-def mark(word: str, why: str = "", seen: bool = False) -> str:
-    """A verdict as a coloured label; `why` shows where the pointer is, `seen` gets an asterisk."""
+def mark(word: str, why: str = "") -> str:
+    """A verdict as a coloured label; `why` shows where the pointer is."""
     kind = word.replace(" ", "-")
     title = html.escape(why, quote=True)
-    star = "\u00a0*" if seen else ""
-    return f'<span class="verdict {kind}" title="{title}">{word}{star}</span>'
+    return f'<span class="verdict {kind}" title="{title}">{word}</span>'
+
+
+def short(claim: Claim) -> str:
+    """A claim's name, such as "early chaos"."""
+    return claim.id.replace("-", " ")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
@@ -114,13 +120,16 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
 
 
 def matrix(found: list[Verdict], sources: list[Source]) -> str:
-    """Claims in rows, sources in columns, a verdict in each cell."""
+    """Sources in rows, claims in columns, a verdict in each cell; an asterisk behind a source if
+    the rules were written after looking at its study.
+    """
     rows = []
-    for claim in dict.fromkeys(v.claim.id for v in found):
-        own = [v for v in found if v.claim.id == claim]
-        cells = {id(v.source): mark(v.word, v.why, v.seen) for v in own}
-        rows.append([own[0].claim.claim, *(cells[id(source)] for source in sources)])
-    return table(["Claim", *map(name_of, sources)], rows, "matrix")
+    for source in sources:
+        own = [v for v in found if v.source is source]
+        seen = "\u00a0*" * any(v.seen for v in own)
+        rows.append([name_of(source) + seen, *(mark(v.word, v.why) for v in own)])
+    claims = dict.fromkeys(short(v.claim) for v in found)
+    return table(["Study, network", *claims], rows, "matrix")
 
 
 def details(found: list[Verdict], claims: Claims) -> str:
@@ -146,7 +155,7 @@ def _part(outcome: Outcome, claims: Claims) -> list[str]:
 
 def summary(found: list[Verdict]) -> str:
     """The claims by what their verdicts have in common, as a list in Markdown. Behind each, how
-    many of its verdicts are not *cannot say yet*.
+    many networks got which verdict.
     """
     groups: dict[str, list[str]] = {
         "Replicated wherever it can be judged": [],
@@ -155,13 +164,16 @@ def summary(found: list[Verdict]) -> str:
         "Cannot be said yet": [],
     }
     always, mixed, never, silent = groups.values()
-    for claim in dict.fromkeys(v.claim.claim for v in found):
-        each = [v.word for v in found if v.claim.claim == claim]
-        judged = [word for word in each if word != CANNOT_SAY]
+    for claim in dict.fromkeys(v.claim.id for v in found):
+        own = [v for v in found if v.claim.id == claim]
+        each = [v.word for v in own]
+        judged = frozenset(word for word in each if word != CANNOT_SAY)
         group = {frozenset(): silent, frozenset({REPLICATED}): always, frozenset({NOT}): never}
-        said = f"{claim.removesuffix('.')} (judged in {len(judged)} of {len(each)})."
-        group.get(frozenset(judged), mixed).append(said)
-    return "\n".join(f"- *{told}.* {' '.join(each)}" for told, each in groups.items() if each)
+        counts = (f"{each.count(word)} {word}" for word in WORDS if word in each)
+        told = own[0].claim.claim.removesuffix(".")
+        said = f"  - **{short(own[0].claim)}**: {told} ({', '.join(counts)})"
+        group.get(judged, mixed).append(said)
+    return "\n".join("\n".join([f"- *{told}*", *each]) for told, each in groups.items() if each)
 
 
 def reasons(found: list[Verdict]) -> str:
@@ -175,9 +187,20 @@ def reasons(found: list[Verdict]) -> str:
 
 
 def quoted(found: list[Verdict], claims: Claims) -> str:
-    """The verdicts that README quotes, as a table in Markdown: claims as the file says, and for
-    each source the verdict, with what was measured for the claim's first part.
+    """The verdicts that README quotes, as a table in Markdown: claims and studies as the file says,
+    and for each source the verdict, with what was measured for the claim's first part.
+
+    Raises `RunError` if a study that is to be quoted is not published.
     """
+    studies = list(dict.fromkeys(v.source.study for v in found))
+    for study in claims.quoted_studies:
+        if study not in studies:
+            raise RunError(
+                f"{CLAIMS}: quoted_studies: {study} is not published; must be of "
+                f"{', '.join(studies)}"
+            )
+    others = [study for study in studies if study not in claims.quoted_studies]
+    found = [v for v in found if v.source.study in claims.quoted_studies]
     sources = list(dict.fromkeys(v.source for v in found))
     lines = [
         "| claim | " + " | ".join(map(name_of, sources)) + " |",
@@ -188,9 +211,11 @@ def quoted(found: list[Verdict], claims: Claims) -> str:
         cells = [_quoted_cell(v) for v in own]
         told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
         lines.append(f"| {told} | " + " | ".join(cells) + " |")
-    if any(v.seen for v in found):
-        lines += ["", "\\* The rule was written after looking at results of this study."]
-    return "\n".join(lines)
+    notes = ["\\* The rule was written after looking at results of this study."]
+    notes = notes * any(v.seen for v in found)
+    if others:
+        notes.append(f"Judged on the page below, too: {', '.join(others)}.")
+    return "\n".join([*lines, "", " ".join(notes)]).strip()
 
 
 def _quoted_cell(verdict: Verdict) -> str:

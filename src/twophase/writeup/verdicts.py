@@ -12,13 +12,12 @@ from twophase.writeup.claims import Claim, Claims, Part
 from twophase.writeup.quantities import QUANTITIES
 from twophase.writeup.sources import Source
 
-REPLICATED, PARTLY, NOT, CANNOT_SAY = (
+WORDS = REPLICATED, PARTLY, NOT, CANNOT_SAY = (
     "replicated",
     "partly",
     "not replicated",
     "cannot say yet",
 )
-
 OTHER_DATA, OTHER_NETWORK = (
     "the number is of another data set",
     "the number is of another network",

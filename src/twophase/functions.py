@@ -1,6 +1,7 @@
-"""A network's builder in a file of the user's own: where it lies, what it takes, its function.
+"""A function in a file of the user's own, such as a network's builder: where it lies, what it
+takes, and itself.
 
-Until the network is built the file is read and not run: no PyTorch here, as in `networks`.
+Until it is called the file is read and not run: no PyTorch here, as in `networks`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from typing import NamedTuple
 
 from twophase.records import Mistakes, show
 
-GIVEN = ("channels", "classes", "image_size")  # what a builder gets, of these what it names
-
 
 class Place(NamedTuple):
     """A file of code, the folder that its imports count from, and the package there that it belongs
@@ -32,11 +31,11 @@ class Place(NamedTuple):
     package: str = ""
 
 
-def place(file: str | None, builder: str) -> Place:
-    """Where the code of a builder lies. Raises `LookupError` if no such module is installed."""
+def place(file: str | None, function: str) -> Place:
+    """Where the code of a function lies. Raises `LookupError` if no such module is installed."""
     if file is not None:
         return Place(Path(file), Path(file).parent)
-    name = builder.partition(":")[0]
+    name = function.partition(":")[0]
     package, *inner = name.split(".")
     # Of the package alone: to look for what is in it, Python would run it.
     found = importlib.util.find_spec(package)
@@ -54,9 +53,9 @@ def place(file: str | None, builder: str) -> Place:
     return Place(path, origin.parent.parent, package)
 
 
-def imported(file: str | None, builder: str) -> Callable:
-    """The builder itself: its module is run."""
-    module, _, name = builder.rpartition(":")
+def imported(file: str | None, function: str) -> Callable:
+    """The function itself: its module is run."""
+    module, _, name = function.rpartition(":")
     return getattr(importlib.import_module(module) if file is None else _run(Path(file)), name)
 
 
@@ -64,7 +63,7 @@ def _run(file: Path) -> ModuleType:
     """The module in `file`; it may import what lies beside it, as a script may."""
     text = file.read_bytes()
     # By content: a file that has changed is another module.
-    name = f"network_{hashlib.sha256(str(file).encode() + text).hexdigest()[:16]}"
+    name = f"function_{hashlib.sha256(str(file).encode() + text).hexdigest()[:16]}"
     if name not in sys.modules:
         if (folder := str(file.parent)) not in sys.path:
             sys.path.insert(0, folder)
@@ -80,18 +79,27 @@ def _run(file: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def mistakes(file: str | None, builder: str, options: dict, folder: Path) -> Mistakes:
-    """What is wrong with a builder and the options that a study in `folder` gives it."""
-    key, value = ("builder", builder) if file is None else ("file", file)
-    if file is None and not re.fullmatch(r"[\w.]+:\w+", builder):
+def mistakes(
+    role: str,
+    file: str | None,
+    function: str,
+    options: dict,
+    folder: Path,
+    given: tuple[str, ...] = (),
+) -> Mistakes:
+    """What is wrong with a function and the options that a study in `folder` gives it, beside
+    those of `given` that it names. `role` is the key that names it.
+    """
+    key, value = (role, function) if file is None else ("file", file)
+    if file is None and not re.fullmatch(r"[\w.]+:\w+", function):
         yield (
-            "builder",
-            f"= {show(builder)}: must be module:function of an installed package, or a function "
+            role,
+            f"= {show(function)}: must be module:function of an installed package, or a function "
             "of a `file` beside the study file",
         )
         return
-    if file is not None and not builder.isidentifier():
-        yield "builder", f"= {show(builder)}: must be the name of a function in file {file}"
+    if file is not None and not function.isidentifier():
+        yield role, f"= {show(function)}: must be the name of a function in file {file}"
         return
     if file is not None and (Path(file).is_absolute() or ".." in Path(file).parts):
         yield "file", f"= {show(file)}: must lie beside the study file, or in a folder there"
@@ -101,7 +109,7 @@ def mistakes(file: str | None, builder: str, options: dict, folder: Path) -> Mis
         yield "file", f"= {show(file)}: no such file in {folder}; Python files there: {there}"
         return
     try:
-        path = place(file and str(folder / file), builder).file
+        path = place(file and str(folder / file), function).file
         tree = ast.parse(path.read_bytes())
     except LookupError as error:
         yield key, f"= {show(value)}: {error.args[0]}"
@@ -110,13 +118,13 @@ def mistakes(file: str | None, builder: str, options: dict, folder: Path) -> Mis
         line = f"line {error.lineno}: " if getattr(error, "lineno", None) else ""
         yield key, f"= {show(value)}: {line}not Python: {getattr(error, 'msg', error)}"
         return
-    name, where = builder.rpartition(":")[2], file or path.name
+    name, where = function.rpartition(":")[2], file or path.name
     functions = {node.name: node for node in tree.body if isinstance(node, _DEFINED)}
     if name in functions:
-        yield from _unfit(functions[name], options, where)
+        yield from _unfit(functions[name], options, where, given)
     elif not {name, "*"} & _bound(tree):  # else it comes from elsewhere, and takes what it takes
         names = ", ".join(sorted(each for each in functions if each[0] != "_")) or "none"
-        yield "builder", f"= {show(builder)}: is not in {where}; functions there: {names}"
+        yield role, f"= {show(function)}: is not in {where}; functions there: {names}"
 
 
 _DEFINED = ast.FunctionDef | ast.ClassDef
@@ -133,25 +141,27 @@ def _bound(tree: ast.Module) -> set[str]:
     return found
 
 
-def _unfit(builder: ast.FunctionDef | ast.ClassDef, options: dict, where: str) -> Mistakes:
-    """Options that a builder does not take, or that it needs."""
-    if builder.decorator_list:  # what it is then takes cannot be read
+def _unfit(
+    function: ast.FunctionDef | ast.ClassDef, options: dict, where: str, given: tuple[str, ...]
+) -> Mistakes:
+    """Options that a function does not take, or that it needs."""
+    if function.decorator_list:  # what it is then takes cannot be read
         return
-    function = builder
-    if isinstance(builder, ast.ClassDef):
-        made = [node for node in builder.body if getattr(node, "name", "") == "__init__"]
+    called = function
+    if isinstance(function, ast.ClassDef):
+        made = [node for node in function.body if getattr(node, "name", "") == "__init__"]
         if not made:
             return
-        function = made[0]
-    taken = function.args
-    names = [a.arg for a in (*taken.args, *taken.kwonlyargs)][isinstance(builder, ast.ClassDef) :]
-    own = [name for name in names if name not in GIVEN]
+        called = made[0]
+    taken = called.args
+    names = [a.arg for a in (*taken.args, *taken.kwonlyargs)][isinstance(function, ast.ClassDef) :]
+    own = [name for name in names if name not in given]
     for option in options:
-        if option in GIVEN:
+        if option in given:
             yield f"options.{option}", f"= {show(options[option])}: the images say it; leave it out"
         elif option not in names and not taken.kwarg:
             allowed = ", ".join(own) or "none"
-            line = f"'{builder.name}' in {where} takes no such option; it takes: {allowed}"
+            line = f"'{function.name}' in {where} takes no such option; it takes: {allowed}"
             yield f"options.{option}", f"= {show(options[option])}: {line}"
     positional = [a.arg for a in taken.args]
     needed = positional[: len(positional) - len(taken.defaults)]
@@ -159,18 +169,7 @@ def _unfit(builder: ast.FunctionDef | ast.ClassDef, options: dict, where: str) -
     needed += [a.arg for a, default in pairs if default is None]
     for name in needed:
         if name in own and name not in options:
-            yield f"options.{name}", f": is missing; '{builder.name}' in {where} needs it"
-
-
-def torchvision_names() -> list[str]:
-    """The builders that `torchvision.models` registers for classification, without running it."""
-    origin = Path(importlib.util.find_spec("torchvision").origin)
-    registered = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.M)
-    return sorted(
-        name
-        for path in (origin.parent / "models").glob("*.py")
-        for name in registered.findall(path.read_text(encoding="utf-8"))
-    )
+            yield f"options.{name}", f": is missing; '{function.name}' in {where} needs it"
 
 
 def near(name: str, names: Iterable[str]) -> str:
