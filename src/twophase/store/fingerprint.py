@@ -33,6 +33,7 @@ NEUTRAL = {
     "stages",
     "stages.options",
     "stages.places",
+    "stages.work",
     "networks",
     "datasets",
     "optimizers",
