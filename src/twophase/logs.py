@@ -6,19 +6,14 @@ import re
 
 # The last line of a stage.
 SPENT = re.compile(r"^(\w+): processor time (\S+) s to start, (\S+) s at work$", re.M)
-# A bar: what is done, the percentage, how much of all, and the time left.
-BAR = re.compile(r"([^\r\n]*?): +(\d+)%\|.*?\| *(\d+/\d+) \[[\d:]+<([\d:?]+)")
+# What a bar is of, its percentage, how much of all that is, and the time left.
+BAR = re.compile(r"^(.*?): +(\d+)%\|.*?\| *(\d+/\d+) \[[\d:]+<([\d:?]+)")
 
 
-def stages_in(text: str) -> list[str]:
+def several(text: str) -> list[str]:
     """The stages that a job of several lists at its start; none if it does only one."""
     listed = re.search(r"^stages: (.*)$", text, re.M)
     return listed[1].split(", ") if listed else []
-
-
-def after_last_stage(text: str) -> str:
-    """What a log says since a stage ended in it."""
-    return text.rpartition(": processor time ")[2]
 
 
 def progress(text: str) -> float:
@@ -26,10 +21,20 @@ def progress(text: str) -> float:
     does several.
     """
     ended = text.count(": processor time ")
-    bars = re.findall(r"(\d+)%\|", after_last_stage(text))
+    bars = re.findall(r"(\d+)%\|", text.rpartition(": processor time ")[2])
     share = int(bars[-1]) / 100 if bars else 0
-    several = stages_in(text)
-    return (ended + share) / len(several) if several else share
+    stages = several(text)
+    return (ended + share) / len(stages) if stages else share
+
+
+def last_words(text: str) -> str:
+    """The last line, of a bar how far it is and the time left; nothing if a stage ended there."""
+    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    if bar := BAR.match(last):
+        what, percent, done, left = bar.groups()
+        return f"{what}: {percent} % ({done}), {left} left"
+    return "" if SPENT.match(last) or last.startswith("stages: ") else last
 
 
 def span(seconds: float) -> str:

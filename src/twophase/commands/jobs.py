@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from twophase import figures, stages
-from twophase.commands import manifest
 from twophase.errors import StudyError
 from twophase.store.paths import RESULTS, Result, run_folder
 from twophase.study import STUDIES, Run, Study, runs
@@ -30,6 +29,8 @@ def left(study: Study, cores: int) -> list[Job]:
 
     Raises `StudyError` if config.yaml says it wrong.
     """
+    from twophase.commands import manifest  # late: it brings pandas, which `status` does without
+
     config = yaml.safe_load((STUDIES / "config.yaml").read_text()) or {}
     folder, logs = Path("figures") / study.name, RESULTS / study.name / "logs"
     its_runs = runs(study)

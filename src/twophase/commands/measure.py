@@ -30,7 +30,7 @@ from twophase.sections import Perturbation
 from twophase.stages.work import Work
 from twophase.store.artifacts import write_tensors
 from twophase.store.paths import Result
-from twophase.study import STUDIES, Model, Run, Study
+from twophase.study import STUDIES, Run, Study
 from twophase.training import advance, initial_state
 
 ITERATIONS = 2  # of the shorter trial

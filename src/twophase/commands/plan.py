@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import safe_open
 
 from twophase import stages, studyfile
@@ -17,7 +18,7 @@ from twophase.commands.measure import Measured, Price, measure
 from twophase.commands.publish import MEASUREMENTS
 from twophase.logs import span
 from twophase.records import show
-from twophase.stages.work import Work
+from twophase.stages.work import Work, inputs
 from twophase.store.paths import Result
 from twophase.study import Run, Study, runs
 
@@ -55,9 +56,11 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
         yield from warnings
         return
     names = [name for name in study.models if any(job.run and job.run.name == name for job in jobs)]
+    for stage in stages.STAGES:
+        stages.load(stage)
+    start = time.process_time()  # of this process until here, as of a job
     measured, told = _measured(study, names)
     table = rows(study, measured)
-    start = _start()
     took = [EACH_JOB + _seconds_of(job, study, measured, start) for job in jobs]
     total = SNAKEMAKE + sum(took)
     yield ""
@@ -70,15 +73,15 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     wall = SNAKEMAKE + wall_time(jobs, [seconds / threads for seconds in took], slots)
     iterations = sum(row.iterations for row in table)
     yield (
-        f"in all: {_count(len(jobs), 'job')}, {iterations:,} iterations, {span(total)} of processor "
-        f"time; about {span(wall)} with --cores {cores}"
+        f"in all: {_count(len(jobs), 'job')}, {iterations:,} iterations, {span(total)} of "
+        f"processor time; about {span(wall)} with --cores {cores}"
     )
     size, there = sum(row.disk for row in table), _there(study)
     if not stages.data_file(study).path.exists():
         size += measured.disk.get(("", "data"), 0)
     yield (
         f"disk: {_bytes(size)} more, {_bytes(there)} are there; memory of the largest job: about "
-        f"{_bytes(measured.memory)}"
+        f"{_bytes(_memory(study, measured))}"
     )
     yield told
     yield from warnings
@@ -89,11 +92,6 @@ def _measured(study: Study, names: list[str]) -> tuple[Measured, str]:
 
     Where the study's device is not there, times are those that were published, if any.
     """
-    import torch
-
-    for stage in stages.STAGES:
-        stages.load(stage)  # so that what follows is no start
-    _start()
     lacks = study.compute.device == "cuda" and not torch.cuda.is_available()
     here = {"device": "cpu"} if lacks else {}
     chosen = {
@@ -176,31 +174,28 @@ def rows(study: Study, measured: Measured) -> list[Row]:
         for stage, row in stages.STAGES.items():
             its_runs = [run for run in stages.runs_of(study, stage) if run.name == name]
             if its_runs and stage not in ("data", "check"):
+                wanted = sum(len(row.parts(run)) or 1 for run in its_runs)
                 does = [r for r in its_runs if stage in todo[r] or row.scope == "study"]
-                found.append(_row(name, stage, its_runs, does, measured))
+                to_do = sum(len(lacking(stage, run)) for run in does)
+                each = [pair for run in does for pair in _priced(stage, run, measured)]
+                iterations = sum(work.iterations for _, all_ in each for work in all_)
+                seconds = sum(price.of(all_) for price, all_ in each)
+                disk = sum(_disk(stage, run, measured) for run in does)
+                row = Row(name, stage, wanted - to_do, to_do, iterations, seconds, disk)
+                found.append(row)
     return found
 
 
-def _row(model: str, stage: str, its_runs: list[Run], does: list[Run], measured: Measured) -> Row:
-    """What a stage has in these runs, and has to do in some of them."""
+def _disk(stage: str, run: Run, measured: Measured) -> float:
+    """Bytes of the parts and tables of a run's stage that are missing."""
     row = stages.STAGES[stage]
-    to_do = [result for run in does for result in lacking(stage, run)]
-    wanted = sum(len(row.parts(run)) or 1 for run in its_runs)
-    each = [(price, w) for run in does for price, w in _priced(stage, run, measured)]
-    disk = sum(
-        measured.disk.get((model, str(r.identity["kind"])), SMALL_TABLE)
-        * row.work(its_runs[0], r).disk
-        for r in to_do
+    sizes = [(part, row.work(run, part).disk) for part in row.parts(run)]
+    sizes += [(stages.run_table(run, table), 1.0) for table in row.tables]
+    return sum(
+        size * measured.disk.get((run.name, str(result.identity["kind"])), SMALL_TABLE)
+        for result, size in sizes
+        if not result.path.exists()
     )
-    tables = [stages.run_table(run, table) for run in does for table in row.tables]
-    disk += sum(
-        measured.disk.get((model, str(table.identity["kind"])), SMALL_TABLE)
-        for table in tables
-        if table not in to_do and not table.path.exists()
-    )
-    iterations = sum(work.iterations for _, ws in each for work in ws)
-    seconds = sum(price.of(ws) for price, ws in each)
-    return Row(model, stage, wanted - len(to_do), len(to_do), iterations, seconds, disk)
 
 
 def _priced(
@@ -261,14 +256,15 @@ def _needs(index: int, jobs: list[Job]) -> set[int]:
     }
 
 
-_STARTED: list[float] = []
-
-
-def _start() -> float:
-    """Processor time to start a job: what this process took until all was imported."""
-    if not _STARTED:
-        _STARTED.append(time.process_time())
-    return _STARTED[0]
+def _memory(study: Study, measured: Measured) -> float:
+    """Bytes that the largest job holds: what the trial held, and a kernel of full size, which is
+    also copied to twice its precision.
+    """
+    kernels = [
+        measured.disk.get((run.name, "kernel_matrix"), 0) * inputs(run) ** 2
+        for run in stages.runs_of(study, "kernel")
+    ]
+    return measured.memory + 3 * max(kernels, default=0)
 
 
 def overrides(raw: dict[str, Any]) -> list[str]:
