@@ -102,12 +102,14 @@ def shares(run: Run, jobs: int, missing: list[Result]) -> list[tuple[int, list[t
 
 
 def lacking(stage: str, run: Run) -> list[Result]:
-    """What a stage has to make: the parts that are missing, or if it has none, its tables, the
-    first of them for all.
-    """
+    """Those results of a stage that are missing."""
+    return [result for result in results(stage, run) if not result.path.exists()]
+
+
+def results(stage: str, run: Run) -> list[Result]:
+    """What a stage makes: its parts, or if it has none, its tables, the first of them for all."""
     row = stages.STAGES[stage]
-    results = row.parts(run) or [stages.run_table(run, table) for table in row.tables][:1]
-    return [result for result in results if not result.path.exists()]
+    return row.parts(run) or [stages.run_table(run, table) for table in row.tables][:1]
 
 
 def _with_tables(study: Study, stage: str) -> list[Run]:

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
 
 from twophase import stages, studyfile
-from twophase.commands.jobs import Job, lacking, left
+from twophase.commands.jobs import Job, lacking, left, results
 from twophase.commands.measure import Measured, Price, measure
 from twophase.commands.publish import MEASUREMENTS
+from twophase.errors import StudyError
 from twophase.logs import span
 from twophase.records import show
 from twophase.stages.work import Work, inputs
+from twophase.store.artifacts import read_tensors
 from twophase.store.paths import Result
 from twophase.study import Run, Study, runs
 
@@ -43,17 +44,19 @@ class Row(NamedTuple):
 
 def plan(study: Study, file: Path, cores: int | None) -> None:
     """Print what is there, what is left to do, and the time, memory and disk that it takes."""
-    print("\n".join(lines(study, file, cores or len(os.sched_getaffinity(0)))))
+    if cores is not None and cores < 1:
+        raise StudyError(f"--cores {cores}: must be at least 1")
+    print("\n".join(lines(study, file, cores or os.cpu_count() or 1)))
 
 
 def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     """The plan in words: a table, and what it comes to."""
     yield f"{study.name}: {_count(len(study.models), 'model')}, {_count(len(study.seeds), 'seed')}"
-    warnings = overrides(studyfile.mapping(file, file.read_text()))
+    notes = overrides(studyfile.mapping(file, file.read_text()))
     jobs = left(study, cores)
     if not jobs:
         yield "all is there and current: nothing to do"
-        yield from warnings
+        yield from notes
         return
     names = [name for name in study.models if any(job.run and job.run.name == name for job in jobs)]
     for stage in stages.STAGES:
@@ -61,30 +64,35 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     start = time.process_time()  # of this process until here, as of a job
     measured, told = _measured(study, names)
     table = rows(study, measured)
+    yield ""
+    yield from _table(table if len(table) <= MOST_ROWS else _by_stage(table))
+    yield ""
     took = [EACH_JOB + _seconds_of(job, study, measured, start) for job in jobs]
+    for name in names:
+        own = [s for s, job in zip(took, jobs, strict=True) if job.run and job.run.name == name]
+        its_rows = [row for row in table if row.model == name]
+        yield f"{name}: {_sums(len(own), its_rows, sum(own))}"
+    new = 0 if stages.data_file(study).path.exists() else measured.disk["", "data"]
     total = SNAKEMAKE + sum(took)
-    yield ""
-    yield from _table(table if len(table) <= MOST_ROWS else _by_model(table))
-    yield ""
-    other = total - sum(row.seconds for row in table)
-    yield f"{span(other)} of processor time beside: data, check, summaries, figures, and to start"
-    slots = max(1, cores // study.compute.threads)
-    threads = study.compute.threads if study.compute.device == "cpu" else 1
-    wall = SNAKEMAKE + wall_time(jobs, [seconds / threads for seconds in took], slots)
-    iterations = sum(row.iterations for row in table)
+    yield f"all, with data, check, summaries and figures: {_sums(len(jobs), table, total, new)}"
+    threads = study.compute.threads
+    each = [s / threads if study.compute.device == "cpu" else s for s in took]
+    wall = SNAKEMAKE + wall_time(jobs, each, max(1, cores // threads))
+    yield f"about {span(wall)} with --cores {cores}, if nothing else runs there"
     yield (
-        f"in all: {_count(len(jobs), 'job')}, {iterations:,} iterations, {span(total)} of "
-        f"processor time; about {span(wall)} with --cores {cores}"
-    )
-    size, there = sum(row.disk for row in table), _there(study)
-    if not stages.data_file(study).path.exists():
-        size += measured.disk.get(("", "data"), 0)
-    yield (
-        f"disk: {_bytes(size)} more, {_bytes(there)} are there; memory of the largest job: about "
-        f"{_bytes(_memory(study, measured))}"
+        f"memory of the largest job: about {_bytes(_memory(study, measured))}; "
+        f"on disk are {_bytes(_there(study))}"
     )
     yield told
-    yield from warnings
+    yield from notes
+
+
+def _sums(jobs: int, table: list[Row], seconds: float, disk: float = 0) -> str:
+    iterations, disk = sum(row.iterations for row in table), disk + sum(row.disk for row in table)
+    return (
+        f"{_count(jobs, 'job')}, {iterations:,} iterations, {span(seconds)} of processor time, "
+        f"{_bytes(disk)} more on disk"
+    )
 
 
 def _measured(study: Study, names: list[str]) -> tuple[Measured, str]:
@@ -124,43 +132,23 @@ def _published(folder: Path, name: str) -> tuple[dict[str, Price], str]:
     prices = {}
     for stage, seconds in provenance["processor_seconds"].items():
         if stage in stages.STAGES and (its_runs := stages.runs_of(study, stage)):
-            works = [work for run in its_runs for work in _whole(stage, run)]
-            iterations, rest = sum(w.iterations for w in works), sum(w.rest for w in works)
-            each = seconds / (iterations or rest)
-            prices[stage] = Price(0, each, 0) if iterations else Price(0, 0, each)
+            all_ = [(run, result) for run in its_runs for result in results(stage, run)]
+            each = [stages.STAGES[stage].work(run, result) for run, result in all_]
+            iterations, rest = sum(w.iterations for w in each), sum(w.rest for w in each)
+            unit = seconds / (iterations or rest)
+            prices[stage] = Price(iteration=unit) if iterations else Price(rest=unit)
     machine = {table["origin"]["machine"] for table in provenance["tables"].values()}
     return prices, " and ".join(sorted(machine))
 
 
-def _whole(stage: str, run: Run) -> list[Work]:
-    """All the work of a stage, whatever is there."""
-    row = stages.STAGES[stage]
-    results = row.parts(run) or [stages.run_table(run, table) for table in row.tables][:1]
-    return [row.work(run, result) for result in results]
-
-
-def works(stage: str, run: Run, forks: tuple = ()) -> dict[str, list[Work]]:
-    """What a run's stage, or a job of it that does these forks, has to do, by the stage whose work
-    it is.
-    """
-    found: dict[str, list[Work]] = {}
-    for result in lacking(stage, run):
-        if forks and (result.identity["t0"], result.identity["direction"]) not in forks:
-            continue
-        work = stages.STAGES[stage].work(run, result)
-        found.setdefault(result.command, []).append(_resumed(result, work))
-    if always := stages.STAGES[stage].always(run):
-        found.setdefault(stage, []).append(Work(rest=always))
-    return found or {stage: []}
-
-
 def _resumed(part: Result, work: Work) -> Work:
     """The work to a state, from the one that was kept on the way if there is one."""
-    kept = stages.unfinished(part).path
-    if work.iterations and kept.exists():
-        with safe_open(kept, framework="np") as file:
-            step = int(file.get_tensor("step"))
-        stop = part.identity.get("t1", part.identity.get("t"))
+    kept = stages.unfinished(part)
+    if work.iterations and kept.path.exists():
+        step, stop = (
+            int(read_tensors(kept)["step"]),
+            part.identity.get("t1", part.identity.get("t")),
+        )
         if stop - work.iterations < step < stop:
             return work._replace(iterations=stop - step)
     return work
@@ -171,19 +159,24 @@ def rows(study: Study, measured: Measured) -> list[Row]:
     todo = {run: stages.missing(run) for run in runs(study)}
     found = []
     for name in study.models:
-        for stage, row in stages.STAGES.items():
+        for stage in stages.STAGES:
             its_runs = [run for run in stages.runs_of(study, stage) if run.name == name]
             if its_runs and stage not in ("data", "check"):
-                wanted = sum(len(row.parts(run)) or 1 for run in its_runs)
-                does = [r for r in its_runs if stage in todo[r] or row.scope == "study"]
-                to_do = sum(len(lacking(stage, run)) for run in does)
-                each = [pair for run in does for pair in _priced(stage, run, measured)]
-                iterations = sum(work.iterations for _, all_ in each for work in all_)
-                seconds = sum(price.of(all_) for price, all_ in each)
-                disk = sum(_disk(stage, run, measured) for run in does)
-                row = Row(name, stage, wanted - to_do, to_do, iterations, seconds, disk)
-                found.append(row)
+                of_study = stages.STAGES[stage].scope == "study"
+                does = [run for run in its_runs if of_study or stage in todo[run]]
+                found.append(_row(name, stage, its_runs, does, measured))
     return found
+
+
+def _row(model: str, stage: str, its_runs: list[Run], does: list[Run], measured: Measured) -> Row:
+    """What a stage has in a model's runs, and does in some of them."""
+    wanted = sum(len(results(stage, run)) for run in its_runs)
+    to_do = sum(len(lacking(stage, run)) for run in does)
+    each = [pair for run in does for pair in _priced(stage, run, measured)]
+    iterations = sum(work.iterations for _, works in each for work in works)
+    seconds = sum(price.of(works) for price, works in each)
+    disk = sum(_disk(stage, run, measured) for run in does)
+    return Row(model, stage, wanted - to_do, to_do, iterations, seconds, disk)
 
 
 def _disk(stage: str, run: Run, measured: Measured) -> float:
@@ -201,8 +194,18 @@ def _disk(stage: str, run: Run, measured: Measured) -> float:
 def _priced(
     stage: str, run: Run, measured: Measured, forks: tuple = ()
 ) -> Iterator[tuple[Price, list[Work]]]:
-    for command, each in works(stage, run, forks).items():
-        yield measured.prices.get((run.name, command), Price()), each
+    """What a run's stage, or a job of it that does these forks, has to do, with its price: that of
+    the stage whose work it is.
+    """
+    row, found = stages.STAGES[stage], {}
+    for result in lacking(stage, run):
+        if not forks or (result.identity["t0"], result.identity["direction"]) in forks:
+            work = _resumed(result, row.work(run, result))
+            found.setdefault(result.command, []).append(work)
+    own = found.setdefault(stage, []) if row.always(run) or not found else []
+    own.append(Work(rest=row.always(run)))
+    for maker, works in found.items():
+        yield measured.prices.get((run.name, maker), Price()), works
 
 
 def _seconds_of(job: Job, study: Study, measured: Measured, start: float) -> float:
@@ -239,21 +242,19 @@ def wall_time(jobs: list[Job], seconds: list[float], slots: int) -> float:
 
 
 def _needs(index: int, jobs: list[Job]) -> set[int]:
-    """The jobs before one that it needs: in a run by what its stage reads, else all of them."""
-    job = jobs[index]
-    if not job.stages:
-        kind = job.rule == "summary"
-        return {
-            i for i in range(index) if jobs[i].stages or (not kind and jobs[i].rule == "summary")
-        }
-    reads = {before for stage in job.stages for before in stages.STAGES[stage].reads}
-    return {
-        i
-        for i in range(index)
-        if jobs[i].rule in ("data", "check")
-        or (jobs[i].run in (job.run, None) or job.run is None)
-        and reads & set(jobs[i].stages)
-    }
+    """The jobs before one that it needs: in a run those that its stages read, for summaries,
+    figures and their list all that comes before these.
+    """
+    job, phase = jobs[index], _phase(jobs[index])
+    if phase:
+        return {i for i in range(index) if _phase(jobs[i]) < phase}
+    reads = {"data", "check"}.union(*(stages.STAGES[stage].reads for stage in job.stages))
+    before = [i for i in range(index) if reads & set(jobs[i].stages)]
+    return {i for i in before if None in (job.run, jobs[i].run) or job.run == jobs[i].run}
+
+
+def _phase(job: Job) -> int:
+    return 0 if job.stages else {"summary": 1, "study_figures": 3}.get(job.rule, 2)
 
 
 def _memory(study: Study, measured: Measured) -> float:
@@ -286,12 +287,12 @@ def overrides(raw: dict[str, Any]) -> list[str]:
     return found
 
 
-def _by_model(table: list[Row]) -> list[Row]:
-    """One row for each model."""
+def _by_stage(table: list[Row]) -> list[Row]:
+    """One row for each stage of all models."""
     found = []
-    for name in dict.fromkeys(row.model for row in table):
-        each = [row[2:] for row in table if row.model == name]
-        found.append(Row(name, "all", *map(sum, zip(*each, strict=True))))
+    for stage in dict.fromkeys(row.stage for row in table):
+        each = [row[2:] for row in table if row.stage == stage]
+        found.append(Row("all", stage, *map(sum, zip(*each, strict=True))))
     return found
 
 
@@ -326,4 +327,4 @@ def _bytes(number: float) -> str:
     for unit, size in (("TB", 1e12), ("GB", 1e9)):
         if number >= size:
             return f"{number / size:.1f} {unit}"
-    return f"{number / 1e6:.0f} MB" if number >= 1e6 or not number else "1 MB"
+    return f"{number / 1e6:.0f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
