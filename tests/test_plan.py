@@ -54,16 +54,18 @@ def test_the_jobs_of_a_fresh_study_are_those_that_left_logs(finished, config, sm
     assert logs == {log.relative_to(finished) for log in finished.glob("results/**/logs/*.log")}
 
 
-def test_the_jobs_of_a_half_done_study_are_those_of_a_dry_run(checkout, smoke, monkeypatch):
-    monkeypatch.chdir(checkout)
+def test_the_jobs_of_a_half_done_study_are_those_of_a_dry_run(
+    copy_checkout, trained, tmp_path, smoke, monkeypatch
+):
+    folder = copy_checkout(tmp_path / "checkout")
+    shutil.copytree(trained / "results", folder / "results")
+    monkeypatch.chdir(folder)
     run = Run(smoke, "vgg", 0)
     stages.fork_state(run, 4, "2", 12).path.unlink()
-    for table in ("chaos", "curvature"):
-        stages.run_table(run, table).path.unlink()
-    stages.summary_table(smoke, "growth_rate").path.unlink()
-    Path("figures/smoke/fig6.png").unlink()
+    stages.base_state(run, 8).path.unlink()
     rules = [job.rule for job in jobs.left(smoke, 2)]
-    assert {rule: rules.count(rule) for rule in rules} == planned(checkout, "figures/smoke/all")
+    assert rules.count("base") == rules.count("fork") == 1
+    assert {rule: rules.count(rule) for rule in rules} == planned(folder, "figures/smoke/all")
 
 
 def test_a_deleted_part_is_planned_with_its_iterations_alone(smoke, in_trained):
