@@ -198,7 +198,7 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     each = _chosen(study, arguments, runs(study))
     _expect(arguments, stages.run_fingerprint(each))
     spent, names = 0.0, stages.missing(each)
-    print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `display.progress`
+    print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `logs.several`
     with _importing():
         functions = [stages.load(name) for name in names]
     for name, function in zip(names, functions, strict=True):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from twophase import figures, stages
+from twophase.commands import manifest
+from twophase.commands.wanted import lacking
 from twophase.errors import StudyError
 from twophase.store.paths import RESULTS, Result, run_folder
 from twophase.study import STUDIES, Run, Study, runs
@@ -29,12 +31,9 @@ def left(study: Study, cores: int) -> list[Job]:
 
     Raises `StudyError` if config.yaml says it wrong.
     """
-    from twophase.commands import manifest  # late: it brings pandas, which `status` does without
-
     config = yaml.safe_load((STUDIES / "config.yaml").read_text()) or {}
     folder, logs = Path("figures") / study.name, RESULTS / study.name / "logs"
-    its_runs = runs(study)
-    found, todo = [], {run: stages.missing(run) for run in its_runs}
+    found, todo = [], {run: stages.missing(run) for run in runs(study)}
 
     def of_study(stage: str) -> Job:
         fingerprint = stages.job_fingerprint(stage, stages.runs_of(study, stage)[0])
@@ -48,7 +47,8 @@ def left(study: Study, cores: int) -> list[Job]:
     for run, names in todo.items():
         found += _of_run(run, names, config, cores)
     for stage, row in stages.STAGES.items():
-        if row.scope == "study" and any(lacking(stage, run) for run in _with_tables(study, stage)):
+        its_runs = stages.runs_of(study, stage) if row.scope == "study" and row.tables else []
+        if any(lacking(stage, run) for run in its_runs):
             found.append(of_study(stage))
     for table in stages.tables_of(study):
         result = stages.summary_table(study, table)
@@ -99,18 +99,3 @@ def shares(run: Run, jobs: int, missing: list[Result]) -> list[tuple[int, list[t
     lacks = {(part.identity["t0"], part.identity["direction"]) for part in missing}
     each = enumerate(run.model.fork_shares(jobs), 1)
     return [(number, share) for number, share in each if lacks & set(share)]
-
-
-def lacking(stage: str, run: Run) -> list[Result]:
-    """Those results of a stage that are missing."""
-    return [result for result in results(stage, run) if not result.path.exists()]
-
-
-def results(stage: str, run: Run) -> list[Result]:
-    """What a stage makes: its parts, or if it has none, its tables, the first of them for all."""
-    row = stages.STAGES[stage]
-    return row.parts(run) or [stages.run_table(run, table) for table in row.tables][:1]
-
-
-def _with_tables(study: Study, stage: str) -> list[Run]:
-    return stages.runs_of(study, stage) if stages.STAGES[stage].tables else []

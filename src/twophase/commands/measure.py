@@ -24,7 +24,7 @@ from scipy.optimize import nnls
 
 from twophase import stages
 from twophase.batches import load_data
-from twophase.commands.jobs import lacking
+from twophase.commands.wanted import lacking
 from twophase.compute import prepare
 from twophase.errors import Problem, RunError
 from twophase.sections import Perturbation

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import torch
 
 from twophase import stages, studyfile
-from twophase.commands.jobs import Job, lacking, left, results
+from twophase.commands.jobs import Job, left
 from twophase.commands.measure import Measured, Price, measure
-from twophase.commands.publish import MEASUREMENTS
+from twophase.commands.wanted import lacking, wanted
 from twophase.errors import StudyError
 from twophase.logs import span
 from twophase.records import show
 from twophase.stages.work import Work, inputs
 from twophase.store.artifacts import read_tensors
-from twophase.store.paths import Result
+from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import Run, Study, runs
 
 # Seconds of processor time of a summary and a figure with their start, of Snakemake, and what it
@@ -132,7 +132,7 @@ def _published(folder: Path, name: str) -> tuple[dict[str, Price], str]:
     prices = {}
     for stage, seconds in provenance["processor_seconds"].items():
         if stage in stages.STAGES and (its_runs := stages.runs_of(study, stage)):
-            all_ = [(run, result) for run in its_runs for result in results(stage, run)]
+            all_ = [(run, result) for run in its_runs for result in wanted(stage, run)]
             each = [stages.STAGES[stage].work(run, result) for run, result in all_]
             iterations, rest = sum(w.iterations for w in each), sum(w.rest for w in each)
             unit = seconds / (iterations or rest)
@@ -170,13 +170,13 @@ def rows(study: Study, measured: Measured) -> list[Row]:
 
 def _row(model: str, stage: str, its_runs: list[Run], does: list[Run], measured: Measured) -> Row:
     """What a stage has in a model's runs, and does in some of them."""
-    wanted = sum(len(results(stage, run)) for run in its_runs)
+    in_all = sum(len(wanted(stage, run)) for run in its_runs)
     to_do = sum(len(lacking(stage, run)) for run in does)
     each = [pair for run in does for pair in _priced(stage, run, measured)]
     iterations = sum(work.iterations for _, works in each for work in works)
     seconds = sum(price.of(works) for price, works in each)
     disk = sum(_disk(stage, run, measured) for run in does)
-    return Row(model, stage, wanted - to_do, to_do, iterations, seconds, disk)
+    return Row(model, stage, in_all - to_do, to_do, iterations, seconds, disk)
 
 
 def _disk(stage: str, run: Run, measured: Measured) -> float:

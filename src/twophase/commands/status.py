@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from twophase import figures, stages
-from twophase.commands.jobs import lacking
+from twophase.commands.wanted import lacking
 from twophase.logs import SPENT, last_words, several, span
 from twophase.store.paths import RESULTS, run_folder
 from twophase.study import Run, Study, runs

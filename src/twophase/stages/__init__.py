@@ -57,8 +57,7 @@ class Stage(NamedTuple):
     options: Callable[[Run], Any]  # what makes a part, beside code and what the stage reads
     parts: Callable[[Run], list[Result]]
     grid: Callable[[Run], Any]  # what else makes the tables: the points that they hold
-    # How much work a part is, or where there are none the tables; for `plan`.
-    work: Callable[[Run, Result], Work]
+    work: Callable[[Run, Result], Work]  # that a part is, or where there are none the tables
     section: str | None = None  # of a model; without it the model does without this stage
     code: Callable[[Run], Code] | None = None  # what makes a part; else the stage's own module
     summarised: Keys = ()  # tables of which there is a summary over all runs
@@ -267,7 +266,6 @@ STAGES = {
         work=work.trajectory,
         section="trajectory",
         summarised=("trajectory",),
-        memory_mb=4000,
         minutes=120,
     ),
     "matching": Stage(
