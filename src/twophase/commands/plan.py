@@ -108,21 +108,19 @@ def _measured(study: Study, names: list[str]) -> tuple[Measured, str]:
     }
     began = time.monotonic()
     measured = measure(study.model_copy(update=chosen))
-    took = span(time.monotonic() - began)
     if not lacks:
-        return measured, f"times: measured here, in {took}"
+        return measured, f"times: measured here, in {span(time.monotonic() - began)}"
     folder = MEASUREMENTS / study.name
     if not (folder / "provenance.json").exists():
-        return (
-            measured,
-            "times: of this machine's processor; there is no GPU, nor are any published",
-        )
+        return measured, "times: of this machine's processor; it has no GPU, and none are published"
     prices, machine = _published(folder, study.name)
     for name in names:
         measured.prices.update({(name, stage): price for stage, price in prices.items()})
-    others = [s for name, s in measured.prices if name and s not in prices]
-    rest = f"; of {', '.join(dict.fromkeys(others))}: of this machine's processor" if others else ""
-    return measured, f"times: as published in {folder}, of {machine}; there is no GPU here{rest}"
+    told = f"times: this machine has no GPU; they are those published in {folder}, of {machine}"
+    others = dict.fromkeys(s for name, s in measured.prices if name and s not in prices)
+    if others:
+        told += f"; for {', '.join(others)} those of this machine's processor"
+    return measured, told
 
 
 def _published(folder: Path, name: str) -> tuple[dict[str, Price], str]:
@@ -137,8 +135,9 @@ def _published(folder: Path, name: str) -> tuple[dict[str, Price], str]:
             iterations, rest = sum(w.iterations for w in each), sum(w.rest for w in each)
             unit = seconds / (iterations or rest)
             prices[stage] = Price(iteration=unit) if iterations else Price(rest=unit)
-    machine = {table["origin"]["machine"] for table in provenance["tables"].values()}
-    return prices, " and ".join(sorted(machine))
+    machines = sorted({table["origin"]["machine"] for table in provenance["tables"].values()})
+    with_gpu = [machine for machine in machines if "CUDA" in machine]
+    return prices, " and ".join(with_gpu or machines)
 
 
 def _resumed(part: Result, work: Work) -> Work:
