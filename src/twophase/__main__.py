@@ -48,12 +48,23 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("file",),
         "commands.publish:publish",
     ),
+    "plan": (
+        "Say what is left to do, and the hours, memory and disk that it takes.",
+        ("file", "cores"),
+        "commands.plan:plan",
+    ),
+    "status": (
+        "Say how far a study is: what runs, what has ended, what waits.",
+        (),
+        "commands.status:status",
+    ),
     "adopt": (
         "Take over results of older code, after a sample of the work has given the same bits.",
         ("sample",),
         "commands.adopt:adopt",
     ),
 }
+LOOKING = ("plan", "status")  # commands that leave nothing
 RUN = "Do all stages of a run that are not done yet, one after another."
 PROVENANCE = "Say where a result or figure comes from, and whether it is current."
 SCHEMA = "Print a JSON schema of study files, from which editors complete and check them."
@@ -73,6 +84,10 @@ ARGUMENTS: dict[str, dict] = {
         "required": True,
         "type": Path,
         "help": "where to write, for example figures/digits",
+    },
+    "cores": {
+        "type": int,
+        "help": "cores that the jobs will share (default: all of this machine)",
     },
     "sample": {
         "type": float,
@@ -153,6 +168,9 @@ def run(arguments: argparse.Namespace) -> None:
         values = [getattr(arguments, name) for name in names if name != "fingerprint"]
         function = _function(place)
         work = functools.partial(function, study, *values)
+        if arguments.command in LOOKING:
+            work()
+            return
     _work(arguments.command, study, work)
 
 
@@ -180,7 +198,7 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     each = _chosen(study, arguments, runs(study))
     _expect(arguments, stages.run_fingerprint(each))
     spent, names = 0.0, stages.missing(each)
-    print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `display.progress`
+    print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `logs.several`
     with _importing():
         functions = [stages.load(name) for name in names]
     for name, function in zip(names, functions, strict=True):

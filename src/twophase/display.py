@@ -8,7 +8,6 @@ log under `.snakemake/log`, and shown with `--verbose`.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import threading
 import time
@@ -19,6 +18,9 @@ from pathlib import Path
 
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from twophase.logs import progress as share
+from twophase.logs import span
 
 TAIL = 12  # last lines of a failed job's log
 EVERY = 60  # seconds between two lines where they cannot be written over each other
@@ -136,9 +138,9 @@ class Display(logging.Handler):
         for rule, seconds in self.took.items():
             expected[rule] = sum(seconds) / len(seconds)
         for job in self.running.values():
-            share = progress(job.logs)
-            if job.rule not in self.took and share > 0.03:
-                expected[job.rule] = (now - job.began) / share
+            far = progress(job.logs)
+            if job.rule not in self.took and far > 0.03:
+                expected[job.rule] = (now - job.began) / far
         seconds, unknown = 0.0, 0
         for rule, count in self.jobs.items():
             waiting = count - len(self.took.get(rule, []))
@@ -188,23 +190,8 @@ def tail(file: str) -> str:
 
 
 def progress(logs: list[str]) -> float:
-    """How far a job is, as a share, as its log says: by its bar, and by the stages that it lists
-    and has done if it does several.
-    """
+    """How far a job is, as a share, as its log says."""
     try:
-        text = Path(logs[0]).read_text(errors="replace")
+        return share(Path(logs[0]).read_text(errors="replace"))
     except (OSError, IndexError):
         return 0
-    stages = re.search(r"^stages: (.*)$", text, re.M)
-    ended = text.count(": processor time ")
-    bars = re.findall(r"(\d+)%\|", text.rpartition(": processor time ")[2])
-    share = int(bars[-1]) / 100 if bars else 0
-    return (ended + share) / len(stages[1].split(", ")) if stages else share
-
-
-def span(seconds: float) -> str:
-    """A duration, to seconds or minutes."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

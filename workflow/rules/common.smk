@@ -12,7 +12,7 @@ from snakemake.resources import Resource
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from twophase import display, figures, stages, studyfile
-from twophase.commands import manifest, run_this_checkout
+from twophase.commands import jobs, manifest, run_this_checkout
 from twophase.errors import StudyError
 from twophase.figures import drawing
 from twophase.stages.places import before_in_sweep
@@ -214,30 +214,16 @@ def files_of(stage, run, ended):
     return files
 
 
+@plainly
 def shares_of(stage, run, missing):
     """One file for each job that shares the run's missing parts with others."""
-    jobs = min(jobs_per_run(run, stage), len(run.model.forks()))
-    missing = {(part.identity["t0"], part.identity["direction"]) for part in missing}
+    count = jobs.fork_jobs(run, config.get("forks_per_job", "auto"), workflow.cores or 1)
     fingerprint = stages.job_fingerprint(stage, run)
     folder = Path(RUN.format(study=run.study.name, model=run.name, seed=run.seed))
     return [
-        folder / f"{stage}-{fingerprint}" / f"{part}of{jobs}.done"
-        for part, share in enumerate(run.model.fork_shares(jobs), 1)
-        if missing & set(share)
+        folder / f"{stage}-{fingerprint}" / f"{part}of{count}.done"
+        for part, _ in jobs.shares(run, count, missing)
     ]
-
-
-def jobs_per_run(run, stage):
-    """How many jobs share a run's forks: as `forks_per_job` says, or enough to keep all cores busy,
-    and no more, because each job takes seconds to start.
-    """
-    forks = config.get("forks_per_job", "auto")
-    if forks == "auto":
-        runs = len(stages.runs_of(run.study, stage))
-        return -(-2 * (workflow.cores or 1) // runs)
-    if not isinstance(forks, int) or forks < 1:
-        sys.exit(f"forks_per_job = {forks!r}: must be a number of forks, or auto")
-    return -(-len(run.model.forks()) // forks)
 
 
 def asked():

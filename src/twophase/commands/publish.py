@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -13,15 +12,13 @@ from twophase import stages
 from twophase.errors import RunError
 from twophase.figures import published_name
 from twophase.functions import place
+from twophase.logs import SPENT
 from twophase.stages.summary import summarised
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
 from twophase.store.own_code import imported_files
 from twophase.store.paths import MEASUREMENTS, RESULTS, Result
 from twophase.study import Study
 from twophase.tables import not_finished
-
-# The last line of a stage's log.
-SPENT = re.compile(r"^(\w+): processor time (\S+) s to start, (\S+) s at work$", re.M)
 
 
 def publish(study: Study, file: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from twophase import datasets, networks, optimizers
-from twophase.stages import options
+from twophase.stages import options, work
 from twophase.stages.options import Code
 from twophase.stages.places import (
     base_state,
@@ -36,6 +36,7 @@ from twophase.stages.places import (
     table_maker,
 )
 from twophase.stages.places import unfinished as unfinished  # for the stages
+from twophase.stages.work import Work
 from twophase.store.fingerprint import code_digest
 from twophase.store.paths import RESULTS, Maker, Result, digest, run_folder, table
 from twophase.study import Run, Study, runs
@@ -56,11 +57,13 @@ class Stage(NamedTuple):
     options: Callable[[Run], Any]  # what makes a part, beside code and what the stage reads
     parts: Callable[[Run], list[Result]]
     grid: Callable[[Run], Any]  # what else makes the tables: the points that they hold
+    work: Callable[[Run, Result], Work]  # that a part is, or where there are none the tables
     section: str | None = None  # of a model; without it the model does without this stage
     code: Callable[[Run], Code] | None = None  # what makes a part; else the stage's own module
     summarised: Keys = ()  # tables of which there is a summary over all runs
     keeps_time: bool = False  # keeps its state every few minutes
     shared: bool = False  # its parts are shared out to several jobs of a run
+    always: Callable[[Run], float] = lambda run: 0  # work that it does whatever parts are there
     memory_mb: int = 4000
     minutes: int = 30
 
@@ -100,6 +103,7 @@ STAGES = {
         options=options.data,
         parts=lambda run: [data_file(run.study)],
         grid=lambda run: None,
+        work=work.once,
         code=lambda run: ("stages.data", *datasets.code(run.study.data.images)),
         memory_mb=2000,
     ),
@@ -111,6 +115,7 @@ STAGES = {
         options=options.check,
         parts=lambda run: [check_mark(run.study)],
         grid=lambda run: None,
+        work=work.once,
         code=_check_code,
         memory_mb=8000,
     ),
@@ -122,6 +127,8 @@ STAGES = {
         options=options.base,
         parts=lambda run: [base_state(run, t) for t in run.model.checkpoints()],
         grid=lambda run: [run.model.evaluation.options(), run.model.checkpoints()],
+        work=work.base_state,
+        always=work.base_evaluations,
         code=options.base_code,
         summarised=("training",),
         keeps_time=True,
@@ -135,6 +142,7 @@ STAGES = {
         options=lambda run: run.model.chaos.perturbation.options(),
         parts=_fork_parts,
         grid=lambda run: None,
+        work=work.fork_part,
         section="chaos",
         keeps_time=True,
         shared=True,
@@ -151,6 +159,7 @@ STAGES = {
         options=options.comparison,
         parts=lambda run: [comparison(run, *point) for point in run.model.comparisons()],
         grid=lambda run: run.model.comparisons(),
+        work=work.comparison,
         section="chaos",
         summarised=("chaos",),
         memory_mb=8000,
@@ -164,6 +173,7 @@ STAGES = {
         options=lambda run: None,
         parts=_size_parts,
         grid=lambda run: [run.model.other_sizes(), run.model.size_points()],
+        work=work.size_part,
         section="sizes",
         summarised=("sizes",),
         keeps_time=True,
@@ -178,6 +188,7 @@ STAGES = {
         options=lambda run: run.model.kernel.options(exclude=options.KERNEL_GRID),
         parts=lambda run: [kernel_file(run, t) for t in run.model.kernel_steps()],
         grid=lambda run: run.model.kernel_steps(),
+        work=work.kernel_file,
         section="kernel",
         memory_mb=8000,
         minutes=1440,
@@ -195,6 +206,7 @@ STAGES = {
         options=lambda run: max(run.model.kernel.intervals),
         parts=lambda run: [],
         grid=lambda run: run.model.kernel_steps(),
+        work=work.cone,
         section="kernel",
         summarised=("kernel_distance", "kernel_content", "cone"),
         memory_mb=8000,
@@ -208,6 +220,7 @@ STAGES = {
         options=lambda run: None,
         parts=lambda run: [],
         grid=lambda run: [run.model.kernel_steps(), run.study.seeds],
+        work=work.across_seeds,
         section="across_seeds",
         summarised=("across_seeds",),
         memory_mb=8000,
@@ -221,6 +234,7 @@ STAGES = {
         options=lambda run: run.model.curvature.options(exclude={"every"}),
         parts=lambda run: [curvature_at(run, t) for t in run.model.curvature_steps()],
         grid=lambda run: run.model.curvature_steps(),
+        work=work.curvature_at,
         section="curvature",
         summarised=("curvature",),
         minutes=720,
@@ -236,6 +250,7 @@ STAGES = {
         options=lambda run: run.model.growth.options(exclude={"forks", "precisions"}),
         parts=lambda run: [growth_part(run, *point) for point in run.model.growth_points()],
         grid=lambda run: run.model.growth_points(),
+        work=work.growth_part,
         section="growth",
         summarised=("growth_rate",),
         minutes=720,
@@ -248,9 +263,9 @@ STAGES = {
         options=lambda run: None,
         parts=lambda run: [],
         grid=lambda run: run.model.checkpoints(),
+        work=work.trajectory,
         section="trajectory",
         summarised=("trajectory",),
-        memory_mb=4000,
         minutes=120,
     ),
     "matching": Stage(
@@ -261,6 +276,7 @@ STAGES = {
         options=options.matching,
         parts=lambda run: [match(run, *point) for point in run.model.matching_points()],
         grid=lambda run: run.model.matching_points(),
+        work=work.match,
         section="matching",
         summarised=("matching",),
         memory_mb=8000,
@@ -274,6 +290,7 @@ STAGES = {
         options=options.linearized,
         parts=_linearized_parts,
         grid=lambda run: run.model.linearized.switches,
+        work=work.linearized_part,
         section="linearized",
         summarised=("linearized",),
         keeps_time=True,

@@ -34,6 +34,7 @@ NEUTRAL = {
     "stages",
     "stages.options",
     "stages.places",
+    "stages.work",
     "networks",
     "datasets",
     "optimizers",

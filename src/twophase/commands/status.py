@@ -1,0 +1,112 @@
+"""Command `status`: how far a study is, from its results and the logs of its jobs alone.
+
+Both lie in results/, which all machines of a cluster share. No PyTorch here: it is asked often.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from twophase import figures, stages
+from twophase.commands.wanted import lacking
+from twophase.logs import SPENT, last_words, several, span
+from twophase.store.paths import RESULTS, run_folder
+from twophase.study import Run, Study, runs
+
+SILENT = 600  # seconds; a job that has written nothing for so long may be dead
+MOST = 15  # jobs that are shown one by one, so that all fits a screen
+
+
+class Open(NamedTuple):
+    """The log of a job that has not ended."""
+
+    log: Path
+    stage: str  # that it is at
+    run: Run | None
+    words: str  # its last line
+    age: float  # seconds since it was written
+
+
+def status(study: Study) -> None:
+    """Print what runs, what has ended and what waits."""
+    print("\n".join(lines(study)))
+
+
+def lines(study: Study) -> Iterator[str]:
+    """The same, line by line."""
+    left = {run: stages.missing(run) for run in runs(study)}
+    jobs = sorted(open_logs(study, left), key=lambda job: job.age)
+    running = [job for job in jobs if job.age < SILENT and not job.words.startswith("interrupted")]
+    ended = sum(not names for names in left.values())
+    yield f"{study.name}: {ended} of {len(left)} runs have ended, {len(running)} jobs at work"
+    yield ""
+    yield f"{'stage':<14} {'ended':>12} {'parts there':>20}  now"
+    at_work = [job.stage for job in running]
+    for stage in stages.STAGES:
+        if stages.runs_of(study, stage):
+            yield _row(stage, study, left, at_work.count(stage))
+    summaries = [stages.summary_table(study, table).path for table in stages.tables_of(study)]
+    there = [path for path in summaries if path.exists()]
+    yield _line("summary", len(there), len(summaries), "", at_work.count("summary"))
+    folder = Path("figures") / study.name
+    asked = figures.asked(study)
+    drawn = [f for f in asked if figures.current(folder, f, figures.made_by(study, f))]
+    yield _line("figure", len(drawn), len(asked), "", at_work.count("figure"))
+    silent = [job for job in jobs if job not in running]
+    for title, chosen in (("at work", running), ("stopped, or silent for long", silent)):
+        if chosen:
+            yield ""
+            yield f"{title}:"
+            yield from (f"  {_said(job)}" for job in chosen[:MOST])
+            if len(chosen) > MOST:
+                yield f"  and {len(chosen) - MOST} more"
+
+
+def open_logs(study: Study, left: dict[Run, list[str]]) -> Iterator[Open]:
+    """The logs of jobs that have not ended, and whose work is not there by another job.
+
+    `left` says of each run which stages have something left to do.
+    """
+    current, drawn = stages.fingerprints(study), [*figures.asked(study), "manifest"]
+    its_runs = {run_folder(run.identity): run for run in left}
+    for log in sorted((RESULTS / study.name).rglob("logs/*.log")):
+        name, _, rest = log.stem.partition("-")
+        if rest[:8] not in current and name not in drawn:
+            continue
+        text, age = log.read_text(errors="replace"), time.time() - log.stat().st_mtime
+        stage = "summary" if name.endswith("_summary") else "figure" if name in drawn else name
+        to_do = (several(text) or [stage])[len(SPENT.findall(text)) :]
+        run = its_runs.get(log.parents[1])
+        if to_do and (run is None or stage == "run" or stage in left[run]):
+            yield Open(log, to_do[0], run, last_words(text), age)
+
+
+def _row(stage: str, study: Study, left: dict[Run, list[str]], at_work: int) -> str:
+    """What a stage has, of all runs or of the study."""
+    row = stages.STAGES[stage]
+    its_runs = stages.runs_of(study, stage)
+    if row.scope == "run":
+        ended = [run for run in its_runs if stage not in left[run]]
+    else:  # one job for all
+        its_runs = its_runs if row.tables else its_runs[:1]
+        ended = [run for run in its_runs if not lacking(stage, run)]
+    wanted = [part for run in its_runs for part in row.parts(run)]
+    missing = [part for run in its_runs for part in lacking(stage, run)]
+    parts = f"{len(wanted) - len(missing):,} of {len(wanted):,}" if wanted else ""
+    return _line(stage, len(ended), len(its_runs), parts, at_work)
+
+
+def _line(what: str, ended: int, total: int, parts: str, at_work: int) -> str:
+    now = f"{at_work} at work" if at_work else "" if ended == total else "waits"
+    return f"{what:<14} {f'{ended} of {total}':>12} {parts:>20}  {now}".rstrip()
+
+
+def _said(job: Open) -> str:
+    """What a job does, how far it is, and when it last said so."""
+    what = f"{job.run.name}, seed {job.run.seed}: {job.stage}" if job.run else job.stage
+    told = f": {job.words}" if job.words else ""
+    where = "" if job.age < SILENT else f" ({job.log})"
+    return f"{what}{told}; written {span(job.age)} ago{where}"

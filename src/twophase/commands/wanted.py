@@ -1,0 +1,18 @@
+"""What a run's stage makes, and what of it is missing."""
+
+from __future__ import annotations
+
+from twophase import stages
+from twophase.store.paths import Result
+from twophase.study import Run
+
+
+def wanted(stage: str, run: Run) -> list[Result]:
+    """The parts of a stage, or if it has none, its tables, the first of them for all."""
+    row = stages.STAGES[stage]
+    return row.parts(run) or [stages.run_table(run, table) for table in row.tables][:1]
+
+
+def lacking(stage: str, run: Run) -> list[Result]:
+    """Those of them that are missing."""
+    return [result for result in wanted(stage, run) if not result.path.exists()]
