@@ -77,6 +77,12 @@ def test_a_deleted_part_is_planned_with_its_iterations_alone(smoke, in_trained):
     assert _iterations(smoke) == before + 8  # from the base run's at 4
 
 
+def test_what_models_of_a_sweep_share_is_planned_once(raw, write_study, in_tmp):
+    alone = _iterations(studyfile.load(write_study(raw)))
+    raw["sweep"] = {"kernel.kind": ["full", "trace"]}
+    assert _iterations(studyfile.load(write_study(raw, "swept"))) == alone
+
+
 def test_iterations_that_a_stopped_run_has_kept_are_not_planned_again(smoke, in_trained):
     run = Run(smoke, "vgg", 0)
     part = stages.fork_state(run, 0, "1", 12)

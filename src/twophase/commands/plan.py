@@ -14,7 +14,7 @@ import torch
 from twophase import stages, studyfile
 from twophase.commands.jobs import Job, left
 from twophase.commands.measure import Measured, Price, measure
-from twophase.commands.wanted import lacking, wanted
+from twophase.commands.wanted import to_do, wanted
 from twophase.errors import StudyError
 from twophase.logs import span
 from twophase.records import show
@@ -170,23 +170,23 @@ def rows(study: Study, measured: Measured) -> list[Row]:
 def _row(model: str, stage: str, its_runs: list[Run], does: list[Run], measured: Measured) -> Row:
     """What a stage has in a model's runs, and does in some of them."""
     in_all = sum(len(wanted(stage, run)) for run in its_runs)
-    to_do = sum(len(lacking(stage, run)) for run in does)
+    left = sum(len(to_do(stage, run)) for run in does)
     each = [pair for run in does for pair in _priced(stage, run, measured)]
     iterations = sum(work.iterations for _, works in each for work in works)
     seconds = sum(price.of(works) for price, works in each)
     disk = sum(_disk(stage, run, measured) for run in does)
-    return Row(model, stage, in_all - to_do, to_do, iterations, seconds, disk)
+    return Row(model, stage, in_all - left, left, iterations, seconds, disk)
 
 
 def _disk(stage: str, run: Run, measured: Measured) -> float:
-    """Bytes of the parts and tables of a run's stage that are missing."""
+    """Bytes of the parts and tables that a run's stage has to make."""
     row = stages.STAGES[stage]
-    sizes = [(part, row.work(run, part).disk) for part in row.parts(run)]
-    sizes += [(stages.run_table(run, table), 1.0) for table in row.tables]
+    tables = [stages.run_table(run, table) for table in row.tables]
+    sizes = [(part, row.work(run, part).disk) for part in to_do(stage, run) if row.parts(run)]
+    sizes += [(table, 1.0) for table in tables if not table.path.exists()]
     return sum(
         size * measured.disk.get((run.name, str(result.identity["kind"])), SMALL_TABLE)
         for result, size in sizes
-        if not result.path.exists()
     )
 
 
@@ -197,7 +197,7 @@ def _priced(
     the stage whose work it is.
     """
     row, found = stages.STAGES[stage], {}
-    for result in lacking(stage, run):
+    for result in to_do(stage, run):
         if not forks or (result.identity["t0"], result.identity["direction"]) in forks:
             work = _resumed(result, row.work(run, result))
             found.setdefault(result.command, []).append(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twophase import stages
+from twophase.stages.places import before_in_sweep
 from twophase.store.paths import Result
 from twophase.study import Run
 
@@ -16,3 +17,10 @@ def wanted(stage: str, run: Run) -> list[Result]:
 def lacking(stage: str, run: Run) -> list[Result]:
     """Those of them that are missing."""
     return [result for result in wanted(stage, run) if not result.path.exists()]
+
+
+def to_do(stage: str, run: Run) -> list[Result]:
+    """Those that are missing and that no earlier model of a sweep makes."""
+    earlier = [pair for pair in before_in_sweep(stage, run) if stages.missing(pair[1])]
+    made = {result.path for pair in earlier for result in lacking(*pair)}
+    return [result for result in lacking(stage, run) if result.path not in made]
