@@ -1,0 +1,72 @@
+"""The keys of a record of the study file, as a table."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from inspect import getdoc
+from typing import Any
+
+from docstrings import markdown
+
+# How JSON schema, and pydantic where it leaves them, write ranges.
+RANGES = {
+    "exclusiveMinimum": "above",
+    "gt": "above",
+    "minimum": "from",
+    "ge": "from",
+    "exclusiveMaximum": "below",
+    "lt": "below",
+    "maximum": "to",
+    "le": "to",
+}
+TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
+
+
+def described(line: re.Match) -> str:
+    """What a record is for, and a table of its keys, for a line that names it by module and name.
+
+    Docstrings of its own and of the records whose keys it shares, then of each key what it may be,
+    and its default.
+    """
+    module, _, name = line[1].rpartition(".")
+    record = getattr(importlib.import_module(module), name)
+    shared = [kind for kind in record.mro()[1:] if getattr(kind, "model_fields", {})]
+    texts = [markdown(getdoc(kind)) for kind in (record, *shared)]
+    rows = [
+        f"| `{key}` | {_allowed(schema)} | {_default(schema)} |"
+        for key, schema in record.model_json_schema()["properties"].items()
+    ]
+    table = ["| key | may be | default |", "|---|---|---|", *rows] if rows else ["It has no keys."]
+    return "\n\n".join(["", f"### {name}", *texts, "\n".join(table), ""])
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """What a JSON schema allows, in words; a record is a link to its own table."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return "anything" if name == "JsonValue" else f"[{name}](#{name.lower()})"
+    for several in ("anyOf", "oneOf"):
+        if several in schema:
+            kinds = [kind for kind in schema[several] if kind.get("type") != "null"]
+            return " or ".join(map(_allowed, kinds))
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return f"list of: {_allowed(schema['items'])}"
+    if schema.get("type") == "object":
+        [values] = schema.get(
+            "patternProperties", {"": schema.get("additionalProperties")}
+        ).values()
+        return f"by name: {_allowed(values)}"
+    bounds = [f"{word} {schema[key]:,}" for key, word in RANGES.items() if key in schema]
+    return " ".join([TYPES.get(schema.get("type"), "anything"), *bounds])
+
+
+def _default(schema: dict[str, Any]) -> str:
+    if "default" not in schema:
+        return ""
+    value = schema["default"]
+    shown = value if isinstance(value, str) else json.dumps(value)
+    return "left out" if value is None else f"`{shown}`"
