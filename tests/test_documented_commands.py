@@ -6,6 +6,7 @@ parsers. The tutorial's are really run, by `test_site.py`, and each command of t
 test that `RUN_BY` names.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -28,16 +29,18 @@ EXAMPLE = {
     "<study>": "digits",
     "<study file>": "workflow/config/digits.yaml",
 }
+PROGRAM = [("python", "-m", "twophase"), ("twophase",)]
 # The tests that run what the rules of the workflow do not.
 RUN_BY = {
     "adopt": "test_documented_commands.py",
     "provenance": "test_freshness.py",
     "publish": "test_published.py",
+    "schema": "test_documented_commands.py",
 }
 
 
 def commands():
-    """The commands in the pages' blocks and lines, without what follows a `|` or a comment."""
+    """The commands in the pages' blocks and lines; of those joined by `&&` or `|`, each."""
     found = set()
     for page in PAGES:
         text = page.read_text()
@@ -46,9 +49,9 @@ def commands():
         lines = "".join(blocks).splitlines() + re.findall(r"^ {4,}(.*)", text, re.M)
         lines += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
         for line in lines:
-            for part in re.split(r"\s+#|&&|\||>>|…", line):
-                if re.fullmatch(COMMAND, part.strip()):
-                    found.add(re.sub(r"<[^>]*>", lambda of: EXAMPLE[of[0]], part.strip()))
+            line = re.sub(r"<[a-z ]+>", lambda found: EXAMPLE.get(found[0], found[0]), line)
+            parts = [part.strip() for part in re.split(r"\s+#|&&|\||>|…", line)]
+            found.update(part for part in parts if re.fullmatch(COMMAND, part))
     return sorted(found)
 
 
@@ -70,7 +73,7 @@ def scripts():
 
 def test_no_command_is_of_another_kind():
     kinds = [("snakemake",), ("make",), ("pytest",), ("ruff",), ("snakefmt",), ("mkdocs",)]
-    kinds += [("python", "-m", "twophase"), ("python", "-m", "trials.slurm")]
+    kinds += [*PROGRAM, ("python", "-m", "trials.slurm")]
     assert len(ALL) > 40
     assert sum(len(of(*kind)) for kind in kinds) + len(scripts()) == len(ALL)
 
@@ -109,20 +112,23 @@ def test_make_has_the_targets(clone):
 
 
 def test_the_program_knows_its_commands():
-    for name, *words in of("python", "-m", "twophase"):
-        if name.startswith("-"):
-            continue
-        if words:
-            parser().parse_args([name, *words])
-        if name not in stages.STAGES:
-            test = (ROOT / "tests" / RUN_BY[name]).read_text()
-            assert f'"{name}"' in test
+    asked = [words for program in PROGRAM for words in of(*program)]
+    for words in asked:
+        if words[1:]:
+            parser().parse_args(words)
+    for name in {words[0] for words in asked if words} - {"--help", *stages.STAGES}:
+        assert f'"{name}"' in (ROOT / "tests" / RUN_BY[name]).read_text()
 
 
 def test_adopt_finds_a_finished_study_current(finished):
     run = command(finished, "adopt", "workflow/config/smoke.yaml")
     assert run.returncode == 0, run.stderr
     assert "nothing to adopt" in run.stdout
+
+
+def test_schema_prints_one(clone):
+    run = command(clone, "schema")
+    assert json.loads(run.stdout)["title"] == "Study file of twophase"
 
 
 def test_scripts_and_tests_are_there():
