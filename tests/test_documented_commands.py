@@ -117,7 +117,7 @@ def test_the_program_knows_its_commands():
         if words[1:]:
             parser().parse_args(words)
     for name in {words[0] for words in asked if words} - {"--help", *stages.STAGES}:
-        assert f'"{name}"' in (ROOT / "tests" / RUN_BY[name]).read_text()
+        assert f', "{name}"' in (ROOT / "tests" / RUN_BY[name]).read_text()
 
 
 def test_adopt_finds_a_finished_study_current(finished):
