@@ -62,7 +62,7 @@ TUTORIAL = {"figures/scans/fig3.pdf", "figures/scans/fig5.pdf", "figures/scans/a
 
 def of(*program):
     """The arguments of all commands of a program."""
-    words = [shlex.split(re.sub(r"^([A-Z]+=\S+ )+", "", command)) for command in ALL]
+    words = [shlex.split(re.sub(r"^([A-Z]+=\S+ )+", "", line)) for line in ALL]
     return [each[len(program) :] for each in words if tuple(each[: len(program)]) == program]
 
 

@@ -54,7 +54,7 @@ def _code(source: str) -> str:
 def _printed(cell: NotebookNode) -> list[str]:
     """What a cell printed, also as errors, as a terminal shows it in the end."""
     printed = "".join(each.text for each in cell.outputs if each.output_type == "stream")
-    lines = [line.rpartition("\r")[2] for line in printed.splitlines()]
+    lines = [line.rpartition("\r")[2] for line in printed.split("\n")]
     return [_text("\n".join(lines))] if printed and "%%writefile" not in cell.source else []
 
 

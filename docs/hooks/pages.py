@@ -48,7 +48,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 def on_nav(nav: Navigation, files: Files, **_: object) -> None:
     """Link the write-up, where it has been made."""
     if files.get_file_from_path(PAGE.name):
-        nav.items.insert(2, Link("Verdicts, with all figures", PAGE.name))
+        after_findings = 2
+        nav.items.insert(after_findings, Link("Verdicts, with all figures", PAGE.name))
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
