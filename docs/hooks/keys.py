@@ -1,4 +1,4 @@
-"""The keys of a record of the study file, as a table."""
+"""The keys of the study file's records, as tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from inspect import getdoc
 from typing import Any
 
 from docstrings import markdown
+
+from twophase.records import Record
+from twophase.study import Study
 
 # How JSON schema, and pydantic where it leaves them, write ranges.
 RANGES = {
@@ -25,21 +28,23 @@ TYPES = {"integer": "whole number", "number": "number", "string": "text", "boole
 
 
 def described(line: re.Match) -> str:
-    """What a record is for, and a table of its keys, for a line that names it by module and name.
+    """All records of the study file that a module defines, for a line that names the module."""
+    module = importlib.import_module(line[1])
+    names = {"Study", *Study.model_json_schema()["$defs"]}
+    records = [record for name, record in vars(module).items() if name in names]
+    return "\n\n".join(_record(each) for each in records if each.__module__ == line[1])
 
-    Docstrings of its own and of the records whose keys it shares, then of each key what it may be,
-    and its default.
-    """
-    module, _, name = line[1].rpartition(".")
-    record = getattr(importlib.import_module(module), name)
+
+def _record(record: type[Record]) -> str:
+    """What a record is for, in the words of it and of those whose keys it shares, and its keys."""
     shared = [kind for kind in record.mro()[1:] if getattr(kind, "model_fields", {})]
-    texts = [markdown(getdoc(kind)) for kind in (record, *shared)]
     rows = [
         f"| `{key}` | {_allowed(schema)} | {_default(schema)} |"
         for key, schema in record.model_json_schema()["properties"].items()
     ]
     table = ["| key | may be | default |", "|---|---|---|", *rows] if rows else ["It has no keys."]
-    return "\n\n".join(["", f"### {name}", *texts, "\n".join(table), ""])
+    texts = [markdown(getdoc(kind)) for kind in (record, *shared)]
+    return "\n\n".join([f"### {record.__name__}", *texts, "\n".join(table)])
 
 
 def _allowed(schema: dict[str, Any]) -> str:

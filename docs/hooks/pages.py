@@ -53,10 +53,10 @@ def on_nav(nav: Navigation, files: Files, **_: object) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Fill in the keys of records, and link pages as they lie in the site, where README is beside
+    """Fill in the records of modules, and link pages as they lie in the site, where README is beside
     them.
     """
     if "/" in page.file.src_uri:
-        return re.sub(r"^!!! record (\S+)$", keys.described, markdown, flags=re.M)
+        return re.sub(r"^!!! records (\S+)$", keys.described, markdown, flags=re.M)
     markdown = re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
     return markdown.replace("](README.md", "](index.md")
