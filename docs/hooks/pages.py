@@ -53,9 +53,7 @@ def on_nav(nav: Navigation, files: Files, **_: object) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Fill in the records of modules, and link pages as they lie in the site, where README is beside
-    them.
-    """
+    """Fill in the records of modules; link pages as they lie in the site, README beside them."""
     if "/" in page.file.src_uri:
         return re.sub(r"^!!! records (\S+)$", keys.described, markdown, flags=re.M)
     markdown = re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
