@@ -30,12 +30,13 @@ EXAMPLE = {
     "<study file>": "workflow/config/digits.yaml",
 }
 PROGRAM = [("python", "-m", "twophase"), ("twophase",)]
-# The tests that run what the rules of the workflow do not.
+# The tests that run what neither the rules of the workflow nor the tutorial do.
 RUN_BY = {
     "adopt": "test_documented_commands.py",
     "provenance": "test_freshness.py",
     "publish": "test_published.py",
     "schema": "test_documented_commands.py",
+    "status": "test_documented_commands.py",
 }
 
 
@@ -116,14 +117,20 @@ def test_the_program_knows_its_commands():
     for words in asked:
         if words[1:]:
             parser().parse_args(words)
-    for name in {words[0] for words in asked if words} - {"--help", *stages.STAGES}:
+    tutorial = (ROOT / "docs/tutorial.md").read_text()
+    executed = "".join(re.findall(r"^```bash\n(.*?)^```", tutorial, re.M | re.S))
+    done = {"--help", *stages.STAGES, *re.findall(r"python -m twophase (\w+)", executed)}
+    for name in {words[0] for words in asked if words} - done:
         assert f', "{name}"' in (ROOT / "tests" / RUN_BY[name]).read_text()
 
 
-def test_adopt_finds_a_finished_study_current(finished):
+def test_adopt_and_status_find_a_finished_study_current(finished):
     run = command(finished, "adopt", "workflow/config/smoke.yaml")
     assert run.returncode == 0, run.stderr
     assert "nothing to adopt" in run.stdout
+    run = command(finished, "status", "workflow/config/smoke.yaml")
+    assert run.returncode == 0, run.stderr
+    assert "chaos" in run.stdout
 
 
 def test_schema_prints_one(clone):

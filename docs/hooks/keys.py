@@ -61,10 +61,9 @@ def _allowed(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of: {_allowed(schema['items'])}"
     if schema.get("type") == "object":
-        [values] = schema.get(
-            "patternProperties", {"": schema.get("additionalProperties")}
-        ).values()
-        return f"by name: {_allowed(values)}"
+        named = schema.get("patternProperties", {"": schema.get("additionalProperties")})
+        [values] = named.values()
+        return f"by name: {'anything' if values is True else _allowed(values)}"
     bounds = [f"{word} {schema[key]:,}" for key, word in RANGES.items() if key in schema]
     return " ".join([TYPES.get(schema.get("type"), "anything"), *bounds])
 
