@@ -1,11 +1,12 @@
 # `make figures` draws every figure, `make test` runs every test, `make bench` times the
 # tangent kernel beside torch.func's (some ten minutes), `make readme` writes README's verdicts,
-# `make archive` packs code, tables and write-up; each sets up .venv first.
+# `make docs` builds the documentation site in site/, `make archive` packs code, tables and write-up;
+# each sets up .venv first.
 # `make TORCH_INDEX=<address> ...` sets it up with PyTorch's build from there.
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: figures test bench readme archive lock
+.PHONY: figures test bench readme docs archive lock
 
 figures: .venv/ready
 	$(ACTIVATE) && snakemake --cores all figures/all
@@ -21,6 +22,10 @@ bench: .venv/ready
 
 readme: .venv/ready
 	$(ACTIVATE) && python -m twophase.writeup readme
+
+docs: .venv/ready
+	$(ACTIVATE) && snakemake --cores 1 paper/replication.html
+	$(ACTIVATE) && mkdocs build --strict
 
 archive: .venv/ready
 	$(ACTIVATE) && snakemake --cores 1 paper/replication.pdf

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,17 +68,9 @@ def build() -> None:
     Raises `nbclient.exceptions.CellExecutionError`, which shows the cell, if the script fails.
     """
     import jupytext
-    from nbclient import NotebookClient
-    from traitlets.config import Config
 
     notebook = jupytext.read(SCRIPT)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    for index, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{index}"  # else it is random
-    own = Config({"KernelManager": {"transport": "ipc"}})  # needs no port
-    client = NotebookClient(notebook, config=own, kernel_name="python3", timeout=600)
-    client.record_timing = False
-    client.execute(cwd=str(Path.cwd()))
+    execute(notebook, Path.cwd())
     notebook.metadata["generator"] = made_by()
     for path, text in (
         (NOTEBOOK, jupytext.writes(notebook, fmt="ipynb") + "\n"),
@@ -84,6 +78,25 @@ def build() -> None:
     ):
         with whole_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def execute(notebook: NotebookNode, folder: Path, **environment: str) -> None:
+    """Run all cells in `folder` and keep their outputs; `environment` is added to this process's.
+
+    Raises `nbclient.exceptions.CellExecutionError`, which shows the cell, if one fails.
+    """
+    from nbclient import NotebookClient
+    from traitlets.config import Config
+
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index}"  # else it is random
+    with tempfile.TemporaryDirectory() as sockets:
+        # Files instead of ports; their path is absolute, for the kernel works in another folder.
+        own = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        client = NotebookClient(notebook, config=own, kernel_name="python3", startup_timeout=600)
+        client.record_timing = False
+        client.execute(cwd=str(folder), env=os.environ | environment)
 
 
 def page(notebook: NotebookNode) -> str:

@@ -1,0 +1,129 @@
+"""The documentation site: it is whole, loads nothing from elsewhere, and its commands work."""
+
+import inspect
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import jupytext
+import pytest
+from conftest import ENVIRONMENT, ROOT
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+
+
+class Page(HTMLParser):
+    """The words of a page, its anchors, and what a browser loads to show it."""
+
+    LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
+
+    def __init__(self, file):
+        super().__init__()
+        self.words, self.ids, self.loads = "", set(), []
+        self.feed(file.read_text())
+        self.letters = letters(self.words)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids.add(attributes.get("id"))
+        if address := attributes.get(self.LOADS.get(tag)):
+            self.loads.append(address)
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def letters(text):
+    """A text without spaces, backticks and the marks of lists."""
+    return re.sub(r"[\s`]", "", re.sub(r"^- ", "", text, flags=re.M))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, copy_checkout):
+    """What a clone holds, with a write-up, and the site built there."""
+    folder = copy_checkout(tmp_path_factory.mktemp("documented"))
+    for name in ("docs", "figures/readme"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("mkdocs.yml", "CITATION.cff", *(page.name for page in PAGES[:3])):
+        shutil.copy(ROOT / name, folder)
+    (folder / "paper").mkdir()
+    (folder / "paper/replication.html").write_text("<p>The write-up</p>")
+    build = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict"],
+        cwd=folder,
+        env=ENVIRONMENT | {"PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+    )
+    assert build.returncode == 0, build.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(clone):
+    """The pages of the site, by their paths in it."""
+    folder = clone / "site"
+    return {str(file.relative_to(folder)): Page(file) for file in folder.rglob("*.html")}
+
+
+def test_the_site_holds_every_page_and_the_write_up(clone, site):
+    for page in PAGES[1:]:
+        assert str(page.relative_to(ROOT)).removeprefix("docs/").replace(".md", ".html") in site
+    assert "What is claimed, and what came out" in site["index.html"].words
+    assert 'href="replication.html"' in (clone / "site/index.html").read_text()
+    assert site["replication.html"].words == "The write-up"
+
+
+def test_the_site_loads_nothing_from_elsewhere(clone, site):
+    folder = clone / "site"
+    for name, page in site.items():
+        assert page.loads or name == "replication.html"
+        for address in page.loads:
+            if not address.startswith("data:"):
+                base = folder if address.startswith("/") else (folder / name).parent
+                # No file is called https:, and none begins with a host's name.
+                assert (base / address.removeprefix("/").split("?")[0]).is_file(), (name, address)
+    for style in folder.rglob("*.css"):
+        assert not re.search(r"""(url\(['"]?|@import\s+['"])(https?:)?//""", style.read_text())
+
+
+def test_the_tutorial_ends_in_figures_of_ones_own_network(site):
+    shown = site["tutorial.html"]
+    assert len([address for address in shown.loads if address.startswith("data:image/png")]) == 3
+    assert "figures/scans/fig3.pdf figures/scans/fig5.pdf: done" in shown.words
+    assert re.search(r"sha256: [0-9a-f]{64}\n", shown.words)
+    assert "4 of 4 controls are equal to the bit" in shown.words
+
+
+def test_the_tutorial_edits_no_file_and_its_network_has_twenty_lines():
+    cells = jupytext.read(ROOT / "docs/tutorial.md").cells
+    written = [cell.source for cell in cells if cell.source.startswith("%%writefile ")]
+    files = dict(text.removeprefix("%%writefile ").split("\n", 1) for text in written)
+    assert files.keys() == {"workflow/config/my_network.py", "workflow/config/scans.yaml"}
+    tracked = subprocess.run(["git", "ls-files", *files], cwd=ROOT, capture_output=True)
+    assert not tracked.stdout
+    assert len(files["workflow/config/my_network.py"].splitlines()) <= 20
+
+
+def test_the_reference_shows_docstrings_as_they_are(site):
+    pages = [page for name, page in site.items() if name.startswith("reference/")]
+    shown = {name: page for page in pages for name in page.ids if name and "twophase." in name}
+    for family in ("measures", "estimators"):
+        for file in (ROOT / "src/twophase" / family).glob("[!_]*.py"):
+            assert f"twophase.{family}.{file.stem}" in shown
+    assert {"twophase.entk.entk", "twophase.perturbation.perturb"} < shown.keys()
+    for name, page in shown.items():
+        assert letters(inspect.getdoc(pkgutil.resolve_name(name))) in page.letters, name
+
+
+def test_the_reference_has_the_keys_of_a_study(site):
+    """That it has all records is asked by `mkdocs --strict`: they are linked."""
+    told = site["reference/study.html"].letters
+    assert "barrier_pointswholenumberfrom3" in told
+    assert "widthnumberabove0to161.0" in told
+    assert "controllistof:wholenumberfrom0to10,000,000" in told
+    assert "modelsbyname:Model" in told
