@@ -111,7 +111,7 @@ def test_other_noise_is_other_dropout_and_curvature_repeats(run, monkeypatch):
     monkeypatch.setattr(
         sys.modules["twophase.stages.growth"],
         "batch",
-        lambda data, how, _, step, size: batch(data, how, 0, step, size),
+        lambda data, how, _, *sizes: batch(data, how, 0, *sizes),
     )
     base(run)
     growth(run)

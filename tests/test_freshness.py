@@ -50,7 +50,7 @@ def _dates(folder):
     return {
         path: path.lstat().st_mtime_ns
         for path in folder.rglob("*")
-        if ".snakemake" not in path.parts
+        if not {".snakemake", "__pycache__"}.intersection(path.parts)
     }
 
 
@@ -78,7 +78,9 @@ def _unpack(folder):
         if path.is_dir():
             shutil.rmtree(path)
     with tarfile.open(folder / "all.tar") as archive:
-        archive.extractall(folder, filter="tar")
+        # Before Python 3.11.4 there are no filters.
+        archive.extraction_filter = getattr(tarfile, "tar_filter", None)
+        archive.extractall(folder)
 
 
 DAY, YEAR = 86_400, 31_557_600
