@@ -217,7 +217,9 @@ def files_of(stage, run, ended):
 @plainly
 def shares_of(stage, run, missing):
     """One file for each job that shares the run's missing parts with others."""
-    count = jobs.fork_jobs(run, config.get("forks_per_job", "auto"), workflow.cores or 1)
+    forks = config.get("forks_per_job", "auto")
+    # A cluster has no number of cores: Snakemake ends a run that asks for it.
+    count = jobs.fork_jobs(run, forks, workflow.cores if forks == "auto" else 1)
     fingerprint = stages.job_fingerprint(stage, run)
     folder = Path(RUN.format(study=run.study.name, model=run.name, seed=run.seed))
     return [
