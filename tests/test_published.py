@@ -32,7 +32,7 @@ def test_what_was_published_redraws_for_ever(folder, tmp_path):
     study = studyfile.load(file)
     drawn = PAPER & set(drawing.redrawable(study, file))
     assert drawn == PAPER & set(asked(study))
-    assert len(drawn) >= 5  # not every study has linearised training
+    assert {"fig2", "fig3"} <= drawn  # not every study has kernels or linearised training
     for figure in drawn:
         drawing.redraw(study, file, figure, tmp_path)
         assert (tmp_path / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
