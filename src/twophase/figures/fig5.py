@@ -32,13 +32,14 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         for tau in model.kernel.references:
             style.line(row[0], points.where(u=tau), "t", color=colors[tau], label=str(tau))
         row[0].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_\tau)$")
-        row[0].legend(title=rf"{name}: from reference $\tau$", **LEGEND)
+        # The name on a line of its own: a legend takes its width from the panels.
+        row[0].legend(title=f"{name}\nfrom reference $\\tau$", **LEGEND)
 
         colors = style.shades(model.kernel.intervals)
         for dt in model.kernel.intervals:
             style.line(row[1], points.where(dt=dt), "t", color=colors[dt], label=str(dt))
         row[1].set(xlabel="iteration $t$", ylabel=r"$S(\theta_t, \theta_{t+dt})$")
-        row[1].legend(title=f"{name}: over an interval $dt$", **LEGEND)
+        row[1].legend(title="over an interval $dt$", **LEGEND)
         for ax in row[:2]:
             ax.set_ylim(0, None)
 

@@ -27,9 +27,10 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
                 style.logarithmic(ax)
                 ax.set_xlabel("switch $t$ (iteration)")
             else:
-                ax.set(title=f"{name}: end of training, {last} iterations")
+                ax.set(title=f"{name}: {last} iterations")
         row[0].set_ylabel(label)
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper left", ncols=2)
-    style.note(figure, study, style.runs_note(study).capitalize() + ".")
+    runs = style.runs_note(study).capitalize()
+    style.note(figure, study, f"At the end of training, after so many iterations. {runs}.")
     return figure

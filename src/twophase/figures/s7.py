@@ -45,7 +45,7 @@ def _from_references(points: Points, model: Model) -> Points:
 
 
 PANELS = (
-    Panel("training", "training", "test_accuracy", "test accuracy", _at_the_end, "t"),
+    Panel("training", "training", "test_accuracy", "test accuracy (share)", _at_the_end, "t"),
     Panel("chaos", "chaos", "test_barrier", "loss barrier (nats)", _of_forks, "t0", "$t_0$"),
     Panel("chaos", "chaos", "disagreement", "disagreement (share)", _of_forks, "t0"),
     Panel("cone", "kernel", "radius", "radius (degrees)", _from_references, "t", "$t$"),
