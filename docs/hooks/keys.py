@@ -10,19 +10,15 @@ from typing import Any
 
 from docstrings import markdown
 
+from twophase.commands.schema import plain
 from twophase.records import Record
 from twophase.study import Study
 
-# How JSON schema, and pydantic where it leaves them, write ranges.
 RANGES = {
     "exclusiveMinimum": "above",
-    "gt": "above",
     "minimum": "from",
-    "ge": "from",
     "exclusiveMaximum": "below",
-    "lt": "below",
     "maximum": "to",
-    "le": "to",
 }
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
 
@@ -40,7 +36,7 @@ def _record(record: type[Record]) -> str:
     shared = [kind for kind in record.mro()[1:] if getattr(kind, "model_fields", {})]
     rows = [
         f"| `{key}` | {_allowed(schema)} | {_default(schema)} |"
-        for key, schema in record.model_json_schema()["properties"].items()
+        for key, schema in plain(record.model_json_schema())["properties"].items()
     ]
     table = ["| key | may be | default |", "|---|---|---|", *rows] if rows else ["It has no keys."]
     texts = [markdown(getdoc(kind)) for kind in (record, *shared)]

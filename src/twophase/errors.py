@@ -15,3 +15,10 @@ class ArtifactError(Problem):
 
 class RunError(Problem):
     """A run whose numbers cannot be used, or cannot be made on this machine."""
+
+
+def in_a_line(error: Exception) -> str:
+    """An error of code that is not ours: its kind and what it says, on one line of at most 200
+    characters.
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -134,9 +134,12 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
         raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
     if not digest:
         _put_any_digest(raw)
-    raw = sweep.spelled_out(path, raw, _merged(raw), tuple(Model.model_fields))
+    merged = _merged(raw)
+    if "sweep" in raw:
+        raw = sweep.spelled_out(path, raw, merged, tuple(Model.model_fields))
+        merged = _merged(raw)
     try:
-        study = Study.model_validate(_merged(raw) | {"name": path.stem})
+        study = Study.model_validate(merged | {"name": path.stem})
     except ValidationError as error:
         lines = dict.fromkeys(_explain(path, raw, detail) for detail in error.errors())
         raise StudyError("\n".join(lines)) from None

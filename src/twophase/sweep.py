@@ -23,8 +23,6 @@ def spelled_out(path: Path, raw: dict, merged: dict, sections: tuple[str, ...]) 
     `merged` is the same study with its shared sections written into each model, `sections` what a
     model may have. Raises `StudyError` with a line for each mistake.
     """
-    if "sweep" not in raw:
-        return raw
     sweep, models = raw["sweep"], raw.get("models")
     if not isinstance(models, dict) or not all(isinstance(own, dict) for own in models.values()):
         return {key: value for key, value in raw.items() if key != "sweep"}  # told as they are read

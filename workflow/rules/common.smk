@@ -193,10 +193,11 @@ def check_inputs(wildcards):
 def whole_inputs(wildcards):
     """The files that a job of all stages of a run reads; training waits for the trial."""
     run = run_of(wildcards)
-    trains = any(stages.STAGES[stage].keeps_time for stage in stages.missing(run))
+    missing = stages.missing(run)
+    trains = any(stages.STAGES[stage].keeps_time for stage in missing)
     tried = [stages.check_mark(run.study).path] if trains else []
-    before = [pair for stage in stages.missing(run) for pair in before_in_sweep(stage, run)]
-    others = dict.fromkeys(other for _, other in before)
+    before = [other for stage in missing for _, other in before_in_sweep(stage, run)]
+    others = dict.fromkeys(before)
     waits = [whole_run(other) for other in others if stages.missing(other)]
     return [stages.data_file(run.study).path, *tried, *waits]
 

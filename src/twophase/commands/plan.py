@@ -182,8 +182,9 @@ def _disk(stage: str, run: Run, measured: Measured) -> float:
     """Bytes of the parts and tables that a run's stage has to make."""
     row = stages.STAGES[stage]
     tables = [stages.run_table(run, table) for table in row.tables]
-    sizes = [(part, row.work(run, part).disk) for part in to_do(stage, run) if row.parts(run)]
-    sizes += [(table, 1.0) for table in tables if not table.path.exists()]
+    sizes = [(table, 1.0) for table in tables if not table.path.exists()]
+    if row.parts(run):
+        sizes += [(part, row.work(run, part).disk) for part in to_do(stage, run)]
     return sum(
         size * measured.disk.get((run.name, str(result.identity["kind"])), SMALL_TABLE)
         for result, size in sizes

@@ -25,7 +25,7 @@ def schema() -> dict[str, Any]:
     is required. The schema knows keys, types and ranges; what one key says of another is checked
     when the program reads the file.
     """
-    study = _plain(Study.model_json_schema())
+    study = plain(Study.model_json_schema())
     records = study["$defs"]
     model = records["Model"]["properties"]
     sections = {name: _section(model[name]) for name in SHARED}
@@ -62,14 +62,14 @@ def _sweep(sections: list[str]) -> dict:
     }
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
     """A schema without titles, which only repeat the names, and with all ranges."""
     if isinstance(node, list):
-        return [_plain(each) for each in node]
+        return [plain(each) for each in node]
     if not isinstance(node, dict):
         return node
     kept = {key: value for key, value in node.items() if (key, type(value)) != ("title", str)}
-    return {RANGES.get(key, key): _plain(value) for key, value in kept.items()}
+    return {RANGES.get(key, key): plain(value) for key, value in kept.items()}
 
 
 def _section(found: dict) -> dict:

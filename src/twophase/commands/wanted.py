@@ -21,6 +21,7 @@ def lacking(stage: str, run: Run) -> list[Result]:
 
 def to_do(stage: str, run: Run) -> list[Result]:
     """Those that are missing and that no earlier model of a sweep makes."""
-    earlier = [pair for pair in before_in_sweep(stage, run) if stages.missing(pair[1])]
-    made = {result.path for pair in earlier for result in lacking(*pair)}
+    earlier = before_in_sweep(stage, run)
+    does = {other: stages.missing(other) for _, other in earlier}
+    made = {r.path for each, other in earlier if each in does[other] for r in lacking(each, other)}
     return [result for result in lacking(stage, run) if result.path not in made]

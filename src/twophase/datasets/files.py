@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from twophase.errors import RunError
+from twophase.errors import RunError, in_a_line
 
 # What Python's readers raise for a tar that is cut or damaged.
 BROKEN = (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError, ValueError)
@@ -144,8 +144,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RunError(f"{path}: cannot be read to its end ({why}); damaged, or no tar") from None
+        why = f"cannot be read to its end ({in_a_line(error)}); damaged, or no tar"
+        raise RunError(f"{path}: {why}") from None
 
 
 def printable(name: str) -> str:

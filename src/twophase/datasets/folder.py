@@ -16,7 +16,7 @@ from twophase.datasets import ImageFolder
 from twophase.datasets.arrays import SPLITS, arrangement
 from twophase.datasets.files import Folder, Tar, opened, printable
 from twophase.datasets.pictures import Refused, fitted, in_mode
-from twophase.errors import RunError
+from twophase.errors import RunError, in_a_line
 from twophase.progress import progress
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -221,6 +221,5 @@ def _decoded(content: bytes) -> tuple[Image.Image, int | None]:
     except Refused:
         raise
     except Exception as error:  # a reader of damaged images may raise nearly anything
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise Refused(f"cannot be decoded ({why})") from None
+        raise Refused(f"cannot be decoded ({in_a_line(error)})") from None
     return image, max(high for _, high in image.getextrema()) if deep else None

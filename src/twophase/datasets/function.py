@@ -11,7 +11,7 @@ import torch
 from twophase.datasets import FunctionOfArrays
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
-from twophase.errors import RunError
+from twophase.errors import RunError, in_a_line
 from twophase.functions import imported
 
 
@@ -41,8 +41,8 @@ def _arrays(images: FunctionOfArrays) -> Arrays:
         found = imported(images.file, images.function)(**images.arguments)
     except Exception as error:  # it is any code
         place = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RunError(f"{what}: {place.filename}:{place.lineno}: {said}") from error
+        said = f"{place.filename}:{place.lineno}: {in_a_line(error)}"
+        raise RunError(f"{what}: {said}") from error
     names = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     if not isinstance(found, Mapping) or set(found) != set(names):
         given = f"a mapping of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""

@@ -14,7 +14,7 @@ from twophase.datasets import TorchvisionSet
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
 from twophase.datasets.pictures import Refused, fitted, in_mode
-from twophase.errors import RunError
+from twophase.errors import RunError, in_a_line
 from twophase.progress import progress
 
 
@@ -98,7 +98,9 @@ def _opened(images: TorchvisionSet, train: bool, split: str) -> Dataset:
     except Exception as error:  # each set raises what it likes
         fetch = ", or let data.images.download = true fetch them"
         remedy = "put its files there" + fetch * (given.get("download") is False)
-        raise RunError(f"{_name(images)}: cannot be opened ({_said(error)}); {remedy}") from None
+        raise RunError(
+            f"{_name(images)}: cannot be opened ({in_a_line(error)}); {remedy}"
+        ) from None
 
 
 def _example(dataset: Dataset, index: int) -> tuple[Image.Image, int]:
@@ -106,7 +108,7 @@ def _example(dataset: Dataset, index: int) -> tuple[Image.Image, int]:
     try:
         example = dataset[index]
     except Exception as error:  # a reader of damaged files may raise nearly anything
-        raise Refused(f"cannot be read ({_said(error)})") from None
+        raise Refused(f"cannot be read ({in_a_line(error)})") from None
     image, label = example if len(example) == 2 else (None, example)
     try:
         label = operator.index(label)
@@ -116,7 +118,3 @@ def _example(dataset: Dataset, index: int) -> tuple[Image.Image, int]:
     if not isinstance(image, Image.Image):
         raise Refused(f"is a {type(image).__name__} and no picture")
     return image, label
-
-
-def _said(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015) with weight decay in the gradient."""
+"""Adam (Kingma and Ba 2015), with weight decay in the gradient or apart from it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ def update(
     lr: float,
     step: int,
     origin: list[torch.Tensor] | None = None,
+    *,
+    decoupled: bool = False,
 ) -> None:
-    """One step of `torch.optim.Adam`, in place on parameters and on the running means of
-    gradients and of their squares.
+    """One step of `torch.optim.Adam`, or with `decoupled` weight decay of `torch.optim.AdamW`, in
+    place on parameters and on the running means of gradients and of their squares.
 
     Where `parameters` are offsets from an `origin`, weight decay is of their sum.
     """
-    if origin is not None:
+    if origin is not None and not decoupled:
         # The step decays the offset by itself.
         gradients = [
             gradient + options.weight_decay * start
@@ -47,4 +49,8 @@ def update(
         weight_decay=options.weight_decay,
         eps=options.eps,
         maximize=False,
+        decoupled_weight_decay=decoupled,
     )
+    if origin is not None and decoupled:
+        # The step decays the offset by itself. Not before it, or it would decay this too.
+        torch._foreach_add_(parameters, origin, alpha=-lr * options.weight_decay)
