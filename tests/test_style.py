@@ -21,6 +21,14 @@ def test_an_axis_is_logarithmic_only_where_lines_span_a_factor_of_ten(drawn, sca
     plt.close(figure)
 
 
+def test_a_value_looks_the_same_wherever_it_is_drawn():
+    looks = style.looks([300, 0, 100])
+    assert list(looks) == [0, 100, 300]
+    assert looks[300] == {"color": style.SEQUENTIAL(0.9), "marker": "D"}
+    many = style.looks(range(20))  # more than there are markers
+    assert len({look["color"] for look in many.values()}) == 20
+
+
 def test_the_small_print_of_the_default_study_fits_on_the_page():
     digits = studyfile.load(CONFIG / "digits.yaml")
     figure, _ = style.grid(1, 3, 2.2)

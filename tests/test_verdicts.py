@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT, edit
 
 from twophase.errors import StudyError
-from twophase.writeup import claims, parts, sources, verdicts
+from twophase.writeup import claims, parts, quantities, sources, verdicts
 
 CLAIMS = claims.load(ROOT / "paper/claims.yaml")
 T0, T1, T = [0, 10, 25, 50, 100, 300], [50, 100, 200, 400, 600], range(0, 620, 20)
@@ -143,9 +143,15 @@ def test_what_is_wrong_is_not_replicated():
     clear = two_phases(rng, 5)
     chaos = clear.tables["chaos"]
     calm = {**clear.tables, "chaos": chaos.assign(test_barrier=0.0)}
-    found = words(dataclasses.replace(clear, tables=calm))
+    calm = dataclasses.replace(clear, tables=calm)
+    found = words(calm)
     assert found["early-chaos"] == verdicts.NOT
     assert found["late-stable"] == verdicts.PARTLY  # stable, but never chaotic
+    assert found["same-point"] == verdicts.CANNOT_SAY
+    assert parts.attempt(quantities.chaos_transition, calm) == (
+        None,
+        "no run ends behind a barrier",
+    )
     # A kernel that slows down as a power of time has no point at which it does.
     place = np.cumsum(np.r_[0, 0.3 / np.sqrt(np.arange(1, len(T)))] ** 2)
     t, u = np.indices((len(T), len(T)))

@@ -18,20 +18,12 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     chaos = style.points(tables, "chaos").where(direction="perturbed")
     models = style.models(study, "chaos")
     figure, axes = style.grid(len(models), 3, 2.35)
+    looks = style.looks({t0 for model in models.values() for t0 in model.chaos.forks})
     for row, (name, model) in zip(axes, models.items(), strict=True):
-        colors = style.shades(model.chaos.forks)
         for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
             points = chaos.where(model=name, measure=measure)
-            for marker, t0 in zip(style.MARKERS * len(colors), model.chaos.forks, strict=False):
-                style.line(
-                    ax,
-                    points.where(t0=t0),
-                    "t1",
-                    color=colors[t0],
-                    marker=marker,
-                    clip_on=False,
-                    label=str(t0),
-                )
+            for t0 in model.chaos.forks:
+                style.line(ax, points.where(t0=t0), "t1", **looks[t0], clip_on=False, label=str(t0))
             ax.set(xlabel="compared at iteration $t_1$", ylabel=label, xlim=(0, None))
         row[0].set_title(name)
         style.logarithmic(row[0])
@@ -43,8 +35,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     style.note(
         figure,
         study,
-        f"Each run was perturbed at $t_0$ ({style.perturbation_note(study)}), trained on with the "
-        "same batches, and at $t_1$ compared\nwith what it is without that. Above the dashed line "
+        f"Each run was perturbed at iteration $t_0$ by {style.perturbation_note(study)},\n"
+        "then trained on with the same batches, and at $t_1$ compared with its undisturbed self.\n"
+        "$C$: 1 − cosine between the parameters of the two. Barrier: the most by which the test "
+        "loss on the straight\npath between them exceeds the line between its ends. Disagreement: "
+        "share of test images that the two\nclassify differently. Above the dashed line "
         f"({dashed} nats) the two lie in different valleys of the loss.\n"
         f"{style.runs_note(study, forks=True).capitalize()}.",
     )

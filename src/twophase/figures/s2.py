@@ -20,12 +20,13 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     figure, axes = style.grid(len(models), 3, 2.35)
     for row, (name, model) in zip(axes, models.items(), strict=True):
         forks = model.sizes.forks or model.chaos.forks
-        colors = style.shades(forks)
+        looks = style.looks(forks)
         for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
             points = sizes.where(model=name, measure=measure)
-            for marker, t0 in zip(style.MARKERS * len(forks), forks, strict=False):
-                looks = {"color": colors[t0], "marker": marker, "label": str(t0)}
-                style.line(ax, points.where(t0=t0), "size", clip_on=False, **looks)
+            for t0 in forks:
+                style.line(
+                    ax, points.where(t0=t0), "size", **looks[t0], clip_on=False, label=str(t0)
+                )
             ax.axvline(model.chaos.perturbation.size, color="0.6", linestyle=":", linewidth=0.8)
             ax.set(xlabel=f"size of the perturbation ({model.chaos.perturbation.kind})")
             ax.set(xscale="log", ylabel=label)

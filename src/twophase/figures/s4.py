@@ -47,6 +47,8 @@ def _curvature(ax: Axes, curvature: style.Points) -> None:
     for measure, (label, color, dashes) in CURVATURE.items():
         points = curvature.where(measure=measure)
         looks = {"color": color, "linestyle": dashes, "label": label}
+        if points.means["mean"].isna().all():  # an optimizer without a known threshold
+            continue
         if "threshold" in measure:  # the same in all runs; it jumps where the learning rate falls
             means = points.means.sort_values("t")
             ax.plot(means["t"], means["mean"], drawstyle="steps-post", **looks)

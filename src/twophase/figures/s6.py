@@ -39,5 +39,5 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper left", ncols=3)
     runs = style.runs_note(study, forks=True)
-    style.note(figure, study, f"{style.perturbation_note(study).capitalize()}; {runs}.")
+    style.note(figure, study, f"Perturbed by {style.perturbation_note(study)}; {runs}.")
     return figure

@@ -94,10 +94,8 @@ def _lines(ax: Axes, panel: Panel, points: Points, models: dict[str, Model]) -> 
     ]
     placed = [[f.assign(place=place) for f in points] for place, points in enumerate(each)]
     shown = Points(*(pd.concat(frames) for frames in zip(*placed, strict=True)))
-    keys = sorted(shown.means[panel.by].unique())
-    colors = style.shades(keys)
-    for marker, key in zip(style.MARKERS * len(keys), keys, strict=False):
-        looks = {"color": colors[key], "marker": marker, "label": f"{key}"}
-        style.line(ax, shown.where(**{panel.by: key}), "place", clip_on=False, **looks)
+    for key, look in style.looks(shown.means[panel.by].unique()).items():
+        points = shown.where(**{panel.by: key})
+        style.line(ax, points, "place", **look, clip_on=False, label=f"{key}")
     if panel.legend:
         ax.legend(title=panel.legend, **LEGEND)

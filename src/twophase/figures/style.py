@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -123,6 +125,13 @@ def shades(values: list[int]) -> dict[int, tuple]:
     }
 
 
+def looks(values: Iterable[int]) -> dict[int, dict]:
+    """A colour and a marker for each value: the same in each panel that shows it."""
+    colors = shades(sorted(values))
+    marked = zip(colors.items(), itertools.cycle(MARKERS), strict=False)
+    return {value: {"color": color, "marker": marker} for (value, color), marker in marked}
+
+
 def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
     """The mean over runs as a line with markers; behind it, each run as a thin line."""
     means = points.means.sort_values(x)
@@ -155,10 +164,15 @@ def runs_note(study: Study, forks: bool = False) -> str:
 
 
 def perturbation_note(study: Study) -> str:
-    """Which perturbations the forks got, such as "perturbation: std 1e-07"."""
+    """What was added to the parameters of the forks."""
+    kinds = {
+        "std": "of standard deviation {:g} on each parameter",
+        "l2": "of L2 norm {:g}",
+        "relative": "of {:g} times the parameters' norm",
+    }
     perturbations = (model.chaos.perturbation for model in models(study, "chaos").values())
-    asked = dict.fromkeys((each.kind, each.size) for each in perturbations)
-    return "perturbation: " + " or ".join(f"{kind} {size:g}" for kind, size in asked)
+    asked = dict.fromkeys(kinds[each.kind].format(each.size) for each in perturbations)
+    return "Gaussian noise " + " or ".join(asked)
 
 
 def logarithmic(ax: Axes) -> None:

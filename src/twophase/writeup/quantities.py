@@ -61,6 +61,14 @@ def over_t0(source: Source) -> pd.DataFrame:
     return table
 
 
+def barriers_over_t0(source: Source) -> pd.DataFrame:
+    """The same, if any run ends behind a barrier: without one there is no time to look for."""
+    table = over_t0(source)
+    if not table["above"].any():
+        raise CannotSay("no run ends behind a barrier")
+    return table
+
+
 def scale(source: Source) -> Scale:
     """The scale on which times of this source are compared."""
     return Scale(over_t0(source)["t0"])
@@ -137,7 +145,7 @@ def peak_time(source: Source, measure: str, t0: Time) -> Estimate:
 
 def chaos_transition(source: Source) -> Estimate:
     """The t0 at which the share of runs with a barrier crosses a half."""
-    return transition.share_transition(over_t0(source), scale(source))
+    return transition.share_transition(barriers_over_t0(source), scale(source))
 
 
 def disagreement_transition(source: Source) -> Estimate:
@@ -278,7 +286,7 @@ def same_time(source: Source) -> Estimate:
     changes = kernel_changes(source)
     if changes.number.value == 0:
         raise CannotSay("the kernel has no change point")
-    return coincidence.share_coincidence(over_t0(source), changes.falls, scale(source))
+    return coincidence.share_coincidence(barriers_over_t0(source), changes.falls, scale(source))
 
 
 def linearized(source: Source, switch: Time) -> Estimate:
