@@ -122,9 +122,20 @@ def test_coincidence(rng, n, truth):
         return table, pd.Series(SCALE.times(own))
 
     def both(drawn):
-        return coincidence.share_coincidence(*drawn, SCALE)
+        return coincidence.share_coincidence(*drawn, SCALE, 0)
 
     assert coverage(draw, both, truth) >= 0.9
+
+    def coarse():
+        """The kernel's fall is placed at the next point of a grid."""
+        table, times = draw()
+        points = np.array([20, 60, 200, 600, 2000])
+        after = points[np.searchsorted(points, times).clip(max=len(points) - 1)]
+        return table, pd.Series(after, index=times.index)
+
+    gap = SCALE.x(600) - SCALE.x(200)
+    share = coverage(coarse, lambda drawn: coincidence.share_coincidence(*drawn, SCALE, gap), truth)
+    assert share >= 0.9
 
     def times():
         own = 2 + 0.3 * rng.normal(size=n)
@@ -205,6 +216,13 @@ def test_number_of_change_points(rng, n):
         return table.assign(value=-0.8 * SCALE.x(table["t"]) + noise)
 
     assert all(e.value == 0 for e in numbers(drift))  # a power law has no time of its own
+
+    def decay():
+        table, _ = grid(n, T, "t")
+        noise = 0.15 * rng.normal(size=len(table))
+        return table.assign(value=np.log(0.2 + 0.5 * np.exp(-table["t"] / 30)) + noise)
+
+    assert sum(e.high == 0 for e in numbers(decay)) >= 45  # nor has an exponential
     two = numbers(
         lambda: course(rng, n, 1.2, 0.05, 0.2).assign(
             value=lambda t: t["value"] - 1.5 * (t["t"] >= 300)
@@ -252,6 +270,9 @@ def test_half_fall_by_hand():
     table = pd.DataFrame({"seed": 0, "t0": [0, 10, 25], "value": [0.4, 0.4, 0.0]})
     x = SCALE.x([10, 25])
     assert np.isclose(transition.half_falls(table, SCALE)[0], x.mean())
+    # A sudden fall anywhere between 10 and 25 would be placed in the middle.
+    falls = transition.half_falls(table, SCALE)
+    assert np.isclose(transition.half_gap(table, falls, SCALE), np.diff(x)[0] / 2)
     rising = table.assign(value=[0.1, 0.2, 0.3])
     assert np.isnan(transition.half_falls(rising, SCALE)[0])
 

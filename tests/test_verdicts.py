@@ -164,6 +164,26 @@ def test_what_is_wrong_is_not_replicated():
     assert words(dataclasses.replace(clear, tables=slow))["one-transition"] == verdicts.NOT
 
 
+def test_a_kernel_that_speeds_up_has_no_transition():
+    clear = two_phases(np.random.default_rng(4), 5)
+    distances = clear.tables["kernel_distance"]
+    end = distances["t"].max()
+    turned = distances.assign(t=end - distances["t"], u=end - distances["u"])
+    back = dataclasses.replace(clear, tables={**clear.tables, "kernel_distance": turned})
+    found = words(back)
+    assert found["kernel-slows"] == verdicts.NOT
+    assert found["one-transition"] == found["same-point"] == verdicts.CANNOT_SAY
+
+
+def test_a_loss_that_is_no_number_is_no_low_barrier():
+    clear = two_phases(np.random.default_rng(4), 5)
+    chaos = clear.tables["chaos"]
+    lost = chaos["test_barrier"].where(chaos["t0"] < 300)
+    tables = {**clear.tables, "chaos": chaos.assign(test_barrier=lost)}
+    found = words(dataclasses.replace(clear, tables=tables))
+    assert found["late-stable"] == found["same-point"] == verdicts.CANNOT_SAY
+
+
 def test_a_drop_of_the_learning_rate_is_no_transition():
     rng = np.random.default_rng(6)
     clear = two_phases(rng, 5)
@@ -174,10 +194,13 @@ def test_a_drop_of_the_learning_rate_is_no_transition():
     dropped = dataclasses.replace(clear, tables={**slow, "training": rates})
     assert words(dropped)["one-transition"] == verdicts.CANNOT_SAY
     assert words(dropped)["kernel-slows"] == verdicts.CANNOT_SAY
-    # A drop is one from the highest rate so far, also after a warm-up.
+    # A warm-up is none, and a schedule that falls little by little has none.
     rates["lr"] = np.where(rates["t"] < 100, 0.01, rates["lr"])
     warmed = dataclasses.replace(clear, tables={**slow, "training": rates})
     assert words(warmed)["one-transition"] == verdicts.CANNOT_SAY
+    rates["lr"] = 0.1 * np.cos(np.pi * rates["t"] / 1300)
+    cosine = dataclasses.replace(clear, tables={**slow, "training": rates})
+    assert words(cosine)["one-transition"] == verdicts.REPLICATED
 
 
 def test_a_number_is_of_its_network_and_data():

@@ -22,8 +22,9 @@ SHORTEST = 2  # points between two changes
 STRONG = 10.0
 # Explanations of a series: the parameters that each needs beside the variance. A time counts twice,
 # because all times were tried (as in Zhang and Siegmund 2007, where it costs 3/2 or more).
-MODELS = {"level": 1, "drift": 2, "one": 4, "two": 7}
-CHANGES = {"level": 0, "drift": 0, "one": 1, "two": 2}
+MODELS = {"level": 1, "drift": 2, "decay": 3, "one": 4, "two": 7}
+CHANGES = {"level": 0, "drift": 0, "decay": 0, "one": 1, "two": 2}
+RATES = 40  # time constants of a decay that are tried
 
 
 class Changes(NamedTuple):
@@ -40,9 +41,10 @@ class Changes(NamedTuple):
 def change_points(series: pd.DataFrame) -> Changes:
     """How many times the level of a measure changes along training: 0, 1 or 2.
 
-    `series` has `seed`, `t`, `value`; take logarithms first where ratios count. Four explanations
+    `series` has `seed`, `t`, `value`; take logarithms first where ratios count. Five explanations
     compete: one level; a drift, linear in log t, which is a power law for a logarithm and has no
-    time of its own; one step; two steps. Each seed has its own levels, times and variance. The
+    time of its own; a decay, exponential in t towards a level, which is as smooth; one step; two
+    steps. Each seed has its own levels, times and variance. The
     criterion is BIC, summed over seeds, so that a change that does not replicate has to pay in
     each of them. The number is that of the best; its interval holds those of all explanations
     within 10 of it.
@@ -59,7 +61,7 @@ def change_points(series: pd.DataFrame) -> Changes:
     one, one_places = _best_step(y)
     two, two_places = _best_steps(y)
     residuals = {"level": _within(y), "drift": _drift(y, Scale(times).x(times))}
-    residuals |= {"one": one, "two": two}
+    residuals |= {"decay": _decay(y, times), "one": one, "two": two}
     n = y.shape[1]
     floor = 1e-12 * np.maximum(_within(y), 1e-300)
     bic = {
@@ -102,8 +104,12 @@ def step_width(changes: Changes, scale: Scale) -> float:
 def block_boundary(distances: pd.DataFrame) -> float:
     """The time that cuts a table of all pairs (`t`, `u`, `distance`) into the two blocks whose
     distances vary least: within the first, within the second, and between them.
+
+    Raises `CannotSay` if there are fewer than 4 kernels.
     """
     times, d = matrix(distances)
+    if len(d) < 4:
+        raise CannotSay("there are fewer than 4 kernels")
     off = ~np.eye(len(d), dtype=bool)
 
     def cost(cut: int) -> float:
@@ -126,6 +132,15 @@ def _drift(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     centred = y - y.mean(1, keepdims=True)
     slope = centred @ x / (x @ x)
     return ((centred - slope[:, None] * x) ** 2).sum(1)
+
+
+def _decay(y: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Squares around the best exponential of each row, whose time constant lies between the
+    distance of points and the span.
+    """
+    t = times - times[0]
+    constants = np.geomspace(np.diff(t).min(), t[-1], RATES)
+    return np.min([_drift(y, np.exp(-t / constant)) for constant in constants], axis=0)
 
 
 def _segments(y: np.ndarray) -> np.ndarray:

@@ -97,7 +97,8 @@ def half_falls(curves: pd.DataFrame, scale: Scale) -> pd.Series:
 
 
 def fall_transition(curves: pd.DataFrame, scale: Scale) -> Estimate:
-    """The perturbation time of the half fall, over seeds; `half_falls` says of what.
+    """The perturbation time of the half fall, over seeds; `half_falls` says of what. Wider by what
+    the grid of t0 leaves open.
 
     Raises `CannotSay` if the fall from first to last is not there in the mean over seeds.
     """
@@ -105,7 +106,17 @@ def fall_transition(curves: pd.DataFrame, scale: Scale) -> Estimate:
     fall = over_seeds(means.iloc[:, 0] - means.iloc[:, -1])
     if not fall.low > 0:
         raise CannotSay("the curve does not fall in all seeds alike")
-    return transformed(over_seeds(half_falls(curves, scale)), scale.times)
+    falls = half_falls(curves, scale)
+    return transformed(over_seeds(falls, half_gap(curves, falls, scale)), scale.times)
+
+
+def half_gap(curves: pd.DataFrame, falls: pd.Series, scale: Scale) -> float:
+    """How far half falls may be off because the grid is coarse: half of the widest gap that holds
+    one, since a sudden fall anywhere in a gap is placed in its middle.
+    """
+    x = scale.x(np.unique(curves["t0"]))
+    after = np.searchsorted(x, falls.dropna()).clip(1)
+    return float((np.diff(x)[after - 1] / 2).max(initial=0))
 
 
 def _half_fall(x: np.ndarray, values: np.ndarray) -> float:

@@ -42,6 +42,8 @@ def ends(source: Source) -> pd.DataFrame:
     chaos = chaos[chaos["t1"] == chaos["t1"].max()]
     if chaos["t0"].nunique() < 2:
         raise CannotSay("has but one perturbation time")
+    if not np.isfinite(chaos["test_barrier"]).all():
+        raise CannotSay("a fork ended with a loss that is no number")
     return chaos.assign(above=chaos["test_barrier"] > source.threshold)
 
 
@@ -76,12 +78,13 @@ def scale(source: Source) -> Scale:
 
 def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of a table along base runs up to the first drop of the learning rate: a drop slows the
-    kernel down by itself, and would be taken for the transition.
+    kernel down by itself, and would be taken for the transition. A drop halves it, or more, between
+    neighbouring points; a schedule that falls little by little has none.
     """
     if "training" not in source.tables:
         return table
     rates = source.tables["training"].groupby("t")["lr"].first()
-    dropped = rates.index[rates < rates.cummax()]  # which a warm-up does not
+    dropped = rates.index[rates <= rates.shift() / 2]
     if not len(dropped):
         return table
     times = [column for column in ("t", "u") if column in table]
@@ -148,10 +151,14 @@ def chaos_transition(source: Source) -> Estimate:
     return transition.share_transition(barriers_over_t0(source), scale(source))
 
 
+def disagreements(source: Source) -> pd.DataFrame:
+    """Disagreement over t0, as `value`."""
+    return over_t0(source).rename(columns={"disagreement": "value"})
+
+
 def disagreement_transition(source: Source) -> Estimate:
     """The t0 at which disagreement has fallen halfway."""
-    curves = over_t0(source).rename(columns={"disagreement": "value"})
-    return transition.fall_transition(curves, scale(source))
+    return transition.fall_transition(disagreements(source), scale(source))
 
 
 def neighbours(source: Source) -> pd.DataFrame:
@@ -162,8 +169,11 @@ def neighbours(source: Source) -> pd.DataFrame:
 
 
 def kernel_changes(source: Source) -> changepoint.Changes:
-    """The change points of log S(t, t + dt) between neighbouring kernels."""
-    return course_changes(source, "kernel distance")
+    """The change points of log S(t, t + dt) between neighbouring kernels, where it falls."""
+    changes = course_changes(source, "kernel distance")
+    if changes.number.value and changes.falls.isna().any():
+        raise CannotSay("the kernel does not slow down in all seeds")
+    return changes
 
 
 # Measures along base runs whose change may come with the kernel's: table, column, and whether
@@ -180,13 +190,15 @@ COURSES = {
 
 @per_source
 def course_changes(source: Source, course: str) -> changepoint.Changes:
-    """The change points of a measure along base runs; of one that rises, `falls` are its rises."""
+    """The change points of a measure along base runs. If it rises, `falls` are its rises, but for
+    the kernel distance.
+    """
     name, column, ratios = COURSES[course]
     near = course == "kernel distance"
     table = neighbours(source) if near else first_phase(source, source.table(name))
     values = _log(table[column]) if ratios else table[column]
     late = table["t"] >= table["t"].max() / 2
-    if values[late].mean() > values[~late].mean():
+    if not near and values[late].mean() > values[~late].mean():
         values = -values
     return changepoint.change_points(table[["seed", "t"]].assign(value=values))
 
@@ -212,12 +224,11 @@ def disagreement_ratio(source: Source) -> Estimate:
     kernel = kernel_changes(source)
     if not kernel.number.value:
         raise CannotSay("the kernel has no change point")
-    both = scale(source)
-    falls = transition.half_falls(over_t0(source).rename(columns={"disagreement": "value"}), both)
+    both, curves = scale(source), disagreements(source)
+    falls = transition.half_falls(curves, both)
     times = pd.Series(both.times(falls), index=falls.index)
-    return coincidence.time_coincidence(
-        times, kernel.falls, both, changepoint.step_width(kernel, both)
-    )
+    coarse = changepoint.step_width(kernel, both) + transition.half_gap(curves, falls, both)
+    return coincidence.time_coincidence(times, kernel.falls, both, coarse)
 
 
 def kernel_change_number(source: Source) -> Estimate:
@@ -286,7 +297,9 @@ def same_time(source: Source) -> Estimate:
     changes = kernel_changes(source)
     if changes.number.value == 0:
         raise CannotSay("the kernel has no change point")
-    return coincidence.share_coincidence(barriers_over_t0(source), changes.falls, scale(source))
+    both = scale(source)
+    coarse = changepoint.step_width(changes, both)
+    return coincidence.share_coincidence(barriers_over_t0(source), changes.falls, both, coarse)
 
 
 def linearized(source: Source, switch: Time) -> Estimate:
