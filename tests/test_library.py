@@ -125,6 +125,19 @@ def test_load_refuses_what_is_stale_missing_damaged_or_unknown(finished, tmp_pat
     with pytest.raises(StudyError, match=r"mine\.yaml: cannot be read.*; studies there: smoke$"):
         twophase.load("mine", "chaos", root=tmp_path)
 
+    # In one process: a file of the user's own that has changed since, though the study's has not.
+    network = file.with_name("net.py")
+    network.write_text("from twophase.networks.vgg import vgg_small as net\n")
+    edit(file, "{architecture: vgg_small}", "{file: net.py, builder: net}")
+    names = []
+    for line in ("", "another = 1\n"):
+        network.write_text(network.read_text() + line)
+        with pytest.raises(RunError, match="is missing") as caught:
+            twophase.load("smoke", "training", root=tmp_path)
+        names.append(str(caught.value).split(":")[0])
+    assert names[0] != names[1]
+    edit(file, "{file: net.py, builder: net}", "{architecture: vgg_small}")
+
     # Another table of the same run under the right name.
     (tmp_path / "results").unlink()
     shutil.copytree(finished / "results/smoke/vgg/seed0", tmp_path / "results/smoke/vgg/seed0")
@@ -218,6 +231,7 @@ def test_the_schema_takes_what_a_study_may_say(mistakes, old, new):
         ("lr: 0.02", "lr: high"),
         ("kind: std", "kind: l3"),
         ("  lr_drops: [8]", "  schedule: {kind: cosinus}"),
+        ("  lr_drops: [8]", "  schedule:"),
         ("flip: true", "cutout: -1, flip: true"),
         ("\nchaos:", "\nchoas:"),
         ("\nmatching: {}", "\nmatching:"),

@@ -133,6 +133,8 @@ def test_pictures_of_a_set_with_splits_are_resized(tmp_path):
         ({"dataset": "KMNIST"}, r"KMNIST: cannot be opened \(.*; put its files there, or let data"),
         ({"dataset": "SVHN", "options": {"split": "extra"}}, "options.split = 'extra': one alone"),
         ({"dataset": "ImageNet", "download": True}, "torchvision cannot download ImageNet"),
+        ({"options": {"foo": 1}}, r"unexpected .*; data\.images\.options go to the class of this"),
+        ({"splits": ["train", "val"]}, "KMNIST|MNIST has no names of splits; leave it out"),
         ({"classes": 4}, "holds 3 classes; data.images.classes = 4"),
         ({"train_examples": 8}, "holds 9 train_examples; data.images.train_examples = 8"),
         ({}, f"its images have the digest .*data.images.sha256 = '{ANY}'"),
@@ -306,6 +308,10 @@ WRONG = {
     "labels that are floats": (
         "halves.split(images, labels / 1)",
         r"train_labels is float64 of shape \(30,\); must be whole numbers of shape \(30,\)",
+    ),
+    "rows of several lengths": (
+        "halves.split(images, labels) | {'train_images': [[1], [1, 2]]}",
+        r"train_images is no array \(ValueError: ",
     ),
     "too few labels": (
         "halves.split(images, labels) | {'test_labels': labels[:9]}",

@@ -161,7 +161,6 @@ def test_a_schedule_that_does_not_fit_gives_one_clear_line(name, raw, write_stud
         ({"schedule": {"kind": "steps"}}, "schedule.kind = 'steps': needs training.lr_drops"),
         ({"schedule": {"kind": "linear", "warmup": 12}}, "warmup = 12: lasts .* less than 12"),
         ({"schedule": {"kind": "linear", "warmup": 7, "until": 7}}, "warmup = 7: .* less than 7"),
-        ({"drop_last": False, "batch_size": 12}, "training.drop_last = False: the last batch"),
         ({"nesterov": True, "momentum": 0}, "training.nesterov = True: needs training.momentum"),
     ],
 )

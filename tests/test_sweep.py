@@ -43,6 +43,19 @@ def test_a_sweep_is_what_its_file_spelt_out_would_be(raw, write_study):
     assert studyfile.load(write_study(raw)).models["vgg"] == first
 
 
+def test_a_swept_key_of_a_schedule_keeps_the_others(raw, write_study):
+    del raw["training"]["lr_drops"]
+    raw["training"]["schedule"] = {"kind": "cosine", "warmup": 3, "end_factor": 0.1}
+    raw["sweep"] = {"training.schedule.warmup": [2, 4]}
+    schedule = studyfile.load(write_study(raw)).models["vgg-warmup-4"].training.schedule
+    assert (schedule.kind, schedule.warmup, schedule.end_factor) == ("cosine", 4, 0.1)
+    # Without a sweep, a model's own schedule takes the place of the shared one.
+    del raw["sweep"]
+    raw["models"]["vgg"]["training"] = {"schedule": {"warmup": 5}}
+    with pytest.raises(StudyError, match=r"models\.vgg\.training\.schedule\.kind: is missing"):
+        studyfile.load(write_study(raw))
+
+
 @pytest.mark.parametrize(
     ("sweep", "names"),
     [

@@ -153,6 +153,22 @@ def test_a_checkpoint_of_another_iteration_is_refused(smoke, in_trained):
         fork(run)
 
 
+def test_a_last_batch_that_a_network_fails_on_is_told_before_training(raw, write_study, in_tmp):
+    raw["training"] |= {"drop_last": False, "batch_size": 84}  # 1,597 = 19 * 84 + 1
+    raw["models"]["vgg"]["network"] = {"file": "flat.py", "builder": "flat"}
+    file = write_study(raw)
+    file.with_name("flat.py").write_text(
+        "from torch import nn\n\n\ndef flat(classes):\n    return nn.Sequential("
+        "nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, classes))\n"
+    )
+    study = load(file)
+    data(study)
+    base(Run(study, "resnet", 0))  # its batch norm has several pixels of the one image
+    said = r"vgg, seed 0: training\.drop_last = False: .* has 1 of 1597 .*more than 1 value"
+    with pytest.raises(RunError, match=said):
+        base(Run(study, "vgg", 0))
+
+
 def test_a_run_that_diverges_says_so(raw, write_study, in_tmp):
     raw["training"]["lr"] = 1e6
     study = load(write_study(raw))

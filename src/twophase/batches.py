@@ -27,6 +27,15 @@ class Split:
     images: torch.Tensor
     labels: torch.Tensor
 
+    def first(self, count: int, option: str) -> Split:
+        """The first examples, as many as `option` of the study says.
+
+        Raises `StudyError` if there are fewer.
+        """
+        if count > len(self.labels):
+            raise StudyError(f"{option} = {count}: must be at most {len(self.labels)}")
+        return Split(self.images[:count], self.labels[:count])
+
 
 @dataclass(frozen=True)
 class Data:

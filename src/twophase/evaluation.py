@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from twophase.batches import Data
-from twophase.errors import StudyError
 from twophase.sections import Evaluation
 
 # Images that pass through the network at once: part of the result, because a batch of another
@@ -26,18 +25,10 @@ def evaluation_sets(data: Data, evaluation: Evaluation) -> dict[str, Examples]:
     Raises `StudyError` if there are not as many.
     """
     sets = {
-        "train": (data.train, evaluation.train_examples),
-        "test": (data.test, evaluation.test_examples),
+        "train": data.train.first(evaluation.train_examples, "evaluation.train_examples"),
+        "test": data.test.first(evaluation.test_examples, "evaluation.test_examples"),
     }
-    for name, (split, count) in sets.items():
-        if count > len(split.labels):
-            raise StudyError(
-                f"evaluation.{name}_examples = {count}: must be at most {len(split.labels)}"
-            )
-    return {
-        name: (data.normalised(split.images[:count]), split.labels[:count])
-        for name, (split, count) in sets.items()
-    }
+    return {name: (data.normalised(split.images), split.labels) for name, split in sets.items()}
 
 
 @torch.no_grad()

@@ -131,11 +131,15 @@ _DEFINED = ast.FunctionDef | ast.ClassDef
 
 
 def _bound(tree: ast.Module) -> set[str]:
-    """The names that imports and assignments give to things, anywhere in a file; "*" for any."""
+    """The names that imports, definitions and assignments give to things, anywhere in a file; "*"
+    for any.
+    """
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.alias):
             found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, _DEFINED):
+            found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
     return found

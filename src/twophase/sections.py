@@ -314,3 +314,7 @@ class Compute(Record):
     device: Literal["cpu", "cuda"]
     threads: Count
     precision: Literal["float32", "tf32"]
+
+    def of_kernels(self) -> Compute:
+        """The same, never in TF32: its 11 bits are too few for the kernel's check of itself."""
+        return self.model_copy(update={"precision": "float32"})

@@ -181,20 +181,13 @@ def misfits(model: Model, train: int | None, test: int | None, rarest: int | Non
     """Options of `model` that do not fit the numbers of examples: of training, of test, and of
     training of the rarest class. None where the number is not known yet.
     """
-    training = model.training
-    if train and not training.drop_last and train % training.batch_size == 1 < training.batch_size:
-        yield (
-            "training.drop_last",
-            f"= False: the last batch of each epoch would be one of {train} examples alone, which "
-            "has no variance for batch norm; choose another training.batch_size",
-        )
     kernel = model.kernel.examples_per_class if model.kernel else 0
     curvature = model.curvature.examples if model.curvature else 0
     growth = model.growth.examples if model.growth else 0
     for option, asked, most, those in (
         ("evaluation.train_examples", model.evaluation.train_examples, train, "all of them"),
         ("evaluation.test_examples", model.evaluation.test_examples, test, "all of them"),
-        ("training.batch_size", training.batch_size, train, "all training examples"),
+        ("training.batch_size", model.training.batch_size, train, "all training examples"),
         ("curvature.examples", curvature, train, "all training examples"),
         ("growth.examples", growth, train, "all training examples"),
         ("kernel.examples_per_class", kernel, rarest, "the training examples of the rarest class"),
@@ -235,7 +228,7 @@ def check_sizes(study: Study, models: Iterable[str], train: int, test: int, rare
     `misfits`.
     """
     lines = [
-        f"{STUDIES / study.name}.yaml: models.{name}.{option} {line}"
+        f"{STUDIES / study.name}.yaml: {option} {line} (model {name})"
         for name in models
         for option, line in misfits(study.models[name], train, test, rarest)
     ]

@@ -107,6 +107,13 @@ def load(path: str | Path, digest: bool = True) -> Study:
         raise StudyError(f"{path}: sections refer to themselves, or lie too deep") from None
 
 
+def forget() -> None:
+    """Let studies be parsed again, and what makes their results be found out again: a file of the
+    user's own may have changed, which the study file names.
+    """
+    _parse.cache_clear()
+
+
 def known(path: Path) -> list[str]:
     """The studies in the folder of `path`."""
     names = (file.stem for file in path.parent.glob("*.yaml"))
@@ -136,7 +143,7 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
         _put_any_digest(raw)
     merged = _merged(raw)
     if "sweep" in raw:
-        raw = sweep.spelled_out(path, raw, merged, tuple(Model.model_fields))
+        raw = sweep.spelled_out(path, raw, merged, tuple(Model.model_fields), WHOLE)
         merged = _merged(raw)
     try:
         study = Study.model_validate(merged | {"name": path.stem})
@@ -227,6 +234,8 @@ def _key(raw: dict, location: tuple) -> str:
                 keys = keys[2:] if shared else keys
                 break
             own = own[part]
+            if part in WHOLE:
+                break
     if swept and keys[:2] == ["models", swept]:
         keys[1] = raw["sweep"][swept]["of"]
     # A key of odd characters is quoted, so that a message stays one line.

@@ -15,13 +15,16 @@ from twophase.records import show
 MOST = 1000  # combinations of values, so that a slip of the keyboard does not ask for millions
 
 
-def spelled_out(path: Path, raw: dict, merged: dict, sections: tuple[str, ...]) -> dict:
+def spelled_out(
+    path: Path, raw: dict, merged: dict, sections: tuple[str, ...], whole: tuple[str, ...]
+) -> dict:
     """The study as if its file had spelt the sweep out: in place of each model, one for each
     combination of values, named after both. `sweep` then says of each which model and values it is
     of.
 
     `merged` is the same study with its shared sections written into each model, `sections` what a
-    model may have. Raises `StudyError` with a line for each mistake.
+    model may have, and `whole` those whose own takes the place of the shared one. Raises
+    `StudyError` with a line for each mistake.
     """
     sweep, models = raw["sweep"], raw.get("models")
     if not isinstance(models, dict) or not all(isinstance(own, dict) for own in models.values()):
@@ -38,7 +41,7 @@ def spelled_out(path: Path, raw: dict, merged: dict, sections: tuple[str, ...]) 
             name = f"{model}-" + re.sub(r"[^\w.-]", "_", ends, flags=re.ASCII)
             if name in spelled:
                 raise StudyError(f"{path}: sweep: two of its models would be called {name!r}")
-            spelled[name] = _with(own, chosen)
+            spelled[name] = _with(own, merged["models"][model], chosen, whole)
             of[name] = {"of": str(model), "values": chosen}
     return raw | {"models": spelled, "sweep": of}
 
@@ -126,15 +129,16 @@ def _names(keys: list[str]) -> dict[str, str]:
     }
 
 
-def _with(own: dict, values: dict[str, Any]) -> dict:
-    """A model's own sections, with these options."""
+def _with(own: dict, merged: dict, values: dict[str, Any], whole: tuple[str, ...]) -> dict:
+    """A model's own sections, with these options; `merged` has the shared ones, too."""
     own = copy.deepcopy(own)
     for key, value in values.items():
         *above, last = key.split(".")
-        section = own
+        section, shared = own, merged
         for part in above:
+            shared = _given(shared, [part])
             if not isinstance(section.get(part), dict):
-                section[part] = {}
+                section[part] = copy.deepcopy(shared or {}) if part in whole else {}
             section = section[part]
         section[last] = value
     return own

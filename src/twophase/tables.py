@@ -23,7 +23,8 @@ def load(
     model, seed, the table's keys and its measures; docs/tables.md lists them with their units. A
     `<table>_summary` has mean and range over all runs instead.
 
-    Read is what was made by the study's options and the code as they are now, and nothing else.
+    Read is what was made by the study's options and your own files as they are now, and by this
+    package's code as it was imported, and nothing else.
     With `published` it is what lies in `paper/measurements/`, whatever made it: `provenance.json`
     there says what did.
 
@@ -47,6 +48,7 @@ def load(
         for missing in (each.path for each in found if not each.path.exists()):
             raise ArtifactError(f"{missing}: is missing: the study was published without it")
         return pd.concat(map(read_table, found), ignore_index=True)
+    studyfile.forget()
     known = studyfile.load(root / STUDIES / f"{study}.yaml")
     results = _files(known, table).values()
     for missing in (root / each.path for each in results if not (root / each.path).exists()):

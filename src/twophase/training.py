@@ -118,7 +118,8 @@ def optimizer_step(
     """One step of the study's optimizer, in place; `origin` as in `optimizers/sgd.py`.
 
     A parameter that the network did not use has the gradient None. It stays as it is, without
-    weight decay, and so does its state, as in `torch.optim`.
+    weight decay, and so does its state, as in `torch.optim`. But Adam's steps are those of training
+    for it too, where `torch.optim` counts those that used it.
     """
 
     def used(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -38,6 +38,11 @@ def schema() -> dict[str, Any]:
     without = {"const": False, "description": "this model does without"}
     model |= sections | {name: {"anyOf": [sections[name], without]} for name in optional}
     records["Model"]["required"] = ["network"]
+    for record in records.values():
+        options = record.get("properties", {})
+        for name, option in options.items():
+            if {"type": "null"} in option.get("anyOf", ()) and "$ref" in str(option["anyOf"]):
+                options[name] = _section(option)
     del study["properties"]["name"]  # the file's own name says it
     study["properties"] |= sections
     study["properties"]["models"]["additionalProperties"] = False

@@ -184,6 +184,8 @@ def mistakes(images: Images, folder: Path) -> Mistakes:
         if images.dataset not in names:
             line = f"is no data set of torchvision; {functions.near(images.dataset, names)}"
             yield "dataset", f"= {show(images.dataset)}: {line}"
+        if len(set(images.splits)) < len(images.splits):
+            yield "splits", f"= {show(images.splits)}: must be two, for training and for test"
         for option in sorted(OWN & images.arguments.keys()):
             value = show(images.arguments[option])
             yield f"options.{option}", f"= {value}: is not allowed: the section itself says it"

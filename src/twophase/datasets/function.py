@@ -52,7 +52,7 @@ def _arrays(images: FunctionOfArrays) -> Arrays:
         )
     arrays = {}
     for split in SPLITS:
-        pixels, labels = (np.asarray(found[f"{split}_{kind}"]) for kind in ("images", "labels"))
+        pixels, labels = (_array(found, f"{split}_{kind}", what) for kind in ("images", "labels"))
         size = (images.channels, images.image_size, images.image_size)
         if pixels.dtype != np.uint8 or pixels.shape[1:] != size or not len(pixels):
             raise RunError(
@@ -67,3 +67,10 @@ def _arrays(images: FunctionOfArrays) -> Arrays:
         arrays[f"{split}_images"] = torch.from_numpy(np.array(pixels, order="C"))
         arrays[f"{split}_labels"] = torch.from_numpy(labels.astype(np.int64))
     return arrays
+
+
+def _array(found: Mapping, name: str, what: str) -> np.ndarray:
+    try:
+        return np.asarray(found[name])
+    except Exception as error:  # rows of several lengths, tensors on a GPU or with gradients
+        raise RunError(f"{what}: {name} is no array ({in_a_line(error)})") from None

@@ -33,7 +33,8 @@ class Panel(NamedTuple):
 
 
 def _at_the_end(points: Points, model: Model) -> Points:
-    return points.where(t=model.training.iterations)
+    ends = points.where(t=model.training.iterations)
+    return Points(*(frame.assign(t=0) for frame in ends))  # one line, whenever training ends
 
 
 def _of_forks(points: Points, model: Model) -> Points:

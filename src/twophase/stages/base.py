@@ -5,14 +5,15 @@ import math
 import pandas as pd
 
 from twophase import stages
-from twophase.batches import load_data
+from twophase.batches import Data, load_data
 from twophase.compute import prepare
-from twophase.errors import RunError
+from twophase.errors import RunError, in_a_line
 from twophase.evaluation import accuracy, evaluation_sets, logits, mean_loss
+from twophase.noise import network_noise
 from twophase.progress import progress
 from twophase.store.artifacts import write_table
 from twophase.study import Run, check_sizes
-from twophase.training import KEEP_MINUTES, base_run, learning_rate
+from twophase.training import KEEP_MINUTES, base_run, initial_state, learning_rate
 
 
 def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
@@ -28,6 +29,8 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     check_sizes(
         run.study, [run.name], len(train), len(data.test.labels), int(train.bincount().min())
     )
+    if left := 0 if training.drop_last else len(train) % training.batch_size:
+        _try_a_batch_of(left, run, data)
     sets = evaluation_sets(data, model.evaluation)
     files = {t: stages.base_state(run, t) for t in model.checkpoints()}
     unfinished = stages.unfinished(files[0])
@@ -46,3 +49,20 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
                     )
             rows.append(row)
     write_table(stages.run_table(run, "training"), pd.DataFrame(rows))
+
+
+def _try_a_batch_of(left: int, run: Run, data: Data) -> None:
+    """Raise `RunError` if the network fails on as many examples as the last, smaller batch of an
+    epoch has (batch norm needs more than one value of a channel): now, and not after an epoch.
+    """
+    model = initial_state(run.model, data, run.seed).model.train()
+    images = data.normalised(data.train.images[:left])
+    try:
+        with network_noise(run.seed, 0, images.device):
+            model(images)
+    except Exception as error:  # a network is any code
+        raise RunError(
+            f"{run}: training.drop_last = False: the last batch of each epoch has {left} of "
+            f"{len(data.train.labels)} examples, and the network fails on as many "
+            f"({in_a_line(error)}); choose another training.batch_size"
+        ) from None

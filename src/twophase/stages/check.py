@@ -85,8 +85,10 @@ def _try(run: Run, tried: list[str], data: Data) -> None:
         "curvature": lambda: trial.second_derivatives(state.model, images, labels),
         "linearized": lambda: trial.tangents(state.model, images, linear_logits),
     }
+    compute = run.study.compute
     for stage, attempt in own.items():
         if stage in tried:
+            prepare(compute.of_kernels() if stage == "kernel" else compute)
             with _told(stage, brief, data):
                 attempt()
     # Kernels are of an example of each class: minutes, where there are a hundred.

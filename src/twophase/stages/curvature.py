@@ -29,8 +29,8 @@ def curvature(run: Run) -> None:
     options, training = run.model.curvature, run.model.training
     augmentation, sizes = run.study.data.augmentation, (training.batch_size, training.drop_last)
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
-    images = data.normalised(data.train.images[: options.examples])
-    examples = images, data.train.labels[: options.examples]
+    first = data.train.first(options.examples, "curvature.examples")
+    examples = images, _ = data.normalised(first.images), first.labels
     state = initial_state(run.model, data, run.seed)
     steps, rows = run.model.curvature_steps(), []
     with progress(f"curvature of {run}", len(steps), "state") as bar:

@@ -44,7 +44,7 @@ def growth(run: Run) -> None:
     """
     options = run.model.growth
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
-    images = data.normalised(data.train.images[: options.examples])
+    images = data.normalised(data.train.first(options.examples, "growth.examples").images)
     parts = []
     points = run.model.growth_points()
     with progress(f"growth of {run}", len(points), "point") as bar:

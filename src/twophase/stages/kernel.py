@@ -20,9 +20,8 @@ def kernel(run: Run) -> None:
     same number of each class. Table: study, model, seed, t, norm (Frobenius).
     """
     options = run.model.kernel
-    # Never in TF32: its 11 bits are too few for the kernel's check of itself (VGG-16).
-    compute = run.study.compute.model_copy(update={"precision": "float32"})
-    data = load_data(stages.data_file(run.study), run.study.data.images, prepare(compute))
+    device = prepare(run.study.compute.of_kernels())
+    data = load_data(stages.data_file(run.study), run.study.data.images, device)
     chosen = balanced_subset(data.train.labels, options.examples_per_class)
     inputs = data.normalised(data.train.images[chosen])
     state = initial_state(run.model, data, run.seed)

@@ -21,7 +21,7 @@ WITHOUT_EFFECT = {"matplotlib", "pandas"}
 
 
 def origin(compute: Compute | None) -> Identity:
-    """Packages, kind of machine, and computing options where they matter.
+    """Packages, kind of machine, and the study's computing options where they matter.
 
     No host and no time: the same on every machine of a kind.
     """
