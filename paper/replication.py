@@ -84,11 +84,12 @@ display(
 #
 # The *kernel distance* S(t, u) is one minus the cosine of the tangent kernels at t and u: blind to
 # scale. A change point is looked for in S between neighbouring kernels; *one step* competes with
-# *two*, and with a *power law*, which slows down and has no time at which it does. The *cone's
-# radius* is the largest angle between a kernel after the transition (after the first quarter of
-# training, if there is none) and the mean of these kernels, over that of a random walk with the
-# same steps. Kernels are followed up to the first drop of the learning rate: a drop slows them down
-# by itself, and would be taken for the transition.
+# *two*, and with a *power law* and an *exponential decay*, which slow down without a point in time:
+# the decay counts as none or one. The *cone's radius* is the largest angle between a kernel after
+# the transition (after the first quarter of training, if there is none) and the mean of these
+# kernels, over that of a random walk with the same steps; whether it is *narrow*, no rule says.
+# Kernels are followed up to the first drop of the learning rate: a drop slows them down by itself,
+# and would be taken for the transition.
 
 # %%
 display(HTML(parts.settings(tested)))
@@ -218,6 +219,7 @@ for study, file in studies:
 #   tried on made-up tables whose truth is known. They take means over seeds to be about normal.
 # - An interval of no width means that all seeds agree, not that no seed ever would not.
 # - A grid of t0, t1 or t cannot show what happens between its points. Intervals are wider by that.
+# - A learning rate that falls little by little, as a cosine, slows the kernel down throughout.
 # - A step is the simplest picture of a transition. A fall that takes its time is placed where one
 #   step fits it best.
 # - The chaos transition is of barriers at the last t1; a barrier may still grow after it. Where the

@@ -23,7 +23,9 @@ STRONG = 10.0
 # Explanations of a series: the parameters that each needs beside the variance. A time counts twice,
 # because all times were tried (as in Zhang and Siegmund 2007, where it costs 3/2 or more).
 MODELS = {"level": 1, "drift": 2, "decay": 3, "one": 4, "two": 7}
-CHANGES = {"level": 0, "drift": 0, "decay": 0, "one": 1, "two": 2}
+# The number of change points of each, from and to: a decay to a level is smooth, and yet its end
+# may be called one.
+CHANGES = {"level": (0, 0), "drift": (0, 0), "decay": (0, 1), "one": (1, 1), "two": (2, 2)}
 RATES = 40  # time constants of a decay that are tried
 
 
@@ -43,8 +45,8 @@ def change_points(series: pd.DataFrame) -> Changes:
 
     `series` has `seed`, `t`, `value`; take logarithms first where ratios count. Five explanations
     compete: one level; a drift, linear in log t, which is a power law for a logarithm and has no
-    time of its own; a decay, exponential in t towards a level, which is as smooth; one step; two
-    steps. Each seed has its own levels, times and variance. The
+    time of its own; a decay, exponential in t towards a level, which is smooth but has an end, and
+    so counts as 0 to 1; one step; two steps. Each seed has its own levels, times and variance. The
     criterion is BIC, summed over seeds, so that a change that does not replicate has to pay in
     each of them. The number is that of the best; its interval holds those of all explanations
     within 10 of it.
@@ -72,7 +74,8 @@ def change_points(series: pd.DataFrame) -> Changes:
         raise CannotSay("nothing changes but for noise")
     best = min(bic, key=bic.get)
     near = [CHANGES[name] for name in bic if bic[name] - bic[best] < STRONG]
-    number = Estimate(float(CHANGES[best]), float(min(near)), float(max(near)), len(y))
+    least, most = min(near)[0], max(most for _, most in near)
+    number = Estimate(float(CHANGES[best][0]), float(least), float(most), len(y))
     places = two_places if best == "two" else one_places
     where = [_largest_fall(row, own) for row, own in zip(y, places, strict=True)]
     falls = pd.Series([times[i] if i else np.nan for i in where], index=means.index)

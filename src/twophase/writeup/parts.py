@@ -227,7 +227,7 @@ def origin(study: Study, file: Path) -> str:
         ["machine", each("machine")],
         ["threads, precision", each("threads", "precision")],
         ["Python, PyTorch, NumPy", each("python", "torch", "numpy")],
-        ["processor time", f"{number(round(seconds))} s"],
+        ["processor time, of jobs whose logs were there", f"{number(round(seconds))} s"],
         [
             "this study's figures, from its tables",
             f"<code>snakemake --cores 1 paper/figures/{study.name}/all</code>",

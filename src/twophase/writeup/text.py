@@ -211,10 +211,10 @@ def quoted(found: list[Verdict], claims: Claims) -> str:
         cells = [_quoted_cell(v) for v in own]
         told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
         lines.append(f"| {told} | " + " | ".join(cells) + " |")
-    notes = ["\\* The rule was written after looking at results of this study."]
+    notes = ["\\* The rule was written, or changed, after looking at results of this study."]
     notes = notes * any(v.seen for v in found)
     if others:
-        notes.append(f"Judged on the page below, too: {', '.join(others)}.")
+        notes.append(f"On the page below, too: {', '.join(others)}.")
     return "\n".join([*lines, "", " ".join(notes)]).strip()
 
 
