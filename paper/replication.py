@@ -35,19 +35,21 @@ tested = sources.sources()
 found = verdicts.verdicts(rules, tested)
 general = [v for v in found if v.claim.kind != "figure"]
 
-lines = ["**What was tested.** Each claim, on each network of these studies:", ""]
-for study, _ in studies:
-    device = "GPU" if study.compute.device == "cuda" else "processor"
-    seeds = text.counted(len(study.seeds), "seed")
-    lines.append(f"- *{study.name}*: {' '.join(study.title.split())}; {seeds}, on a {device}")
-lines += [
-    "",
-    "**What came out.** Each claim has a verdict for each network, computed by a rule from tables "
-    "that are published with this page. Here, how many networks got which; in the table below, "
-    "which network got what:",
-    "",
-]
-display(Markdown("\n".join([*lines, text.summary(general)])))
+seeds = [source.seeds for source in tested]
+lengths = [source.iterations for source in tested]
+judged = {id(v.source) for v in general if v.word != verdicts.CANNOT_SAY}
+display(
+    Markdown(
+        f"**What was tested.** Each claim, on {text.counted(len(tested), 'network')} with "
+        f"{number(min(seeds))} to {number(max(seeds))} seeds and {number(min(lengths))} to "
+        f"{number(max(lengths))} iterations each. Their studies are listed under *How it was "
+        "tested*.\n\n"
+        "**What came out.** Each claim has a verdict for each network, computed by a rule from "
+        f"tables that are published with this page. {text.counted(len(judged), 'network')} have "
+        "seeds and iterations enough to be judged on some claim. Here, how many got which verdict; "
+        "in the table below, which network got what:\n\n" + text.summary(general)
+    )
+)
 display(HTML(text.matrix(general, tested)))
 
 # %% [markdown]
@@ -92,6 +94,12 @@ display(
 # and would be taken for the transition.
 
 # %%
+lines = []
+for study, _ in studies:
+    device = "GPU" if study.compute.device == "cuda" else "processor"
+    each = text.counted(len(study.seeds), "seed")
+    lines.append(f"- *{study.name}*: {' '.join(study.title.split())}; {each}, on a {device}")
+display(Markdown("The studies:\n\n" + "\n".join(lines)))
 display(HTML(parts.settings(tested)))
 
 # %%

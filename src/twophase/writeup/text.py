@@ -121,15 +121,21 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
 
 def matrix(found: list[Verdict], sources: list[Source]) -> str:
     """Sources in rows, claims in columns, a verdict in each cell; an asterisk behind a source if
-    the rules were written after looking at its study.
+    the rules were written after looking at its study. Sources of which no claim can be said have no
+    row and are listed below.
     """
-    rows = []
+    rows, silent = [], []
     for source in sources:
         own = [v for v in found if v.source is source]
-        seen = "\u00a0*" * any(v.seen for v in own)
-        rows.append([name_of(source) + seen, *(mark(v.word, v.why) for v in own)])
+        name = name_of(source) + "\u00a0*" * any(v.seen for v in own)
+        if {v.word for v in own} == {CANNOT_SAY}:
+            silent.append(name)
+        else:
+            rows.append([name, *(mark(v.word, v.why) for v in own)])
     claims = dict.fromkeys(short(v.claim) for v in found)
-    return table(["Study, network", *claims], rows, "matrix")
+    judged = table(["Study, network", *claims], rows, "matrix") if rows else ""
+    those = f"<p>No claim can be judged yet on: {'; '.join(silent)}.</p>" if silent else ""
+    return judged + those
 
 
 def details(found: list[Verdict], claims: Claims) -> str:
