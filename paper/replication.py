@@ -55,19 +55,24 @@ display(HTML(text.matrix(general, tested)))
 # %% [markdown]
 # *Replicated*: the interval of every number that the claim is about lies where the claim says it
 # should. *Not replicated*: each lies outside. *Partly*: some do and some do not. *Cannot say yet*:
-# an interval lies across the border, or seeds, iterations or measurements are too few. The rules
-# are in `paper/claims.yaml`.
+# an interval holds values of both kinds, or seeds, iterations or measurements are too few. The
+# rules are in `paper/claims.yaml`.
 
 # %%
 seen = ", ".join(sorted({v.source.study for v in found if v.seen})) or "none"
 strict = sum(not v.seen and v.word != verdicts.CANNOT_SAY for v in general)
+so_far = (
+    f"so far, {text.counted(strict, 'verdict')} of these say more than *cannot say yet*"
+    if strict
+    else "so far there are none, and all that is said here is exploratory"
+)
 display(
     Markdown(
-        f"The rules were fixed on {text.day(rules.fixed)}. They were **written after looking** at "
-        f"results of: {seen}; verdicts on these are marked *. Only verdicts on other studies are "
-        f"tests in the strict sense; so far, {text.counted(strict, 'verdict')} of these say more "
-        "than *cannot say yet*. The settings of small studies were chosen so "
-        "that they answer clearly: they show that an effect can be, not how common it is. "
+        f"The rules were fixed on {text.day(rules.fixed)}. They were **written or changed after "
+        f"looking** at results of: {seen}; verdicts on these are marked *. Only verdicts on other "
+        f"studies are tests in the strict sense; {so_far}. The settings of small studies were "
+        "chosen so that they answer clearly: they show that an effect can be, not how common it "
+        "is. "
         f"Intervals are {text.percent(LEVEL)}, over seeds; at least "
         f"{number(rules.fewest_seeds)} seeds are asked for."
     )
@@ -96,7 +101,7 @@ display(
 # %%
 lines = []
 for study, _ in studies:
-    device = "GPU" if study.compute.device == "cuda" else "processor"
+    device = "GPU" if study.compute.device == "cuda" else "CPU"
     each = text.counted(len(study.seeds), "seed")
     lines.append(f"- *{study.name}*: {' '.join(study.title.split())}; {each}, on a {device}")
 display(Markdown("The studies:\n\n" + "\n".join(lines)))

@@ -66,7 +66,7 @@ def test_claims_are_grouped_by_what_their_verdicts_share():
         "-",
         "  -: D (1 cannot say yet)",
     ]
-    assert "- *Cannot be said yet*\n  - **is d**: D" in text.summary(each)
+    assert "- *Undecided on every network*\n  - **is d**: D" in text.summary(each)
 
 
 def test_the_code_of_the_page_has_no_study_in_it():

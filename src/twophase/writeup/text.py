@@ -164,10 +164,10 @@ def summary(found: list[Verdict]) -> str:
     many networks got which verdict.
     """
     groups: dict[str, list[str]] = {
-        "Replicated wherever it can be judged": [],
+        "Replicated on each network that can be judged": [],
         "Depends on the network, or holds in part": [],
-        "Replicated in none": [],
-        "Cannot be said yet": [],
+        "Replicated on none that can be judged": [],
+        "Undecided on every network": [],
     }
     always, mixed, never, silent = groups.values()
     for claim in dict.fromkeys(v.claim.id for v in found):
