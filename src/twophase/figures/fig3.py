@@ -17,7 +17,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     """One row per model: dissimilarity, loss barrier and disagreement, a line for each t0."""
     chaos = style.points(tables, "chaos").where(direction="perturbed")
     models = style.models(study, "chaos")
-    figure, axes = style.grid(len(models), 3, 2.35)
+    figure, axes = style.grid(len(models), 3, 2.6)
     looks = style.looks({t0 for model in models.values() for t0 in model.chaos.forks})
     for row, (name, model) in zip(axes, models.items(), strict=True):
         for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
