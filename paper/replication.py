@@ -248,7 +248,7 @@ for study, file in studies:
 #     snakemake --cores all paper/replication.html
 #     snakemake --cores all paper/replication.pdf
 #
-# A study that is published with `python -m twophase publish workflow/config/<study>.yaml` gets its
+# A study that is published with `twophase publish workflow/config/<study>.yaml` gets its
 # rows and panels here. A claim is an entry of `paper/claims.yaml`.
 
 # %%

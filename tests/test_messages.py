@@ -81,9 +81,8 @@ def test_a_study_that_is_not_there_is_told_with_those_that_are(
 
 def test_what_is_missing_is_told_with_what_makes_it(smoke, in_tmp):
     run = Run(smoke, "vgg", 0)
-    with pytest.raises(
-        ArtifactError, match=r"data-.*: is missing; `python -m twophase data` makes"
-    ):
+    file = "workflow/config/smoke.yaml"
+    with pytest.raises(ArtifactError, match=rf"data-.*: is missing; `twophase data {file}` makes"):
         chaos(run)
     for result, command in (
         (stages.base_state(run, 4), "base"),
@@ -94,9 +93,8 @@ def test_what_is_missing_is_told_with_what_makes_it(smoke, in_tmp):
     ):
         with pytest.raises(ArtifactError) as caught:
             read_table(result)
-        assert f"{result.path}: is missing; `python -m twophase {command}` makes it" in str(
-            caught.value
-        )
+        said = f"{result.path}: is missing; `twophase {command} {file}` makes it"
+        assert said in str(caught.value)
 
 
 def test_provenance_of_what_is_no_result_says_so_and_no_more(in_tmp, capsys, monkeypatch):

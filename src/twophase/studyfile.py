@@ -39,6 +39,7 @@ TAGGED = {
 }
 
 
+OF_OTHERS = ("'torchvision'", "'own'")  # tags as pydantic shows them
 NAMES = "must start with a letter or digit and hold only letters, digits, '_', '-' and '.'"
 # A study's figures could not lie beside the target figures/all, or its file beside config.yaml.
 RESERVED = ("all", "config")
@@ -259,7 +260,7 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     key = _key(raw, location)
     ask = ""
     if location == ("data", "images", "sha256"):
-        ask = f"; `python -m twophase data {path} --digest` prints it"
+        ask = f"; `twophase data {path} --digest` prints it"
     if kind == "missing":
         return f"{path}: {key}: is missing{ask}"
     if kind in ("extra_forbidden", "invalid_key"):
@@ -277,10 +278,12 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     message = re.sub(r"^(List|Dictionary) should have", "must have", message)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = context["discriminator"].strip("'")
+        others = "; or give `torchvision`, or `file` and `builder`" * (tag == "architecture")
         if kind == "union_tag_not_found":
-            others = "; or give `torchvision`, or `file` and `builder`" * (tag == "architecture")
             return f"{path}: {key}.{tag}: is missing{others}"
-        message = f"must be one of {context['expected_tags']}"
+        # Of the networks of others the program itself writes the tag.
+        tags = [each for each in context["expected_tags"].split(", ") if each not in OF_OTHERS]
+        message = f"must be one of {', '.join(tags)}{others}"
         return f"{path}: {_key(raw, (*location, tag))} = {show(detail['input'][tag])}: {message}"
     return f"{path}: {key} = {show(detail['input'])}: {message}{ask}"
 

@@ -229,7 +229,7 @@ def _quietly(stage: str, subject: Run | Study) -> None:
         file = STUDIES / f"{study.name}.yaml"
         why = error if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
         raise RunError(
-            f"{file}: stage {stage} fails ({why}); `python -m twophase check {file}` may say more"
+            f"{file}: stage {stage} fails ({why}); `twophase check {file}` may say more"
         ) from error
 
 

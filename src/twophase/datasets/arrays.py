@@ -53,7 +53,7 @@ def arranged(arrays: Arrays, images: TorchvisionSet | FunctionOfArrays, what: st
     if images.sha256 is not None and (found := digest(arrays)) != images.sha256:
         raise RunError(
             f"{what}: its images have the digest {found}: damaged, or another data set; "
-            f"data.images.sha256 = {images.sha256!r}"
+            f"data.images.sha256 = {images.sha256!r}; if you changed them, give the new digest"
         )
     orders = {split: torch.from_numpy(arrangement(counts[f"{split}_examples"])) for split in SPLITS}
     return {name: array[orders[name.partition("_")[0]]] for name, array in arrays.items()}

@@ -58,7 +58,7 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
     if (found := _digest(digests)) != images.sha256:
         raise RunError(
             f"{path}: its images have the digest {found}: damaged, or another data set; "
-            f"data.images.sha256 = {images.sha256!r}"
+            f"data.images.sha256 = {images.sha256!r}; if you changed them, give the new digest"
         )
     if deep and max(deep.values()) < 128:
         name = max(deep, key=deep.get)

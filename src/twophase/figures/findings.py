@@ -43,7 +43,7 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
         "",
         "What the paper claims, with a verdict on each claim by each published study: "
         "[paper/replication.html](../../paper/replication.html), made by `snakemake --cores 1 "
-        f"paper/replication.html`. `python -m twophase publish {STUDIES}/{study.name}.yaml` "
+        f"paper/replication.html`. `twophase publish {STUDIES}/{study.name}.yaml` "
         "publishes this study.",
     ]
     return "\n".join(lines) + "\n"

@@ -38,8 +38,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     style.note(
         figure,
         study,
-        "Radius: largest angle between a kernel from t on and their mean direction. "
-        f"Exponent: 0 is confined, 1 free diffusion.{others}\n"
+        "Radius: largest angle between a kernel from t on and their mean direction; 0 where one is "
+        f"left.\nExponent: 0 is confined, 1 free diffusion.{others}\n"
         f"{style.runs_note(study).capitalize()}.",
     )
     return figure

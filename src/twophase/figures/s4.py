@@ -39,7 +39,14 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             row[5].legend(*row[4].get_legend_handles_labels(), loc="center left")
         else:
             row[4].axis("off")
-    style.note(figure, study, f"{style.runs_note(study).capitalize()}.")
+    style.note(
+        figure,
+        study,
+        "Tangent kernel: trace, norm, effective rank (exp of the entropy of its eigenvalues' "
+        "shares) and label\nalignment (its cosine with the labels' kernel). Curvature: largest "
+        "eigenvalue of the loss's Hessian, beside\nthe thresholds beyond which SGD's steps grow.\n"
+        f"{style.runs_note(study).capitalize()}.",
+    )
     return figure
 
 

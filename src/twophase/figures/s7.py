@@ -15,7 +15,15 @@ from twophase.store.paths import Result
 from twophase.study import Model, Study
 from twophase.sweep import label
 
-LEGEND = {"fontsize": "x-small", "title_fontsize": "x-small", "ncols": 2, "columnspacing": 1}
+LEGEND = {  # above the axes: below it are data
+    "fontsize": "x-small",
+    "title_fontsize": "x-small",
+    "ncols": 3,
+    "columnspacing": 1,
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "borderaxespad": 0.2,
+}
 
 
 class Panel(NamedTuple):

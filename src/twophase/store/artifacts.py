@@ -187,7 +187,8 @@ def _write_sealed(path: Path, content: bytes) -> None:
 
 def _read_sealed(path: Path, command: str = "") -> bytes:
     if not path.exists():
-        how = f"; `python -m twophase {command}` makes it, as does Snakemake when it is run again"
+        study = f" workflow/config/{path.parts[1]}.yaml" if path.parts[0] == RESULTS.name else ""
+        how = f"; `twophase {command}{study}` makes it, as does Snakemake when it is run again"
         raise ArtifactError(f"{path}: is missing{how if command else ''}")
     try:
         content = path.read_bytes()
