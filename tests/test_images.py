@@ -214,12 +214,14 @@ def test_a_study_that_asks_for_more_than_was_counted_is_refused(study):
     with pytest.raises(StudyError) as caught:
         data(mine)
     assert not stages.data_file(mine).path.exists()
-    key = "workflow/config/mine.yaml: models.resnet"
     assert str(caught.value).splitlines() == [
-        f"{key}.evaluation.test_examples = 8: must be at most 6, all of them",
-        f"{key}.training.batch_size = 7: must be at most 6, all training examples",
-        f"{key}.kernel.examples_per_class = 4: must be at most 3, the training examples of the "
-        "rarest class",
+        f"workflow/config/mine.yaml: {line} (model resnet)"
+        for line in (
+            "evaluation.test_examples = 8: must be at most 6, all of them",
+            "training.batch_size = 7: must be at most 6, all training examples",
+            "kernel.examples_per_class = 4: must be at most 3, the training examples of the rarest "
+            "class",
+        )
     ]
     # The data may be there from before the study was changed.
     data(study(files))
