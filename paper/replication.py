@@ -45,8 +45,8 @@ display(
         f"{number(max(lengths))} iterations each. Their studies are listed under *How it was "
         "tested*.\n\n"
         "**What came out.** Each claim has a verdict for each network, computed by a rule from "
-        f"tables that are published with this page. {text.counted(len(judged), 'network')} have "
-        "seeds and iterations enough to be judged on some claim. Here, how many got which verdict; "
+        "tables that are published with this page. Seeds and iterations are enough to judge some "
+        f"claim on {text.counted(len(judged), 'network')}. Here, how many got which verdict; "
         "in the table below, which network got what:\n\n" + text.summary(general)
     )
 )

@@ -267,13 +267,21 @@ def test_block_boundary(rng):
     assert changepoint.block_boundary(kernels(ways @ ways.T)) == 5 * 20
 
 
+def test_the_width_of_a_step_is_the_widest_gap_that_holds_one():
+    times = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    table = pd.DataFrame([(s, t, float(t < f)) for s, f in ((0, 50), (1, 5)) for t in times])
+    table.columns = ["seed", "t", "value"]
+    changes = changepoint.change_points(table)
+    assert changes.falls.tolist() == [50, 5]
+    assert np.isclose(changepoint.step_width(changes, Scale([10])), np.log(6 / 3))
+
+
 def test_half_fall_by_hand():
     table = pd.DataFrame({"seed": 0, "t0": [0, 10, 25], "value": [0.4, 0.4, 0.0]})
     x = SCALE.x([10, 25])
     assert np.isclose(transition.half_falls(table, SCALE)[0], x.mean())
-    # A sudden fall anywhere between 10 and 25 would be placed in the middle.
     falls = transition.half_falls(table, SCALE)
-    assert np.isclose(transition.half_gap(table, falls, SCALE), np.diff(x)[0] / 2)
+    assert np.isclose(transition.gap(table, falls, SCALE), np.diff(x)[0])
     rising = table.assign(value=[0.1, 0.2, 0.3])
     assert np.isnan(transition.half_falls(rising, SCALE)[0])
 

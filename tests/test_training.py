@@ -154,7 +154,8 @@ def test_a_checkpoint_of_another_iteration_is_refused(smoke, in_trained):
 
 
 def test_a_last_batch_that_a_network_fails_on_is_told_before_training(raw, write_study, in_tmp):
-    raw["training"] |= {"drop_last": False, "batch_size": 84}  # 1,597 = 19 * 84 + 1
+    # 1,597 = 19 * 84 + 1
+    raw["training"] |= {"drop_last": False, "batch_size": 84, "iterations": 19, "lr_drops": []}
     raw["models"]["vgg"]["network"] = {"file": "flat.py", "builder": "flat"}
     file = write_study(raw)
     file.with_name("flat.py").write_text(
@@ -165,8 +166,10 @@ def test_a_last_batch_that_a_network_fails_on_is_told_before_training(raw, write
     data(study)
     base(Run(study, "resnet", 0))  # its batch norm has several pixels of the one image
     said = r"vgg, seed 0: training\.drop_last = False: .* has 1 of 1597 .*more than 1 value"
+    base(Run(study, "vgg", 0))  # which ends before it
+    raw["training"]["iterations"] = 20
     with pytest.raises(RunError, match=said):
-        base(Run(study, "vgg", 0))
+        base(Run(load(write_study(raw)), "vgg", 0))
 
 
 def test_a_run_that_diverges_says_so(raw, write_study, in_tmp):

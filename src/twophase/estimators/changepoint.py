@@ -21,7 +21,8 @@ SHORTEST = 2  # points between two changes
 # Differences in BIC above this are very strong evidence (Kass and Raftery 1995, section 3.2).
 STRONG = 10.0
 # Explanations of a series: the parameters that each needs beside the variance. A time counts twice,
-# because all times were tried (as in Zhang and Siegmund 2007, where it costs 3/2 or more).
+# because all times were tried (as in Zhang and Siegmund 2007, where it costs 3/2 or more); the fit
+# depends smoothly on the time constant of a decay, which counts once, as in any BIC.
 MODELS = {"level": 1, "drift": 2, "decay": 3, "one": 4, "two": 7}
 # The number of change points of each, from and to: a decay to a level is smooth, and yet its end
 # may be called one.
@@ -31,13 +32,13 @@ RATES = 40  # time constants of a decay that are tried
 
 class Changes(NamedTuple):
     """The number of change points of a measure, as estimate; how each explanation fares; and when
-    the largest fall is in each seed, with the distance of points there, both as times.
+    the largest fall is in each seed: the times of the first point after it, and of the last before.
     """
 
     number: Estimate
     bic: dict[str, float]
     falls: pd.Series
-    resolution: float
+    before: pd.Series
 
 
 def change_points(series: pd.DataFrame) -> Changes:
@@ -79,8 +80,8 @@ def change_points(series: pd.DataFrame) -> Changes:
     places = two_places if best == "two" else one_places
     where = [_largest_fall(row, own) for row, own in zip(y, places, strict=True)]
     falls = pd.Series([times[i] if i else np.nan for i in where], index=means.index)
-    gaps = [times[i] - times[i - 1] for i in where if i]
-    return Changes(number, bic, falls, float(max(gaps, default=np.nan)))
+    before = pd.Series([times[i - 1] if i else np.nan for i in where], index=means.index)
+    return Changes(number, bic, falls, before)
 
 
 def fall_time(changes: Changes, scale: Scale) -> Estimate:
@@ -96,12 +97,11 @@ def fall_time(changes: Changes, scale: Scale) -> Estimate:
 
 
 def step_width(changes: Changes, scale: Scale) -> float:
-    """The distance of points at the falls, as a difference of places; not a number if there are
-    none.
+    """The widest distance of points at the falls, as a difference of places; not a number if there
+    are none.
     """
-    around = changes.falls.dropna().to_numpy()
-    widths = scale.x(around + changes.resolution) - scale.x(around)
-    return float(max(widths, default=np.nan))
+    widths = scale.x(changes.falls) - scale.x(changes.before)
+    return float(max(widths[np.isfinite(widths)], default=np.nan))
 
 
 def block_boundary(distances: pd.DataFrame) -> float:

@@ -107,16 +107,14 @@ def fall_transition(curves: pd.DataFrame, scale: Scale) -> Estimate:
     if not fall.low > 0:
         raise CannotSay("the curve does not fall in all seeds alike")
     falls = half_falls(curves, scale)
-    return transformed(over_seeds(falls, half_gap(curves, falls, scale)), scale.times)
+    return transformed(over_seeds(falls, gap(curves, falls, scale)), scale.times)
 
 
-def half_gap(curves: pd.DataFrame, falls: pd.Series, scale: Scale) -> float:
-    """How far half falls may be off because the grid is coarse: half of the widest gap that holds
-    one, since a sudden fall anywhere in a gap is placed in its middle.
-    """
+def gap(curves: pd.DataFrame, falls: pd.Series, scale: Scale) -> float:
+    """How far half falls may be off because the grid is coarse: the widest gap that holds one."""
     x = scale.x(np.unique(curves["t0"]))
     after = np.searchsorted(x, falls.dropna()).clip(1)
-    return float((np.diff(x)[after - 1] / 2).max(initial=0))
+    return float(np.diff(x)[after - 1].max(initial=0))
 
 
 def _half_fall(x: np.ndarray, values: np.ndarray) -> float:

@@ -29,7 +29,8 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     check_sizes(
         run.study, [run.name], len(train), len(data.test.labels), int(train.bincount().min())
     )
-    if left := 0 if training.drop_last else len(train) % training.batch_size:
+    full, left = divmod(len(train), training.batch_size)
+    if left and not training.drop_last and training.iterations > full:
         _try_a_batch_of(left, run, data)
     sets = evaluation_sets(data, model.evaluation)
     files = {t: stages.base_state(run, t) for t in model.checkpoints()}

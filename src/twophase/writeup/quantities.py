@@ -79,7 +79,7 @@ def scale(source: Source) -> Scale:
 def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of a table along base runs up to the first drop of the learning rate: a drop slows the
     kernel down by itself, and would be taken for the transition. A drop halves it, or more, between
-    neighbouring points; a schedule that falls little by little has none.
+    neighbouring points; a schedule that falls little by little has none until it is near 0.
     """
     if "training" not in source.tables:
         return table
@@ -227,7 +227,7 @@ def disagreement_ratio(source: Source) -> Estimate:
     both, curves = scale(source), disagreements(source)
     falls = transition.half_falls(curves, both)
     times = pd.Series(both.times(falls), index=falls.index)
-    coarse = changepoint.step_width(kernel, both) + transition.half_gap(curves, falls, both)
+    coarse = changepoint.step_width(kernel, both) + transition.gap(curves, falls, both)
     return coincidence.time_coincidence(times, kernel.falls, both, coarse)
 
 
