@@ -37,7 +37,7 @@ general = [v for v in found if v.claim.kind != "figure"]
 
 seeds = [source.seeds for source in tested]
 lengths = [source.iterations for source in tested]
-judged = {id(v.source) for v in general if v.word != verdicts.CANNOT_SAY}
+judged = {v.source for v in general if v.word != verdicts.CANNOT_SAY}
 display(
     Markdown(
         f"**What was tested.** Each claim, on {text.counted(len(tested), 'network')} with "
@@ -72,8 +72,7 @@ display(
         f"looking** at results of: {seen}; verdicts on these are marked *. Only verdicts on other "
         f"studies are tests in the strict sense; {so_far}. The settings of small studies were "
         "chosen so that they answer clearly: they show that an effect can be, not how common it "
-        "is. "
-        f"Intervals are {text.percent(LEVEL)}, over seeds; at least "
+        f"is. Intervals are {text.percent(LEVEL)}, over seeds; at least "
         f"{number(rules.fewest_seeds)} seeds are asked for."
     )
 )

@@ -29,8 +29,14 @@ def test_a_value_looks_the_same_wherever_it_is_drawn():
     assert len({look["color"] for look in many.values()}) == 20
 
 
-def test_the_small_print_of_the_default_study_fits_on_the_page():
+@pytest.mark.parametrize("directions", [1, 2])
+def test_the_small_print_of_the_default_study_fits_on_the_page(directions):
     digits = studyfile.load(CONFIG / "digits.yaml")
+    models = {}
+    for name, model in digits.models.items():
+        chaos = model.chaos.model_copy(update={"directions": directions})
+        models[name] = model.model_copy(update={"chaos": chaos})
+    digits = digits.model_copy(update={"models": models})
     figure, _ = style.grid(1, 3, 2.2)
     runs = style.runs_note(digits, forks=True)
     style.note(figure, digits, f"Left: {style.perturbation_note(digits)}; {runs}.")

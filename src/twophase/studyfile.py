@@ -39,7 +39,6 @@ TAGGED = {
 }
 
 
-OF_OTHERS = ("'torchvision'", "'own'")  # tags as pydantic shows them
 NAMES = "must start with a letter or digit and hold only letters, digits, '_', '-' and '.'"
 # A study's figures could not lie beside the target figures/all, or its file beside config.yaml.
 RESERVED = ("all", "config")
@@ -282,7 +281,8 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
         if kind == "union_tag_not_found":
             return f"{path}: {key}.{tag}: is missing{others}"
         # Of the networks of others the program itself writes the tag.
-        tags = [each for each in context["expected_tags"].split(", ") if each not in OF_OTHERS]
+        kinds = TAGGED[location[-1]].items()
+        tags = [repr(each) for each, kind in kinds if not issubclass(kind, networks.OF_OTHERS)]
         message = f"must be one of {', '.join(tags)}{others}"
         return f"{path}: {_key(raw, (*location, tag))} = {show(detail['input'][tag])}: {message}"
     return f"{path}: {key} = {show(detail['input'])}: {message}{ask}"

@@ -41,7 +41,8 @@ def schema() -> dict[str, Any]:
     for record in records.values():
         options = record.get("properties", {})
         for name, option in options.items():
-            if {"type": "null"} in option.get("anyOf", ()) and "$ref" in str(option["anyOf"]):
+            kinds = option.get("anyOf", ())
+            if {"type": "null"} in kinds and any("$ref" in kind for kind in kinds):
                 options[name] = _section(option)
     del study["properties"]["name"]  # the file's own name says it
     study["properties"] |= sections

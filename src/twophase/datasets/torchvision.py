@@ -71,12 +71,12 @@ def _opened(images: TorchvisionSet, train: bool, split: str) -> Dataset:
         if "__init__" in vars(base)
         for name in inspect.signature(base.__init__).parameters
     }
-    if "train" in takes and "splits" in images.model_fields_set:
-        raise RunError(
-            f"data.images.splits = {images.splits!r}: {images.dataset} has no names of splits; "
-            "leave it out"
-        )
     if "train" in takes:
+        if "splits" in images.model_fields_set:
+            raise RunError(
+                f"data.images.splits = {images.splits!r}: {images.dataset} has no names of splits; "
+                "leave it out"
+            )
         given: dict[str, object] = {"train": train}
     elif "split" in takes and "split" not in images.arguments:
         given = {"split": split}
@@ -101,10 +101,11 @@ def _opened(images: TorchvisionSet, train: bool, split: str) -> Dataset:
     try:
         return kind(images.folder, **images.arguments, **given)
     except Exception as error:  # each set raises what it likes
-        fetch = ", or let data.images.download = true fetch them"
-        remedy = "put its files there" + fetch * (given.get("download") is False)
         if isinstance(error, TypeError):
             remedy = "data.images.options go to the class of this name in torchvision.datasets"
+        else:
+            fetch = ", or let data.images.download = true fetch them"
+            remedy = "put its files there" + fetch * (given.get("download") is False)
         raise RunError(
             f"{_name(images)}: cannot be opened ({in_a_line(error)}); {remedy}"
         ) from None

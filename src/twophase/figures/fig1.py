@@ -50,7 +50,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     style.note(
         figure,
         study,
-        f"Left: perturbed by {style.perturbation_note(study)};\n{runs}.\n"
+        f"Left: perturbed by {style.perturbation_note(study)}; {runs}.\n"
         f"Right: kernels of seed {seed}, scaled to norm 1; + is 0, the apex; %: share of squares.",
     )
     return figure

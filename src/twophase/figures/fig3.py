@@ -35,11 +35,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     style.note(
         figure,
         study,
-        f"Each run was perturbed at iteration $t_0$ by {style.perturbation_note(study)},\n"
+        f"Each run was perturbed at iteration $t_0$ by {style.perturbation_note(study)}, "
         "then trained on with the same batches, and at $t_1$ compared with its undisturbed self.\n"
         "$C$: 1 − cosine between the parameters of the two. Barrier: the most by which the test "
-        "loss on the straight\npath between them exceeds the line between its ends. Disagreement: "
-        "share of test images that the two\nclassify differently. Above the dashed line "
+        "loss on the straight path between them exceeds the line between its ends. Disagreement: "
+        "share of test images that the two classify differently. Above the dashed line "
         f"({dashed} nats) the two lie in different valleys of the loss.\n"
         f"{style.runs_note(study, forks=True).capitalize()}.",
     )

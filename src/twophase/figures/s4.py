@@ -43,8 +43,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         figure,
         study,
         "Tangent kernel: trace, norm, effective rank (exp of the entropy of its eigenvalues' "
-        "shares) and label\nalignment (its cosine with the labels' kernel). Curvature: largest "
-        "eigenvalue of the loss's Hessian, beside\nthe thresholds beyond which SGD's steps grow.\n"
+        "shares) and label alignment (its cosine with the labels' kernel). Curvature: largest "
+        "eigenvalue of the loss's Hessian, beside the thresholds beyond which SGD's steps grow.\n"
         f"{style.runs_note(study).capitalize()}.",
     )
     return figure

@@ -28,7 +28,7 @@ LEGEND = {  # above the axes: below it are data
 
 class Panel(NamedTuple):
     """What a column shows: a measure of a table, of models that have the section, at the points
-    that `chosen` picks, with a line for each value of the key `by`.
+    that `chosen` picks, with a line for each value of the key `by` (one, if that is the study).
     """
 
     table: str
@@ -41,8 +41,7 @@ class Panel(NamedTuple):
 
 
 def _at_the_end(points: Points, model: Model) -> Points:
-    ends = points.where(t=model.training.iterations)
-    return Points(*(frame.assign(t=0) for frame in ends))  # one line, whenever training ends
+    return points.where(t=model.training.iterations)
 
 
 def _of_forks(points: Points, model: Model) -> Points:
@@ -54,7 +53,7 @@ def _from_references(points: Points, model: Model) -> Points:
 
 
 PANELS = (
-    Panel("training", "training", "test_accuracy", "test accuracy (share)", _at_the_end, "t"),
+    Panel("training", "training", "test_accuracy", "test accuracy (share)", _at_the_end, "study"),
     Panel("chaos", "chaos", "test_barrier", "loss barrier (nats)", _of_forks, "t0", "$t_0$"),
     Panel("chaos", "chaos", "disagreement", "disagreement (share)", _of_forks, "t0"),
     Panel("cone", "kernel", "radius", "radius (degrees)", _from_references, "t", "$t$"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ mpl.rcParams |= {
 SEQUENTIAL = mpl.colormaps["viridis"]
 MARKERS = "osD^vP*X"
 WIDTH = 7.2  # inches: the text width of a two-column page
+COLUMNS = 132  # characters of small print in a line of that width
 
 
 def models(study: Study, *sections: str) -> dict[str, Model]:
@@ -184,7 +186,8 @@ def logarithmic(ax: Axes) -> None:
 
 
 def note(figure: Figure, study: Study, text: str) -> None:
-    """Small print under the figure: the study's title, and `text`."""
+    """Small print under the figure: the study's title, and the paragraphs of `text`, wrapped."""
     title = study.title.replace("$", r"\$")  # text, and never mathematics
-    text = f"{title}.\n{text}"
+    paragraphs = f"{title}.\n{text}".splitlines()
+    text = "\n".join(textwrap.fill(p, COLUMNS, break_on_hyphens=False) for p in paragraphs)
     figure.supxlabel(text, fontsize="small", color="0.35", x=0.01, ha="left")

@@ -30,7 +30,8 @@ def curvature(run: Run) -> None:
     augmentation, sizes = run.study.data.augmentation, (training.batch_size, training.drop_last)
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     first = data.train.first(options.examples, "curvature.examples")
-    examples = images, _ = data.normalised(first.images), first.labels
+    images = data.normalised(first.images)
+    examples = images, first.labels
     state = initial_state(run.model, data, run.seed)
     steps, rows = run.model.curvature_steps(), []
     with progress(f"curvature of {run}", len(steps), "state") as bar:

@@ -272,7 +272,7 @@ def cone_starts(source: Source) -> pd.Series:
         changes = kernel_changes(source)
     except CannotSay:
         return quarter
-    return changes.falls.fillna(quarter) if changes.number.value else quarter
+    return changes.falls if changes.number.value else quarter
 
 
 def cone_radius(source: Source) -> Estimate:
