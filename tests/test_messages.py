@@ -89,7 +89,7 @@ def test_what_is_missing_is_told_with_what_makes_it(smoke, in_tmp):
         (stages.fork_state(run, 0, "1", 6), "fork"),
         (stages.run_table(run, "barrier_path"), "chaos"),
         (stages.run_table(run, "kernel_distance"), "cone"),
-        (stages.summary_table(smoke, "chaos"), "summary"),
+        (stages.summary_table(smoke, "chaos"), "summary --table chaos"),
     ):
         with pytest.raises(ArtifactError) as caught:
             read_table(result)

@@ -324,8 +324,14 @@ def summary_table(study: Study, name: str) -> Result:
         digest([code_digest("stages.summary"), [m.code for m in makers]]),
     )
     identity = {"kind": "summary", "study": study.name, "table": name}
-    name = f"{name}_summary"
-    result = table(RESULTS / study.name, name, identity, maker, ".parquet", "summary")
+    result = table(
+        RESULTS / study.name,
+        f"{name}_summary",
+        identity,
+        maker,
+        ".parquet",
+        f"summary --table {name}",
+    )
     return replace(result, identity=identity)
 
 
