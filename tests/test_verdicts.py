@@ -211,7 +211,7 @@ def test_a_number_is_of_its_network_and_data():
     assert verdicts.verdict(number, other, CLAIMS).why == "the number is of another network"
     same = dataclasses.replace(other, network={"architecture": "resnet20"})
     assert verdicts.verdict(number, same, CLAIMS).why == "too few iterations"
-    long = dataclasses.replace(same, iterations=1000)
+    long = dataclasses.replace(same, iterations=number.horizon)
     found = verdicts.verdict(number, long, CLAIMS)
     assert found.word == verdicts.REPLICATED  # 1.7 is within a factor of 1.5 of 2
     assert verdicts.limits(number.parts[0], 1.5) == (2 / 1.5, 3)
