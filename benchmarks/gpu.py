@@ -31,18 +31,19 @@ import torch.nn.functional as F
 from kernels import by_torch_func
 from training import random_data
 
-from twophase import studyfile, training
-from twophase.batches import Data, Split, batch
-from twophase.compute import prepare
 from twophase.entk import entk
-from twophase.noise import network_noise
-from twophase.sections import Compute
-from twophase.stages import STAGES, runs_of
 from twophase.store.artifacts import sha256
 from twophase.store.paths import Result
-from twophase.study import Run
-from twophase.tensors import bits
-from twophase.training import State, advance, initial_state, optimizer_step, save_state
+from twophase.study import studyfile
+from twophase.study.compute import Compute
+from twophase.study.run import Run
+from twophase.study.stages import STAGES, runs_of
+from twophase.training import loop
+from twophase.training.batches import Data, Split, batch
+from twophase.training.loop import State, advance, initial_state, optimizer_step, save_state
+from twophase.training.machine import prepare
+from twophase.training.noise import network_noise
+from twophase.training.tensors import bits
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "workflow/config"
@@ -69,11 +70,11 @@ def weights(state: State) -> torch.Tensor:
 
 def advance_plainly(state: State, run: Run, data: Data, stop: int) -> None:
     """As `advance`, one kernel launched after the other."""
-    captured, training.captured = training.captured, lambda function, *_: function
+    captured, loop.captured = loop.captured, lambda function, *_: function
     try:
         advance(state, run, data, stop)
     finally:
-        training.captured = captured
+        loop.captured = captured
 
 
 # ------------------------------------------------------------------------------------------ smoke

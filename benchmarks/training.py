@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2 as transforms
 
-from twophase import networks, studyfile
-from twophase.batches import Data, Split
-from twophase.compute import prepare
-from twophase.sections import Compute
-from twophase.study import Run
-from twophase.training import advance, initial_state
+from twophase.study import networks, studyfile
+from twophase.study.compute import Compute
+from twophase.study.run import Run
+from twophase.training.batches import Data, Split
+from twophase.training.loop import advance, initial_state
+from twophase.training.machine import prepare
 
 STUDY = Path(__file__).parents[1] / "workflow/config/cifar10.yaml"
 BATCH = 128  # the study's

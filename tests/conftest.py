@@ -11,9 +11,10 @@ from hypothesis import settings
 from trials import kill
 from trials.kill import ENVIRONMENT, ROOT
 
-from twophase import datasets, figures, studyfile
+from twophase import figures
 from twophase.store.origin import ORIGIN
-from twophase.study import runs
+from twophase.study import datasets, studyfile
+from twophase.study.run import runs
 
 # For trials by hand; `make test` runs the short form.
 settings.register_profile("long")
@@ -150,7 +151,7 @@ def finished(tmp_path_factory, worker_id, copy_checkout):
 
 def read_images(images):
     """The images that a `data.images` section names."""
-    return datasets.load(images).read(images)
+    return datasets.imported(images).read(images)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import torchvision
 from conftest import read_images
 from PIL import Image
 
-from twophase.datasets import ImageFolder, folder
+from twophase.datasets import folder
+from twophase.study.datasets import ImageFolder
 
 rng = np.random.default_rng(0)
 SIZE = 6

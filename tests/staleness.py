@@ -9,7 +9,8 @@ import sys
 import yaml
 from conftest import CONFIG, ROOT
 
-from twophase import figures, stages
+from twophase import figures
+from twophase.study import stages
 
 SOURCE = ROOT / "src" / "twophase"
 
@@ -17,8 +18,9 @@ SOURCE = ROOT / "src" / "twophase"
 # digits. A process of its own, so that the edited code is what runs.
 CELLS = """
 import json
-from twophase import figures, stages, studyfile
-from twophase.study import runs
+from twophase import figures
+from twophase.study import stages, studyfile
+from twophase.study.run import runs
 
 study = studyfile.load("mine.yaml")
 (run,) = runs(study)

@@ -5,11 +5,12 @@ import pytest
 import torch
 from conftest import edit, planned
 
-from twophase import stages, studyfile
 from twophase.measures.seeds import angles_to_others
 from twophase.stages.across_seeds import across_seeds
 from twophase.store.artifacts import read_table, write_tensors
-from twophase.study import runs
+from twophase.study import stages, studyfile
+from twophase.study.kernel import kernel_steps
+from twophase.study.run import runs
 
 
 def test_the_same_directions_have_no_angle_and_independent_ones_a_right_one():
@@ -36,7 +37,7 @@ def test_the_tables_of_all_runs_agree_with_a_plain_second_implementation(raw, wr
     rng = np.random.default_rng(0)
     kernels = {}
     for run in runs(study):
-        for t in run.model.kernel_steps():
+        for t in kernel_steps(run):
             kernel = rng.standard_normal((4, 4)) + 1
             kernels[run.name, run.seed, t] = kernel / np.linalg.norm(kernel)
             # Of any scale.
@@ -45,7 +46,7 @@ def test_the_tables_of_all_runs_agree_with_a_plain_second_implementation(raw, wr
     across_seeds(study)
     for run in runs(study):
         table = read_table(stages.run_table(run, "across_seeds"))
-        assert table["t"].tolist() == run.model.kernel_steps()
+        assert table["t"].tolist() == kernel_steps(run)
         for t, angle in zip(table["t"], table["angle"], strict=True):
             own = kernels[run.name, run.seed, t]
             mean = sum(kernels[run.name, seed, t] for seed in study.seeds if seed != run.seed)

@@ -8,7 +8,6 @@ import pytest
 import yaml
 from conftest import CONFIG, edit
 
-from twophase import stages, studyfile, training
 from twophase.commands.adopt import adopt
 from twophase.commands.provenance import describe
 from twophase.errors import RunError
@@ -17,14 +16,16 @@ from twophase.stages.data import data
 from twophase.store import own_code
 from twophase.store.artifacts import read_header, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
-from twophase.study import Run
+from twophase.study import stages, studyfile
+from twophase.study.run import Run
+from twophase.training import loop
 
 code_digest = stages.code_digest
 STAGES = [stage for stage, row in stages.STAGES.items() if row.scope == "run" or row.tables]
 
 
 def _do(stage, run):
-    stages.load(stage)(run if stages.STAGES[stage].scope == "run" else run.study)
+    stages.imported(stage)(run if stages.STAGES[stage].scope == "run" else run.study)
 
 
 def _version(patch, name):
@@ -102,7 +103,7 @@ def test_the_same_code_by_another_name_is_adopted_with_what_was_proved(run, code
 
 def test_the_mark_of_a_check_is_adopted_by_another_check(run, code):
     code("old")
-    stages.load("check")(run.study)
+    stages.imported("check")(run.study)
     code("new")
     assert not stages.check_mark(run.study).path.exists()
     adopt(run.study, 0.02)
@@ -143,8 +144,8 @@ def test_one_bit_in_a_state_and_nothing_is_adopted(run, code):
 
 
 def test_code_that_changes_numbers_is_found_out(run, monkeypatch):
-    rate = training.learning_rate
-    monkeypatch.setattr(training, "learning_rate", lambda *args: 1.001 * rate(*args))
+    rate = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda *args: 1.001 * rate(*args))
     before = _files()
     with pytest.raises(RunError, match="nothing was adopted"):
         adopt(run.study, 0.02)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from twophase.batches import (
+from twophase.errors import StudyError
+from twophase.study.data import Augmentation
+from twophase.training.batches import (
     AUGMENTATION,
     Data,
     Split,
@@ -13,8 +15,6 @@ from twophase.batches import (
     batch,
     batch_indices,
 )
-from twophase.errors import StudyError
-from twophase.sections import Augmentation
 
 
 @pytest.fixture

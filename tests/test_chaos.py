@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from twophase import stages
-from twophase.batches import load_data
-from twophase.compute import prepare
 from twophase.errors import RunError
 from twophase.stages.chaos import chaos
 from twophase.store.artifacts import read_table, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
-from twophase.study import Run
-from twophase.training import build
+from twophase.study import stages
+from twophase.study.chaos import comparisons
+from twophase.study.run import Run
+from twophase.training.batches import load_data
+from twophase.training.loop import build
+from twophase.training.machine import prepare
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def compared(run):
 
 
 def _forget_comparisons(run):
-    for point in run.model.comparisons():
+    for point in comparisons(run):
         stages.comparison(run, *point).path.unlink()
 
 

@@ -7,13 +7,14 @@ from conftest import edit, snakemake
 from faulty import FAULTS, DifferentiableOnce, MoreOutputs, Net
 from unusual import GOOD
 
-from twophase import stages, studyfile, training
 from twophase.errors import RunError
 from twophase.stages.check import check
 from twophase.stages.data import data
 from twophase.store.artifacts import read_table
 from twophase.store.fingerprint import closure
-from twophase.study import runs
+from twophase.study import stages, studyfile
+from twophase.study.run import runs
+from twophase.training import loop
 
 
 @pytest.fixture
@@ -21,12 +22,12 @@ def study(raw, write_study, in_tmp, monkeypatch):
     """Function of a network's class and sections to leave out: a study that trains it."""
 
     def study(kind, *without):
-        build = training.build
+        build = loop.build
 
         def own(network, *sizes):
             return kind(*sizes) if network.architecture == "resnet8" else build(network, *sizes)
 
-        monkeypatch.setattr(training, "build", own)
+        monkeypatch.setattr(loop, "build", own)
         raw["models"] = {"mine": {"network": {"architecture": "resnet8"}}}
         raw["models"]["mine"] |= dict.fromkeys(without, False)
         found = studyfile.load(write_study(raw))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from twophase import stages
 from twophase.errors import ArtifactError
 from twophase.figures import drawing
 from twophase.stages.base import base
@@ -30,7 +29,9 @@ from twophase.store.artifacts import (
     write_tensors,
 )
 from twophase.store.paths import Result
-from twophase.study import Run
+from twophase.study import stages
+from twophase.study.curvature import curvature_steps
+from twophase.study.run import Run
 
 # Each kind of result: one file of it, another of its kind (or of the same stage), the stage that
 # reads it, and what must be gone for that stage to read it.
@@ -115,7 +116,7 @@ READERS = {
     ),
     "curvature at a point": (
         lambda run: stages.curvature_at(run, 0),
-        lambda run: stages.curvature_at(run, run.model.curvature_steps()[1]),
+        lambda run: stages.curvature_at(run, curvature_steps(run)[1]),
         curvature,
         lambda run: [],
     ),
@@ -181,7 +182,7 @@ def results(tmp_path_factory, trained):
     """A run, and a folder in which it has gone through every stage."""
     from conftest import CONFIG
 
-    from twophase import studyfile
+    from twophase.study import studyfile
 
     study = studyfile.load(CONFIG / "smoke.yaml")
     study = study.model_copy(update={"models": {"resnet": study.models["resnet"]}})
@@ -192,7 +193,7 @@ def results(tmp_path_factory, trained):
         patch.chdir(folder)
         for stage, row in stages.STAGES.items():
             if row.scope == "run":
-                stages.load(stage)(run)
+                stages.imported(stage)(run)
         for table in stages.tables_of(study):
             summary(study, table)
         # As an interruption leaves it.

@@ -16,12 +16,12 @@ import torchvision
 from conftest import read_images
 from PIL import Image
 
-from twophase import stages
-from twophase.batches import load_data
-from twophase.datasets import CIFAR10, Digits, ImageFolder, Images
 from twophase.datasets.cifar10 import download
 from twophase.errors import RunError
 from twophase.stages.data import data
+from twophase.study import stages
+from twophase.study.datasets import CIFAR10, Digits, ImageFolder, Images
+from twophase.training.batches import load_data
 
 
 def _png(pixels):

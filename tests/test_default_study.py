@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from conftest import CONFIG, ROOT
 
-from twophase import stages, studyfile
-from twophase.batches import load_data
-from twophase.compute import prepare
-from twophase.evaluation import evaluation_sets
 from twophase.figures import drawing, fig3
 from twophase.figures.findings import above
 from twophase.measures import barrier
-from twophase.perturbation import perturb
 from twophase.stages.data import data
-from twophase.study import Run, runs
-from twophase.training import advance, initial_state
+from twophase.study import stages, studyfile
+from twophase.study.run import Run, runs
+from twophase.training.batches import load_data
+from twophase.training.evaluation import evaluation_sets
+from twophase.training.loop import advance, initial_state
+from twophase.training.machine import prepare
+from twophase.training.perturbation import perturb
 
 STUDY = studyfile.load(CONFIG / "digits.yaml")
 PUBLISHED = ROOT / "paper/measurements/digits"

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from twophase.optimizers import SGD, AdamW
-from twophase.records import Record
-from twophase.study import Model
+from twophase.study.model import Model
+from twophase.study.optimizers import SGD, AdamW
+from twophase.study.records import Record
 
 FILE = Path(__file__).with_name("defaults.yaml")
 

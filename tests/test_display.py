@@ -7,7 +7,7 @@ import pytest
 from snakemake.logging import DefaultFormatter, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from twophase import display
+from twophase.commands import display
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import re
 import pytest
 from conftest import ROOT
 
-from twophase import stages
 from twophase.__main__ import COMMANDS
 from twophase.figures import FIGURES
+from twophase.study import stages
 
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(
     (ROOT / "docs").glob("*.md")

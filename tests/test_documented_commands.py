@@ -17,8 +17,8 @@ import pytest
 from conftest import ROOT, command, snakemake
 from snakemake.cli import get_argument_parser
 
-from twophase import stages
 from twophase.__main__ import parser
+from twophase.study import stages
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))

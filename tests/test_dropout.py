@@ -6,10 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import stages, studyfile
-from twophase.batches import batch, load_data
-from twophase.compute import prepare
-from twophase.noise import network_noise
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
 from twophase.stages.curvature import curvature
@@ -18,9 +14,15 @@ from twophase.stages.fork import fork
 from twophase.stages.growth import growth
 from twophase.stages.kernel import kernel
 from twophase.store.artifacts import read_table
-from twophase.study import runs
-from twophase.tensors import bits
-from twophase.training import advance, initial_state
+from twophase.study import stages, studyfile
+from twophase.study.curvature import curvature_steps
+from twophase.study.kernel import kernel_steps
+from twophase.study.run import runs
+from twophase.training.batches import batch, load_data
+from twophase.training.loop import advance, initial_state
+from twophase.training.machine import prepare
+from twophase.training.noise import network_noise
+from twophase.training.tensors import bits
 
 CPU = torch.device("cpu")
 
@@ -87,7 +89,7 @@ def test_training_has_dropout_and_measurements_do_not(run):
     kernel(run)
     first = read_table(stages.run_table(run, "kernel"))
     stages.run_table(run, "kernel").path.unlink()
-    for t in run.model.kernel_steps():
+    for t in kernel_steps(run):
         stages.kernel_file(run, t).path.unlink()
     torch.rand(1)
     kernel(run)
@@ -124,7 +126,7 @@ def test_other_noise_is_other_dropout_and_curvature_repeats(run, monkeypatch):
         curvature(run)
         tables.append(read_table(stages.run_table(run, "curvature")))
         stages.run_table(run, "curvature").path.unlink()
-        for t in run.model.curvature_steps():
+        for t in curvature_steps(run):
             stages.curvature_at(run, t).path.unlink()
         torch.rand(3)
     assert tables[0].equals(tables[1])

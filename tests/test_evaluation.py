@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import evaluation
+from twophase.training import evaluation
 
 
 def test_accuracy_and_loss_of_known_logits():

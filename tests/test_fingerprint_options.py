@@ -4,9 +4,9 @@ import pytest
 import yaml
 from staleness import KERNEL, cells, differing, option
 
-from twophase import stages
-from twophase.study import Run
-from twophase.studyfile import load
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.studyfile import load
 
 
 def test_a_new_option_counts_where_it_is_set(unedited, edited):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from twophase.networks import SmallVGG
-from twophase.perturbation import perturb
-from twophase.sections import Perturbation
-from twophase.training import build
+from twophase.study.chaos import Perturbation
+from twophase.study.networks import SmallVGG
+from twophase.training.loop import build
+from twophase.training.perturbation import perturb
 
 
 def _model():

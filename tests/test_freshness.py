@@ -13,8 +13,9 @@ import yaml
 from conftest import SHOWN, command, edit, planned, snakemake
 from trials import kill
 
-from twophase import figures, stages, studyfile
-from twophase.study import Run
+from twophase import figures
+from twophase.study import stages, studyfile
+from twophase.study.run import Run
 
 TARGET = "figures/smoke/all"
 STUDY = "workflow/config/smoke.yaml"
@@ -269,7 +270,7 @@ def _reading_what_is_missing(folder):
     }
     jobs = {"summary": len(gone & set(stages.tables_of(study)))}
     for stage, row in stages.STAGES.items():
-        read = {table for before in row.reads for table in stages.STAGES[before].tables}
+        read = {table for before in row.reads for table in before.tables}
         if gone & read and run in stages.runs_of(study, stage):
             jobs[stage] = 1
     for name in SHOWN:

@@ -14,10 +14,11 @@ from conftest import CONFIG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twophase import figures, stages, studyfile
+from twophase import figures
 from twophase.errors import Problem, StudyError
 from twophase.figures import drawing
 from twophase.stages.summary import summary
+from twophase.study import stages, studyfile
 
 RAW = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
 SCALE = settings.get_current_profile_name() == "long"
@@ -150,7 +151,7 @@ def _run(study):
     for stage, row in stages.STAGES.items():
         try:
             for each in [study] if row.scope == "study" else stages.runs_of(study, stage):
-                stages.load(stage)(each)
+                stages.imported(stage)(each)
         except Problem:  # for example training that diverges
             return
     for table in stages.tables_of(study):

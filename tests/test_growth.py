@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import stages, studyfile
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
 from twophase.networks.resnet import resnet8
 from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.stages.growth import growth
-from twophase.study import Run
+from twophase.study import stages, studyfile
+from twophase.study.run import Run
 
 
 def test_rates_of_a_distance_that_doubles():

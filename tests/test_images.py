@@ -10,15 +10,16 @@ from conftest import read_images
 from pictures import SIZE, as_torchvision, encoded, options, picture, plain, png16, read, rng, write
 from PIL import Image
 
-from twophase import stages
-from twophase.batches import load_data
 from twophase.datasets import folder, pictures
 from twophase.errors import ArtifactError, Problem, RunError, StudyError
 from twophase.stages.base import base
 from twophase.stages.data import data, digest
 from twophase.store.artifacts import read_header
-from twophase.study import Model, Run
-from twophase.studyfile import load
+from twophase.study import stages
+from twophase.study.model import Model
+from twophase.study.run import Run
+from twophase.study.studyfile import load
+from twophase.training.batches import load_data
 
 
 def rotated():

@@ -3,20 +3,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twophase import stages
-from twophase.batches import Data, Split, load_data
-from twophase.networks import ResNet
-from twophase.optimizers import load as load_optimizer
-from twophase.stages.linearized import (
-    advance_linearized,
-    linear_logits,
-    linearize,
-    linearized,
-)
+from twophase.stages.linearized import advance_linearized, linear_logits, linearize, linearized
 from twophase.store.artifacts import read_table, read_tensors
-from twophase.study import Run
-from twophase.studyfile import load
-from twophase.training import State, advance, build
+from twophase.study import stages
+from twophase.study.linearized import linearized_steps
+from twophase.study.networks import ResNet
+from twophase.study.optimizers import load as load_optimizer
+from twophase.study.run import Run
+from twophase.study.studyfile import load
+from twophase.training.batches import Data, Split, load_data
+from twophase.training.loop import State, advance, build
 
 OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.1},
@@ -144,4 +140,4 @@ def test_a_row_is_that_of_the_taylor_model_in_the_last_state(smoke, in_trained):
 
 @pytest.mark.parametrize(("switch", "kept"), [(0, [10, 12]), (6, [11, 12]), (11, [12])])
 def test_a_state_is_kept_soon_after_the_switch_and_at_the_end(switch, kept, smoke):
-    assert smoke.models["resnet"].linearized_steps(switch) == kept
+    assert linearized_steps(Run(smoke, "resnet", 0), switch) == kept

@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import stages
 from twophase.errors import RunError, StudyError
-from twophase.evaluation import logits
 from twophase.measures.barrier import barrier, path_losses
 from twophase.measures.features import last_hidden, linear_cka
 from twophase.measures.permutation import check_units, moved, permute, units, weight_matching
@@ -18,9 +16,12 @@ from twophase.networks.vgg import vgg16, vgg_small
 from twophase.stages.chaos import chaos
 from twophase.stages.matching import matching
 from twophase.store.artifacts import read_table
-from twophase.study import runs
-from twophase.studyfile import load
-from twophase.tensors import named_state
+from twophase.study import stages
+from twophase.study.matching import matching_points
+from twophase.study.run import runs
+from twophase.study.studyfile import load
+from twophase.training.evaluation import logits
+from twophase.training.tensors import named_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -241,7 +242,7 @@ def test_the_stage_keeps_what_is_there_and_its_plain_barrier_is_that_of_chaos(in
         matching(run)
         table = read_table(stages.run_table(run, "matching"))
         points = list(table[keys].itertuples(index=False, name=None))
-        assert points == run.model.matching_points()
+        assert points == matching_points(run)
         assert {t1 for _, _, t1 in points} == {12}
         both = pd.merge(table, read_table(stages.run_table(run, "chaos")), on=keys)
         assert both["test_barrier_x"].tolist() == both["test_barrier_y"].tolist()

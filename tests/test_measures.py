@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from twophase.evaluation import CHUNK
 from twophase.measures import barrier, distance
-from twophase.networks import ResNet
-from twophase.training import build
+from twophase.study.networks import ResNet
+from twophase.training.evaluation import CHUNK
+from twophase.training.loop import build
 
 ALPHAS = [index / 10 for index in range(11)]
 

@@ -12,13 +12,14 @@ import yaml
 from conftest import CONFIG, ROOT, snakemake
 from trials.kill import ENVIRONMENT
 
-from twophase import __main__, stages
+from twophase import __main__
 from twophase.errors import ArtifactError, StudyError
 from twophase.figures import style
 from twophase.stages.chaos import chaos
 from twophase.store.artifacts import read_table
-from twophase.study import Run
-from twophase.studyfile import load
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.studyfile import load
 
 
 def says(capsys, monkeypatch, *words):

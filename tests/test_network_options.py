@@ -5,9 +5,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from twophase import networks
-from twophase.networks.options import group_norm
-from twophase.training import build
+from twophase.networks.variants import group_norm
+from twophase.study import networks
+from twophase.training.loop import build
 
 
 def _build(channels=1, **options):

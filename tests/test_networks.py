@@ -2,10 +2,10 @@ import pytest
 import torch
 import torchvision
 
-from twophase.networks import VGG16, ResNet, SmallVGG
 from twophase.networks.resnet import resnet8, resnet20
 from twophase.networks.vgg import vgg16, vgg_small
-from twophase.training import build
+from twophase.study.networks import VGG16, ResNet, SmallVGG
+from twophase.training.loop import build
 
 
 def _size(model):

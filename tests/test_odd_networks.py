@@ -6,13 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twophase import stages, studyfile, training
-from twophase.batches import batch, load_data
-from twophase.compute import prepare
 from twophase.errors import RunError
 from twophase.measures.barrier import interpolate
 from twophase.measures.distance import identical, state_vector
-from twophase.sections import Perturbation
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
 from twophase.stages.curvature import curvature
@@ -23,9 +19,14 @@ from twophase.stages.kernel import kernel
 from twophase.stages.linearized import linearized
 from twophase.stages.trajectory import trajectory
 from twophase.store.artifacts import read_table
-from twophase.study import runs
-from twophase.tensors import named_state, place
-from twophase.training import advance, initial_state
+from twophase.study import stages, studyfile
+from twophase.study.chaos import Perturbation
+from twophase.study.run import runs
+from twophase.training import loop
+from twophase.training.batches import batch, load_data
+from twophase.training.loop import advance, initial_state
+from twophase.training.machine import prepare
+from twophase.training.tensors import named_state, place
 
 
 class Plain(nn.Module):
@@ -114,7 +115,7 @@ def own(raw, write_study, in_tmp, monkeypatch):
     """Function of a network's class: the run of a study of four iterations that trains it."""
 
     def run(kind):
-        monkeypatch.setattr(training, "build", lambda network, *numbers: kind(*numbers))
+        monkeypatch.setattr(loop, "build", lambda network, *numbers: kind(*numbers))
         raw["models"] = {"mine": {"network": {"architecture": "resnet8"}}}
         raw["training"].update(iterations=4, lr_drops=[])
         raw["chaos"].update(forks=[1], compare=[3, 4], directions=1, control=[1])

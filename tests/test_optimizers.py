@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from twophase.optimizers import SGD, Adam, AdamW, Schedule, load
-from twophase.training import learning_rate, optimizer_step
+from twophase.study.optimizers import SGD, Adam, AdamW, Schedule, load
+from twophase.training.loop import learning_rate, optimizer_step
 
 SHARED = {"iterations": 20, "batch_size": 1, "lr": 0.05, "weight_decay": 0.1, "lr_drops": [8, 15]}
 OPTIMIZERS = {

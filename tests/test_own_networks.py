@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import networks, stages, studyfile
 from twophase.commands.publish import own_files
 from twophase.errors import StudyError
 from twophase.store.own_code import imported_files
-from twophase.study import runs
-from twophase.training import build
+from twophase.study import networks, stages, studyfile
+from twophase.study.run import runs
+from twophase.training.loop import build
 
 NET = """
 import helpers

@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import CONFIG, ROOT, planned
 
-from twophase import stages, studyfile
 from twophase.commands import jobs, plan
-from twophase.commands.measure import Measured, Price, measure
+from twophase.commands.costs import Measured, Price, measure
 from twophase.optimizers import sgd
-from twophase.stages.work import Work
 from twophase.store.artifacts import write_tensors
-from twophase.study import Run, runs
+from twophase.study import stages, studyfile
+from twophase.study.run import Run, runs
+from twophase.study.stage import Work
 
 FREE = Measured({}, {}, 0)
 
@@ -106,7 +106,7 @@ def test_the_iterations_of_a_plan_are_the_steps_that_the_stages_make(
     wanted = {row.stage: row.iterations for row in plan.rows(study, FREE)}
     for stage in ("base", "fork", "chaos", "sizes", "growth", "linearized"):
         steps.clear()
-        stages.load(stage)(run)
+        stages.imported(stage)(run)
         assert len(steps) == wanted.pop(stage), stage
     assert set(wanted.values()) == {0}
     assert _iterations(study) == 0

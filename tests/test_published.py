@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT, SHOWN, command, edit, planned, snakemake
 from PIL import Image
 
-from twophase import studyfile
 from twophase.figures import asked, drawing
 from twophase.store.artifacts import read_header, read_table, sha256, write_table
 from twophase.store.paths import Result
+from twophase.study import studyfile
 
 # What stands in the repository: the studies of the paper, and one of each earlier format.
 PUBLISHED = sorted(

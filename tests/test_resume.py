@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 from trials.kill import ENVIRONMENT, ROOT
 
-from twophase import batches, stages, training
 from twophase.errors import RunError
 from twophase.stages.base import base
 from twophase.stages.data import data
@@ -19,8 +18,10 @@ from twophase.stages.fork import fork
 from twophase.stages.linearized import linearized
 from twophase.store.artifacts import sha256
 from twophase.store.origin import ORIGIN
-from twophase.study import Run
-from twophase.studyfile import load
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.studyfile import load
+from twophase.training import batches, loop
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def steps_until(monkeypatch):
             steps.append(step)
             return drawn(augmentation, seed, step, *sizes)
 
-        place = batches if stage is linearized else training  # where `draw` is looked up
+        place = batches if stage is linearized else loop  # where `draw` is looked up
         monkeypatch.setattr(place, "draw", draw)
         return steps
 
@@ -99,7 +100,7 @@ def test_a_state_is_kept_only_after_minutes_of_work(run, steps_until, monkeypatc
     # has been kept.
     minutes = iter(range(10**6))
     clock = SimpleNamespace(monotonic=lambda: 60 * next(minutes))
-    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(loop, "time", clock)
     steps_until(fork, 5)
     with pytest.raises(KeyboardInterrupt):
         fork(run, keep_minutes=3)

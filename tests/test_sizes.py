@@ -2,14 +2,14 @@
 
 import pytest
 
-from twophase import stages, studyfile
 from twophase.errors import StudyError
-from twophase.sections import Sizes
 from twophase.stages.chaos import chaos
 from twophase.stages.fork import fork
 from twophase.stages.sizes import sizes
 from twophase.store.artifacts import read_table
-from twophase.study import Run
+from twophase.study import stages, studyfile
+from twophase.study.run import Run
+from twophase.study.sizes import Sizes
 
 
 def _run(smoke, **sections):

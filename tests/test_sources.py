@@ -13,15 +13,15 @@ from conftest import read_images
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from twophase import stages, studyfile
-from twophase.batches import load_data
 from twophase.commands.publish import own_files
-from twophase.datasets import FunctionOfArrays, TorchvisionSet
 from twophase.datasets.arrays import arrangement
 from twophase.errors import RunError, StudyError
 from twophase.stages.check import check
 from twophase.stages.data import data, digest
-from twophase.study import runs
+from twophase.study import stages, studyfile
+from twophase.study.datasets import FunctionOfArrays, TorchvisionSet
+from twophase.study.run import runs
+from twophase.training.batches import load_data
 
 ANY = 64 * "0"
 rng = np.random.default_rng(0)

@@ -7,12 +7,15 @@ from conftest import CONFIG
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twophase import __main__, figures, stages, studyfile
+from twophase import __main__, figures
 from twophase.errors import StudyError
 from twophase.stages.fork import fork
 from twophase.store.artifacts import sha256
-from twophase.study import Model, Run
-from twophase.studyfile import load
+from twophase.study import stages, studyfile
+from twophase.study.chaos import compare_points, fork_shares, forks
+from twophase.study.model import Model
+from twophase.study.run import Run
+from twophase.study.studyfile import load
 
 SECTIONS = ("chaos", "kernel", "linearized")
 # The stages and figures that a study without the section does not have.
@@ -167,10 +170,10 @@ def _runs(draw):
 @given(run=_runs(), jobs=st.integers(1, 60))
 @settings(deadline=None)
 def test_jobs_share_all_forks_in_order_whatever_their_number(run, jobs):
-    shares = run.model.fork_shares(jobs)
+    shares = fork_shares(run, jobs)
     assert len(shares) == jobs
-    assert [fork for share in shares for fork in share] == run.model.forks()
-    lengths = {(t0, d): run.model.compare_points(t0)[-1] - t0 for t0, d in run.model.forks()}
+    assert [fork for share in shares for fork in share] == forks(run)
+    lengths = {(t0, d): compare_points(run, t0)[-1] - t0 for t0, d in forks(run)}
     fair = sum(lengths.values()) / jobs
     assert all(sum(lengths[f] for f in share) < fair + max(lengths.values()) for share in shares)
 
@@ -181,11 +184,11 @@ def test_forks_that_several_jobs_did_have_the_same_bytes(smoke, in_trained):
     whole = {path: sha256(path) for path in parts}
     for path in parts:
         path.unlink()
-    for part, share in enumerate(run.model.fork_shares(4), 1):
+    for part, share in enumerate(fork_shares(run, 4), 1):
         fork(run, part, 4)
-        there = {f for f in run.model.forks() if stages.perturbation(run, *f).path.exists()}
+        there = {f for f in forks(run) if stages.perturbation(run, *f).path.exists()}
         assert set(share) <= there
-        assert len(there) == sum(len(s) for s in run.model.fork_shares(4)[:part])
+        assert len(there) == sum(len(s) for s in fork_shares(run, 4)[:part])
     assert {path: sha256(path) for path in parts} == whole
 
 

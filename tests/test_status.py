@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from twophase import stages
+from twophase.commands.logs import last_words
 from twophase.commands.status import SILENT, lines
-from twophase.logs import last_words
 from twophase.store.paths import run_folder
-from twophase.study import Run
+from twophase.study import stages
+from twophase.study.run import Run
 
 BAR = "comparisons of vgg, seed 0:  40%|####      | 4/10 [00:20<00:30,  2.0s/pair]"
 

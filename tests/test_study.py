@@ -3,7 +3,9 @@ import copy
 import pytest
 
 from twophase.errors import StudyError
-from twophase.studyfile import load
+from twophase.study.chaos import compare_points, forks
+from twophase.study.run import Run
+from twophase.study.studyfile import load
 
 MISTAKES = {
     # name: (keys to the changed value, new value or `del`, what the one line must say)
@@ -275,6 +277,6 @@ def test_a_number_without_a_dot_is_a_number(raw, write_study):
 
 def test_every_iteration_that_a_stage_reads_is_kept(smoke):
     assert smoke.models["vgg"].checkpoints() == [0, 4, 6, 8, 12]
-    assert smoke.models["vgg"].compare_points(6) == [12]
-    forks = [(t0, direction) for t0 in (0, 4) for direction in ("1", "2", "control")]
-    assert smoke.models["vgg"].forks() == forks
+    assert compare_points(Run(smoke, "vgg", 0), 6) == [12]
+    every = [(t0, direction) for t0 in (0, 4) for direction in ("1", "2", "control")]
+    assert forks(Run(smoke, "vgg", 0)) == every

@@ -2,8 +2,8 @@ import matplotlib.pyplot as plt
 import pytest
 from conftest import CONFIG
 
-from twophase import studyfile
 from twophase.figures import style
+from twophase.study import studyfile
 
 
 @pytest.mark.parametrize(

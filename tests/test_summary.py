@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from twophase import stages
 from twophase.estimators.seeds import wilson
 from twophase.figures import FIGURES, findings
 from twophase.stages.summary import mean_and_range
+from twophase.study import stages
 
 
 def test_mean_and_range_are_over_seeds_and_directions_but_not_controls():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from twophase import figures, stages, studyfile
+from twophase import figures
 from twophase.commands.adopt import adopt
 from twophase.errors import StudyError
 from twophase.stages.base import base
@@ -12,10 +12,11 @@ from twophase.stages.chaos import chaos
 from twophase.stages.cone import cone
 from twophase.stages.data import data
 from twophase.stages.kernel import kernel
-from twophase.stages.places import before_in_sweep
 from twophase.stages.summary import summary
 from twophase.store.artifacts import read_table
-from twophase.study import Run
+from twophase.study import stages, studyfile
+from twophase.study.run import Run
+from twophase.study.stages import before_in_sweep
 
 
 def _only_vgg(raw, write_study, **sections):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from twophase.stages.linearized import by_double_backward, by_forward_mode, linear_logits
-from twophase.tensors import trained
+from twophase.training.tensors import trained
 
 
 class Of(nn.Module):

@@ -2,18 +2,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from twophase import stages
-from twophase.batches import batch, load_data
-from twophase.compute import prepare
 from twophase.errors import ArtifactError, RunError
 from twophase.measures import distance
 from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.stages.fork import fork
-from twophase.study import Run, runs
-from twophase.studyfile import load
-from twophase.tensors import bits
-from twophase.training import advance, initial_state, load_state, save_state
+from twophase.study import stages
+from twophase.study.chaos import compare_points
+from twophase.study.run import Run, runs
+from twophase.study.studyfile import load
+from twophase.training.batches import batch, load_data
+from twophase.training.loop import advance, initial_state, load_state, save_state
+from twophase.training.machine import prepare
+from twophase.training.tensors import bits
 
 
 def _read_data(study):
@@ -117,7 +118,7 @@ def _assert_controls_are_the_base_run(study):
     read = _read_data(study)
     for run in runs(study):
         for t0 in run.model.chaos.control:
-            for t1 in run.model.compare_points(t0):
+            for t1 in compare_points(run, t0):
                 own, control, perturbed = (initial_state(run.model, read, 0) for _ in range(3))
                 load_state(stages.base_state(run, t1), own, t1)
                 load_state(stages.fork_state(run, t0, "control", t1), control, t1)

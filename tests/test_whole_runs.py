@@ -5,10 +5,10 @@ import re
 from conftest import snakemake
 from trials.kill import checkout
 
-from twophase import stages
 from twophase.store.artifacts import sha256
-from twophase.study import Run
-from twophase.studyfile import load
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.studyfile import load
 
 
 def test_stages_stand_in_the_order_of_the_work():

@@ -11,8 +11,8 @@ from typing import Any
 from docstrings import markdown
 
 from twophase.commands.schema import plain
-from twophase.records import Record
-from twophase.study import Study
+from twophase.study.model import Study
+from twophase.study.records import Record
 
 RANGES = {
     "exclusiveMinimum": "above",

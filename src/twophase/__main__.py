@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from twophase import stages, studyfile
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES, asked
-from twophase.study import STUDIES, Run, Study, runs
+from twophase.study import stages, studyfile
+from twophase.study.model import STUDIES, Study
+from twophase.study.run import Run, runs
 
 # Commands beside the stages: what they do, their arguments, and the function that does it.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -181,7 +182,7 @@ def _work(command: str, study: Study, work: Callable[[], object], before: float 
     """
     from twophase.store.origin import ORIGIN, origin
 
-    ORIGIN.update(origin(None if command == "data" else study.compute))
+    ORIGIN.update(origin({} if command == "data" else study.compute.model_dump()))
     started = time.process_time()
     work()
     ended = time.process_time()
@@ -200,7 +201,7 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     spent, names = 0.0, stages.missing(each)
     print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `logs.several`
     with _importing():
-        functions = [stages.load(name) for name in names]
+        functions = [stages.imported(name) for name in names]
     for name, function in zip(names, functions, strict=True):
         options = {}
         if stages.STAGES[name].keeps_time:
@@ -262,7 +263,7 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
     """The work of a stage, after its arguments have been checked against the study."""
     name, stage = arguments.command, stages.STAGES[arguments.command]
     with _importing():
-        do = stages.load(name)  # now: what it imports tells which GPU there is
+        do = stages.imported(name)  # now: what it imports tells which GPU there is
     first = stages.runs_of(study, name)
     if not first:
         raise StudyError(f"{arguments.file}: no model has the section {stage.section}")

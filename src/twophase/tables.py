@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from twophase import stages, studyfile
 from twophase.errors import ArtifactError, RunError, StudyError
-from twophase.figures import published_name
 from twophase.store.artifacts import read_table
 from twophase.store.paths import MEASUREMENTS, Result
-from twophase.study import STUDIES, Study
+from twophase.study import stages, studyfile
+from twophase.study.model import STUDIES, Study
+from twophase.study.stages import published_name
 
 
 def load(

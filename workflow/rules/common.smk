@@ -11,12 +11,16 @@ from snakemake.resources import Resource
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
-from twophase import display, figures, stages, studyfile
+from twophase.commands import display
+from twophase import figures
+from twophase.study import stages, studyfile
 from twophase.commands import jobs, manifest, run_this_checkout
 from twophase.errors import StudyError
 from twophase.figures import drawing
-from twophase.stages.places import before_in_sweep
-from twophase.study import NAME, STUDIES, Run
+from twophase.study.stages import before_in_sweep
+from twophase.study.chaos import forks
+from twophase.study.model import NAME, STUDIES
+from twophase.study.run import Run
 from twophase.tables import published_study
 from twophase.writeup import page, pdf
 
@@ -155,8 +159,8 @@ def inputs_of(stage):
         if row.keeps_time and not ended:
             found.append(stages.check_mark(run.study).path)
         for before in row.reads:
-            if before != "data":
-                found += files_of(before, run, ended)
+            if before.name != "data":
+                found += files_of(before.name, run, ended)
         if not ended:
             for before, other in before_in_sweep(stage, run):
                 found += files_of(before, other, not stages.STAGES[before].shared)
@@ -176,7 +180,7 @@ def inputs_of_all_runs(stage):
                 found.append(whole_run(run))
             else:
                 reads = stages.STAGES[stage].reads
-                found += [file for before in reads for file in files_of(before, run, False)]
+                found += [file for before in reads for file in files_of(before.name, run, False)]
         return [stages.data_file(study).path, *found]
 
     return inputs
@@ -356,7 +360,7 @@ def resources_of(stage):
 
     def minutes(wildcards):
         # A job of several forks asks for the time of each.
-        shared = run_of(wildcards).model.forks() if row.shared else [None]
+        shared = forks(run_of(wildcards)) if row.shared else [None]
         return row.minutes * -(-len(shared) // int(getattr(wildcards, "parts", 1)))
 
     def on_cuda(value, otherwise):

@@ -14,13 +14,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from twophase import stages
 from twophase.errors import ArtifactError, RunError
 from twophase.store.artifacts import (
     check_origin,
@@ -32,8 +32,14 @@ from twophase.store.artifacts import (
 )
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import RESULTS, Result
-from twophase.study import Model, Run, Study
-from twophase.tensors import bits
+from twophase.study import stages
+from twophase.study.base import checkpoints
+from twophase.study.chaos import compare_points, forks
+from twophase.study.kernel import kernel_steps
+from twophase.study.linearized import switches
+from twophase.study.model import Study
+from twophase.study.run import Run
+from twophase.training.tensors import bits
 
 
 class Adoption(NamedTuple):
@@ -179,7 +185,7 @@ def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
     for result in chosen:
         result.path.rename(_aside(result.path))
     try:
-        stages.load(stage)(there if row.scope == "run" else run.study)
+        stages.imported(stage)(there if row.scope == "run" else run.study)
     except ArtifactError as error:  # what the stage reads is gone
         print(f"{stage} of {run}: cannot be proved: {error}")
         for result in chosen:
@@ -244,40 +250,22 @@ def _as_far_as_ended(stage: str, run: Run) -> Run:
 
     Other stages are proved where they have ended, or not at all.
     """
-    model = run.model
-    states = [t for t in model.checkpoints() if stages.base_state(run, t).path.exists()]
-    states = states if 0 in states else []
-    forks, kernels = [], []
-    if model.chaos:
+    states = [t for t in checkpoints(run) if stages.base_state(run, t).path.exists()]
+    only = {"base": states if 0 in states else []}
+    if run.model.chaos:
         part = stages.comparison if stage == "chaos" else stages.fork_state
-        forks = [
+        only["fork"] = [
             (t0, direction)
-            for t0, direction in model.forks()
-            if all(part(run, t0, direction, t1).path.exists() for t1 in model.compare_points(t0))
+            for t0, direction in forks(run)
+            if all(part(run, t0, direction, t1).path.exists() for t1 in compare_points(run, t0))
         ]
-    if model.kernel:
-        kernels = [t for t in model.kernel_steps() if stages.kernel_file(run, t).path.exists()]
-    options = dict(model)
-    if model.linearized:
-        ended = [
-            switch
-            for switch in model.linearized.switches
-            if stages.linearized_end(run, switch).path.exists()
-        ]
-        options["linearized"] = model.linearized.model_copy(update={"switches": ended})
-
-    class Ended(Model):
-        def checkpoints(self) -> list[int]:
-            return states
-
-        def forks(self) -> list[tuple[int, str]]:
-            return forks
-
-        def kernel_steps(self) -> list[int]:
-            return kernels
-
-    models = run.study.models | {run.name: Ended.model_construct(**options)}
-    return Run(run.study.model_copy(update={"models": models}), run.name, run.seed)
+    if run.model.kernel:
+        steps = kernel_steps(run)
+        only["kernel"] = [t for t in steps if stages.kernel_file(run, t).path.exists()]
+    if run.model.linearized:
+        ends = {switch: stages.linearized_end(run, switch) for switch in switches(run)}
+        only["linearized"] = [switch for switch, end in ends.items() if end.path.exists()]
+    return replace(run, only=tuple((name, tuple(points)) for name, points in only.items()))
 
 
 def _compare(result: Result, before: Path) -> None:

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from twophase import figures, stages
+from twophase import figures
 from twophase.commands import manifest
 from twophase.commands.wanted import lacking
 from twophase.errors import StudyError
 from twophase.store.paths import RESULTS, Result, run_folder
-from twophase.study import STUDIES, Run, Study, runs
+from twophase.study import stages
+from twophase.study.chaos import fork_shares, forks
+from twophase.study.model import STUDIES, Study
+from twophase.study.run import Run, runs
 
 
 class Job(NamedTuple):
@@ -86,16 +89,16 @@ def fork_jobs(run: Run, forks_per_job: int | str, cores: int) -> int:
     """How many jobs share a run's forks: as `forks_per_job` says, or enough to keep all cores busy,
     and no more, because each job takes seconds to start.
     """
-    forks = len(run.model.forks())
+    count = len(forks(run))
     if forks_per_job == "auto":
-        return min(-(-2 * cores // len(stages.runs_of(run.study, "fork"))), forks)
+        return min(-(-2 * cores // len(stages.runs_of(run.study, "fork"))), count)
     if not isinstance(forks_per_job, int) or forks_per_job < 1:
         raise StudyError(f"forks_per_job = {forks_per_job!r}: must be a number of forks, or auto")
-    return -(-forks // forks_per_job)
+    return -(-count // forks_per_job)
 
 
 def shares(run: Run, jobs: int, missing: list[Result]) -> list[tuple[int, list[tuple[int, str]]]]:
     """The shares of a run's forks, with their numbers from 1 on, that have a part missing."""
     lacks = {(part.identity["t0"], part.identity["direction"]) for part in missing}
-    each = enumerate(run.model.fork_shares(jobs), 1)
+    each = enumerate(fork_shares(run, jobs), 1)
     return [(number, share) for number, share in each if lacks & set(share)]

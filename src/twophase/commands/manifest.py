@@ -7,7 +7,7 @@ from twophase import figures
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.fingerprint import code_digest
 from twophase.store.paths import digest
-from twophase.study import Study
+from twophase.study.model import Study
 
 
 def manifest(study: Study, file: Path, folder: Path) -> None:

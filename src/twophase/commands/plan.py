@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from twophase import stages, studyfile
+from twophase.commands.costs import Measured, Price, measure
 from twophase.commands.jobs import Job, left
-from twophase.commands.measure import Measured, Price, measure
+from twophase.commands.logs import span
 from twophase.commands.wanted import to_do, wanted
 from twophase.errors import StudyError
-from twophase.logs import span
-from twophase.records import show
-from twophase.stages.work import Work, inputs
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
-from twophase.study import Run, Study, runs
+from twophase.study import stages, studyfile
+from twophase.study.model import Study
+from twophase.study.records import show
+from twophase.study.run import Run, runs
+from twophase.study.stage import Work, inputs
 
 # Seconds of processor time of a summary and a figure with their start, of Snakemake, and what it
 # adds to each job: of `digits`, on the machine of docs/speed.md.
@@ -60,7 +61,7 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
         return
     names = [name for name in study.models if any(job.run and job.run.name == name for job in jobs)]
     for stage in stages.STAGES:
-        stages.load(stage)
+        stages.imported(stage)
     start = time.process_time()  # of this process until here, as of a job
     measured, told = _measured(study, names)
     table = rows(study, measured)
@@ -248,7 +249,9 @@ def _needs(index: int, jobs: list[Job]) -> set[int]:
     job, phase = jobs[index], _phase(jobs[index])
     if phase:
         return {i for i in range(index) if _phase(jobs[i]) < phase}
-    reads = {"data", "check"}.union(*(stages.STAGES[stage].reads for stage in job.stages))
+    reads = {"data", "check"}.union(
+        *({each.name for each in stages.STAGES[stage].reads} for stage in job.stages)
+    )
     before = [i for i in range(index) if reads & set(jobs[i].stages)]
     return {i for i in before if None in (job.run, jobs[i].run) or job.run == jobs[i].run}
 

@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 
-from twophase import figures, stages, studyfile
+from twophase import figures
 from twophase.errors import ArtifactError, StudyError
 from twophase.store.artifacts import read_header
 from twophase.store.paths import MEASUREMENTS
+from twophase.study import stages, studyfile
 
 
 def describe(file: Path) -> str:

@@ -8,16 +8,16 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from twophase import stages
+from twophase.commands.logs import SPENT
 from twophase.errors import RunError
-from twophase.figures import published_name
-from twophase.functions import place
-from twophase.logs import SPENT
 from twophase.stages.summary import summarised
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
 from twophase.store.own_code import imported_files
 from twophase.store.paths import MEASUREMENTS, RESULTS, Result
-from twophase.study import Study
+from twophase.study import stages
+from twophase.study.functions import place
+from twophase.study.model import Study
+from twophase.study.stages import published_name
 from twophase.tables import not_finished
 
 

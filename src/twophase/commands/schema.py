@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.networks import OfImageSize
-from twophase.study import Study
-from twophase.studyfile import SHARED, TAGGED
+from twophase.study.model import Study
+from twophase.study.networks import OfImageSize
+from twophase.study.studyfile import SHARED, TAGGED
 
 # Pydantic leaves these as they are where a validator of ours comes before them.
 RANGES = {

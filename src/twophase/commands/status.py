@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from twophase import figures, stages
+from twophase import figures
+from twophase.commands.logs import SPENT, last_words, several, span
 from twophase.commands.wanted import lacking
-from twophase.logs import SPENT, last_words, several, span
 from twophase.store.paths import RESULTS, run_folder
-from twophase.study import Run, Study, runs
+from twophase.study import stages
+from twophase.study.model import Study
+from twophase.study.run import Run, runs
 
 SILENT = 600  # seconds; a job that has written nothing for so long may be dead
 MOST = 15  # jobs that are shown one by one, so that all fits a screen

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from twophase import stages
-from twophase.stages.places import before_in_sweep
 from twophase.store.paths import Result
-from twophase.study import Run
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.stages import before_in_sweep
 
 
 def wanted(stage: str, run: Run) -> list[Result]:

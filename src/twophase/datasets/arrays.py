@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import torch
 
-from twophase.datasets import FunctionOfArrays, TorchvisionSet
 from twophase.errors import RunError
+from twophase.study.datasets import FunctionOfArrays, TorchvisionSet
 
 ARRANGEMENT = 4  # first number of the counter that orders the images; see batches.py
 SPLITS = ("train", "test")

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from twophase.datasets import CIFAR10
 from twophase.errors import RunError
+from twophase.study.datasets import CIFAR10
 
 
 def read(images: CIFAR10) -> dict[str, torch.Tensor]:

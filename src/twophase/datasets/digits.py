@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from twophase.datasets import Digits
+from twophase.study.datasets import Digits
 
 
 def read(images: Digits) -> dict[str, torch.Tensor]:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from twophase.datasets import ImageFolder
 from twophase.datasets.arrays import SPLITS, arrangement
 from twophase.datasets.files import Folder, Tar, opened, printable
 from twophase.datasets.pictures import Refused, fitted, in_mode
 from twophase.errors import RunError, in_a_line
 from twophase.progress import progress
+from twophase.study.datasets import ImageFolder
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from twophase.datasets import FunctionOfArrays
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
 from twophase.errors import RunError, in_a_line
-from twophase.functions import imported
+from twophase.study.datasets import FunctionOfArrays
+from twophase.study.functions import imported
 
 
 def read(images: FunctionOfArrays) -> Arrays:

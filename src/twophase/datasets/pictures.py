@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageOps
 
-from twophase.datasets import Pictures
+from twophase.study.datasets import Pictures
 
 
 class Refused(Exception):

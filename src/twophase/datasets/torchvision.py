@@ -10,12 +10,12 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
 
-from twophase.datasets import TorchvisionSet
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
 from twophase.datasets.pictures import Refused, fitted, in_mode
 from twophase.errors import RunError, in_a_line
 from twophase.progress import progress
+from twophase.study.datasets import TorchvisionSet
 
 
 def read(images: TorchvisionSet) -> Arrays:

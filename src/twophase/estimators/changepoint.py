@@ -8,14 +8,7 @@ import numpy as np
 import pandas as pd
 
 from twophase.estimators.confinement import matrix
-from twophase.estimators.seeds import (
-    CannotSay,
-    Estimate,
-    Scale,
-    over_seeds,
-    transformed,
-    wide,
-)
+from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed, wide
 
 SHORTEST = 2  # points between two changes
 # Differences in BIC above this are very strong evidence (Kass and Raftery 1995, section 3.2).

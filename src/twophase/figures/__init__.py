@@ -12,10 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from twophase import stages
 from twophase.store.fingerprint import code_digest
 from twophase.store.paths import Result, digest
-from twophase.study import Run, Study
+from twophase.study import stages
+from twophase.study.model import Study
+from twophase.study.run import Run
 
 RUNS = "Thick lines are means over all runs, thin lines the runs: one for each seed{}."
 

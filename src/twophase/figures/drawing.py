@@ -9,7 +9,7 @@ from twophase.figures import asked, files, load, made_by, made_from, tables
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import Result
-from twophase.study import Study
+from twophase.study.model import Study
 
 
 def draw(study: Study, figure: str, folder: Path) -> None:

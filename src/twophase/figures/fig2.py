@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.store.paths import Result
-from twophase.study import Study
+from twophase.study.model import Study
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Figure:
@@ -27,7 +27,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             rows["forks $t_0$"] = (model.chaos.forks, "C3", "v")
             rows["compared $t_1$"] = (model.chaos.compare, "C0", "|")
         if model.kernel:
-            rows["kernels $t$"] = (model.kernel_steps(), "C2", "|")
+            rows["kernels $t$"] = (model.kernel.steps(), "C2", "|")
         if model.linearized:
             rows["linearised from"] = (model.linearized.switches, "C4", "D")
         for ax in marks:

@@ -9,7 +9,7 @@ import pandas as pd
 from twophase.estimators.seeds import wilson
 from twophase.figures import style
 from twophase.store.paths import Result
-from twophase.study import STUDIES, Model, Study
+from twophase.study.model import STUDIES, Model, Study
 
 
 def draw(study: Study, tables: dict[str, Result]) -> str:

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from twophase.figures import style
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
-from twophase.study import Study
+from twophase.study.model import Study
 
 DASHES = {"float32": "-", "float64": ":"}
 

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.store.paths import Result
-from twophase.study import Study
+from twophase.study.model import Study
 
 MEASURES = {
     "test_barrier": "test loss barrier (nats)",

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from twophase.figures import style
 from twophase.store.paths import Result
-from twophase.study import Study
+from twophase.study.model import Study
 
 # Label, colour, dashes, marker and its size: lines that fall together are all to be seen.
 BARRIERS = {
@@ -22,7 +22,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     models = style.models(study, "matching")
     figure, axes = style.grid(len(models), 3, 2.2)
     for row, (name, model) in zip(axes, models.items(), strict=True):
-        last = model.matching_points()[-1][-1]
+        last = (model.matching.compare or model.chaos.compare)[-1]
         own = matching.where(model=name, t1=last)
         for measure, values in BARRIERS.items():
             looks = dict(zip(LOOKS, values, strict=True))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from twophase.figures import style
 from twophase.figures.style import Points
 from twophase.store.paths import Result
-from twophase.study import Model, Study
-from twophase.sweep import label
+from twophase.study.model import Model, Study
+from twophase.study.sweep import label
 
 LEGEND = {  # above the axes: below it are data
     "fontsize": "x-small",

@@ -17,10 +17,10 @@ import pandas as pd  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from twophase.stages import SUMMARISED  # noqa: E402
 from twophase.store.artifacts import read_table  # noqa: E402
 from twophase.store.paths import Result  # noqa: E402
-from twophase.study import Model, Study  # noqa: E402
+from twophase.study.model import Model, Study  # noqa: E402
+from twophase.study.stages import SUMMARISED  # noqa: E402
 
 mpl.rcdefaults()  # whatever a matplotlibrc of the user's says
 plt.style.use(["seaborn-v0_8-ticks", "seaborn-v0_8-colorblind"])  # matplotlib's own

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from twophase.evaluation import CHUNK, Examples, logits, mean_loss
-from twophase.tensors import named_state
+from twophase.training.evaluation import CHUNK, Examples, logits, mean_loss
+from twophase.training.tensors import named_state
 
 
 def path_losses(

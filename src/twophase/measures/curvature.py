@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twophase.attention import plain_attention
-from twophase.tensors import named_state, trained
+from twophase.training.attention import plain_attention
+from twophase.training.tensors import named_state, trained
 
 Examples = tuple[torch.Tensor, torch.Tensor]
 Product = Callable[[torch.Tensor], torch.Tensor]

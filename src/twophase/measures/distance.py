@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from twophase.tensors import bits, named_state, trained
+from twophase.training.tensors import bits, named_state, trained
 
 
 def disagreement(one: torch.Tensor, other: torch.Tensor) -> float:

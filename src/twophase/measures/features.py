@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from twophase.errors import RunError
-from twophase.evaluation import logits
+from twophase.training.evaluation import logits
 
 
 def last_hidden(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

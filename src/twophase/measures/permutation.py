@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import fx, nn
 
-from twophase.calls import described, raising
 from twophase.errors import RunError
-from twophase.evaluation import logits
-from twophase.tensors import named_state, trained
+from twophase.stages.layer_calls import described, raising
+from twophase.training.evaluation import logits
+from twophase.training.tensors import named_state, trained
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

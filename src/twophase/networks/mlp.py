@@ -3,7 +3,7 @@
 from torch import nn
 
 from twophase.networks.layers import ACTIVATIONS
-from twophase.networks.options import initialised
+from twophase.networks.variants import initialised
 
 
 def mlp(

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from twophase.errors import RunError
-from twophase.functions import imported
-from twophase.networks import GIVEN
+from twophase.study.functions import imported
+from twophase.study.networks import GIVEN
 
 
 def own(

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from twophase.networks.layers import ACTIVATIONS, scaled
+from twophase.networks.variants import changed
 
 
 class Block(nn.Module):
@@ -75,11 +76,25 @@ class ResNet(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
-def resnet20(channels: int = 3, classes: int = 10, **options: object) -> ResNet:
+def resnet20(
+    channels: int = 3,
+    classes: int = 10,
+    *,
+    norm: str = "batch",
+    init: str = "default",
+    **options: object,
+) -> ResNet:
     """ResNet-20: 16-32-64 channels, three blocks each; 0.27 million parameters."""
-    return ResNet((16, 32, 64), 3, channels, classes, **options)
+    return changed(ResNet((16, 32, 64), 3, channels, classes, **options), norm, init)
 
 
-def resnet8(channels: int = 1, classes: int = 10, **options: object) -> ResNet:
+def resnet8(
+    channels: int = 1,
+    classes: int = 10,
+    *,
+    norm: str = "batch",
+    init: str = "default",
+    **options: object,
+) -> ResNet:
     """ResNet-8 of half the width: 8-16-32 channels, one block each."""
-    return ResNet((8, 16, 32), 1, channels, classes, **options)
+    return changed(ResNet((8, 16, 32), 1, channels, classes, **options), norm, init)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from twophase.networks.layers import ACTIVATIONS, scaled
-from twophase.networks.options import changed
+from twophase.networks.variants import changed
 
 
 class Block(nn.Module):

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from twophase.networks.layers import ACTIVATIONS, scaled
+from twophase.networks.variants import changed
 
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SMALL = ((16, 16), (32, 32), (64, 64, 64))
@@ -66,15 +67,38 @@ def vgg16(
     *,
     batch_norm: bool = True,
     wide_head: bool = False,
+    dropout: float = 0.0,
+    norm: str = "batch",
+    init: str = "default",
     **options: object,
 ) -> VGG:
-    """VGG-16 for 32 x 32 images; `wide_head` adds the two 4096-wide layers, without dropout."""
+    """VGG-16 for 32 x 32 images; `wide_head` adds the two 4096-wide layers, and `dropout` follows
+    each activation there.
+    """
     hidden = (4096, 4096) if wide_head else ()
-    return VGG(VGG16, channels, classes, batch_norm=batch_norm, hidden=hidden, **options)
+    network = VGG(VGG16, channels, classes, batch_norm=batch_norm, hidden=hidden, **options)
+    if dropout:
+        network.layers = _with_dropout(network.layers, dropout)
+    return changed(network, norm, init)
 
 
 def vgg_small(
-    channels: int = 1, classes: int = 10, *, batch_norm: bool = False, **options: object
+    channels: int = 1,
+    classes: int = 10,
+    *,
+    batch_norm: bool = False,
+    norm: str = "batch",
+    init: str = "default",
+    **options: object,
 ) -> VGG:
     """Seven convolutions, 16 to 64 wide, for 8 x 8 images."""
-    return VGG(SMALL, channels, classes, batch_norm=batch_norm, **options)
+    return changed(VGG(SMALL, channels, classes, batch_norm=batch_norm, **options), norm, init)
+
+
+def _with_dropout(layers: nn.Sequential, p: float) -> nn.Sequential:
+    """The same layers with dropout after each linear layer's activation."""
+    found: list[nn.Module] = []
+    for layer in layers:
+        after_linear = found and isinstance(found[-1], nn.Linear)
+        found += [layer, nn.Dropout(p)] if after_linear else [layer]
+    return nn.Sequential(*found)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.optim.adam import adam
 
-from twophase.optimizers import Adam
+from twophase.study.optimizers import Adam
 
 STATE = ("mean", "square")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.optim.sgd import sgd
 
-from twophase.optimizers import SGD
+from twophase.study.optimizers import SGD
 
 STATE = ("momentum",)
 

@@ -3,12 +3,13 @@
 import pandas as pd
 import torch
 
-from twophase import stages
-from twophase.compute import prepare
 from twophase.measures.seeds import angles_to_others
 from twophase.progress import progress
 from twophase.store.artifacts import read_tensors, write_table
-from twophase.study import Study
+from twophase.study import stages
+from twophase.study.kernel import kernel_steps
+from twophase.study.model import Study
+from twophase.training.machine import prepare
 
 
 def across_seeds(study: Study) -> None:
@@ -22,11 +23,11 @@ def across_seeds(study: Study) -> None:
     runs = stages.runs_of(study, "across_seeds")
     models = [[run for run in runs if run.name == name] for name in study.models]
     models = [its_runs for its_runs in models if its_runs]
-    total = sum(len(its_runs[0].model.kernel_steps()) for its_runs in models)
+    total = sum(len(kernel_steps(its_runs[0])) for its_runs in models)
     with progress("angles", total, "iteration") as bar:
         for its_runs in models:
             rows: list[dict] = []
-            for t in its_runs[0].model.kernel_steps():
+            for t in kernel_steps(its_runs[0]):
                 kernels = []
                 for run in its_runs:
                     shapes = {"kernel": kernels[0].shape if kernels else [-1, -1]}

@@ -4,16 +4,18 @@ import math
 
 import pandas as pd
 
-from twophase import stages
-from twophase.batches import Data, load_data
-from twophase.compute import prepare
 from twophase.errors import RunError, in_a_line
-from twophase.evaluation import accuracy, evaluation_sets, logits, mean_loss
-from twophase.noise import network_noise
 from twophase.progress import progress
 from twophase.store.artifacts import write_table
-from twophase.study import Run, check_sizes
-from twophase.training import KEEP_MINUTES, base_run, initial_state, learning_rate
+from twophase.study import stages
+from twophase.study.base import checkpoints
+from twophase.study.model import check_sizes
+from twophase.study.run import Run
+from twophase.training.batches import Data, load_data
+from twophase.training.evaluation import accuracy, evaluation_sets, logits, mean_loss
+from twophase.training.loop import KEEP_MINUTES, base_run, initial_state, learning_rate
+from twophase.training.machine import prepare
+from twophase.training.noise import network_noise
 
 
 def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
@@ -33,7 +35,7 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     if left and not training.drop_last and training.iterations > full:
         _try_a_batch_of(left, run, data)
     sets = evaluation_sets(data, model.evaluation)
-    files = {t: stages.base_state(run, t) for t in model.checkpoints()}
+    files = {t: stages.base_state(run, t) for t in checkpoints(run)}
     unfinished = stages.unfinished(files[0])
     rows = []
     with progress(f"base run of {run}", training.iterations) as bar:

@@ -3,16 +3,17 @@
 import pandas as pd
 import torch
 
-from twophase import stages
-from twophase.batches import load_data
-from twophase.compute import prepare
 from twophase.errors import RunError
-from twophase.evaluation import Examples, accuracy, evaluation_sets, logits, mean_loss
 from twophase.measures import barrier, distance
 from twophase.progress import progress
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
-from twophase.study import Run
-from twophase.training import State, initial_state, load_state
+from twophase.study import stages
+from twophase.study.chaos import comparisons
+from twophase.study.run import Run
+from twophase.training.batches import load_data
+from twophase.training.evaluation import Examples, accuracy, evaluation_sets, logits, mean_loss
+from twophase.training.loop import State, initial_state, load_state
+from twophase.training.machine import prepare
 
 SPLITS = ("train", "test")
 Sets = dict[str, Examples]
@@ -35,7 +36,7 @@ def chaos(run: Run) -> None:
     # The base run, a fork, and the networks between them.
     networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
     ends: dict[str, torch.Tensor] = {}
-    points = run.model.comparisons()
+    points = comparisons(run)
     parts = []
     with progress(f"comparisons of {run}", len(points), "pair") as bar:
         for t0, direction, t1 in points:

@@ -16,16 +16,19 @@ from contextlib import chdir, contextmanager, redirect_stderr, suppress
 import pandas as pd
 import torch
 
-from twophase import stages, trial
-from twophase.batches import Data, Split, load_data
-from twophase.calls import described, raising
-from twophase.compute import prepare
-from twophase.datasets import Source
 from twophase.errors import Problem, RunError
+from twophase.stages import network_checks
+from twophase.stages.layer_calls import described, raising
 from twophase.stages.linearized import linear_logits
 from twophase.store.artifacts import write_table, write_tensors
-from twophase.study import FEW, STUDIES, Run, Study
-from twophase.training import initial_state
+from twophase.study import stages
+from twophase.study.datasets import Source
+from twophase.study.model import STUDIES, Study
+from twophase.study.records import FEW
+from twophase.study.run import Run
+from twophase.training.batches import Data, Split, load_data
+from twophase.training.loop import initial_state
+from twophase.training.machine import prepare
 
 
 class Few(Source):
@@ -79,11 +82,11 @@ def _try(run: Run, tried: list[str], data: Data) -> None:
     brief = _brief(run)
     images, labels = data.normalised(data.train.images[:FEW]), data.train.labels[:FEW]
     with _told("base", brief, data):
-        state = trial.two_steps(brief, data, images)
+        state = network_checks.two_steps(brief, data, images)
     own = {
-        "kernel": lambda: trial.two_examples(state.model, images, brief.model.kernel.kind),
-        "curvature": lambda: trial.second_derivatives(state.model, images, labels),
-        "linearized": lambda: trial.tangents(state.model, images, linear_logits),
+        "kernel": lambda: network_checks.two_examples(state.model, images, brief.model.kernel.kind),
+        "curvature": lambda: network_checks.second_derivatives(state.model, images, labels),
+        "linearized": lambda: network_checks.tangents(state.model, images, linear_logits),
     }
     compute = run.study.compute
     for stage, attempt in own.items():
@@ -98,7 +101,7 @@ def _try(run: Run, tried: list[str], data: Data) -> None:
         _write(brief.study, data)
         for stage in there:
             with _told(stage, brief, data):
-                stages.load(stage)(brief)
+                stages.imported(stage)(brief)
 
 
 def _brief(run: Run, without: str = "") -> Run:
@@ -142,5 +145,5 @@ def _underivable(run: Run, data: Data) -> str:
     with suppress(Exception):
         model = initial_state(run.model, data, run.seed).model
         images = data.normalised(data.train.images[:FEW])
-        return described(model, trial.underivable(model, images))
+        return described(model, network_checks.underivable(model, images))
     return "layer unknown"

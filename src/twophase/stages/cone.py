@@ -5,9 +5,6 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from twophase import stages
-from twophase.batches import balanced_subset, load_data
-from twophase.compute import prepare
 from twophase.measures.kernel import (
     alignment,
     cone_radii,
@@ -19,7 +16,11 @@ from twophase.measures.kernel import (
     random_walk,
 )
 from twophase.store.artifacts import read_tensors, write_table
-from twophase.study import Run
+from twophase.study import stages
+from twophase.study.kernel import kernel_steps
+from twophase.study.run import Run
+from twophase.training.batches import balanced_subset, load_data
+from twophase.training.machine import prepare
 
 
 def cone(run: Run) -> None:
@@ -34,7 +35,7 @@ def cone(run: Run) -> None:
     """
     device = prepare(run.study.compute)
     data = load_data(stages.data_file(run.study), run.study.data.images, device)
-    options, steps = run.model.kernel, run.model.kernel_steps()
+    options, steps = run.model.kernel, kernel_steps(run)
     labels = data.train.labels[balanced_subset(data.train.labels, options.examples_per_class)]
     shape = [-1, -1]  # of the first kernel, as soon as it is read
 

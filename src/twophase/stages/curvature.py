@@ -4,16 +4,17 @@ import math
 
 import pandas as pd
 
-from twophase import stages
-from twophase.batches import batch, load_data
-from twophase.compute import prepare
 from twophase.measures.curvature import batch_sharpness, sharpness
-from twophase.noise import network_noise
-from twophase.optimizers import SGD, Training
 from twophase.progress import progress
 from twophase.store.artifacts import read_table, write_table
-from twophase.study import Run
-from twophase.training import initial_state, learning_rate, load_state
+from twophase.study import stages
+from twophase.study.curvature import curvature_steps
+from twophase.study.optimizers import SGD, Training
+from twophase.study.run import Run
+from twophase.training.batches import batch, load_data
+from twophase.training.loop import initial_state, learning_rate, load_state
+from twophase.training.machine import prepare
+from twophase.training.noise import network_noise
 
 
 def curvature(run: Run) -> None:
@@ -33,7 +34,7 @@ def curvature(run: Run) -> None:
     images = data.normalised(first.images)
     examples = images, first.labels
     state = initial_state(run.model, data, run.seed)
-    steps, rows = run.model.curvature_steps(), []
+    steps, rows = curvature_steps(run), []
     with progress(f"curvature of {run}", len(steps), "state") as bar:
         for t in steps:
             file = stages.curvature_at(run, t)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from twophase import datasets, stages
 from twophase.errors import RunError, StudyError
 from twophase.store.artifacts import write_tensors
-from twophase.study import Study, check_sizes
+from twophase.study import datasets, stages
+from twophase.study.model import Study, check_sizes
 
 
 def data(study: Study) -> None:
@@ -22,7 +22,7 @@ def data(study: Study) -> None:
     Raises `RunError` if the images cannot be used, `StudyError` if the study asks for more than
     there are.
     """
-    tensors = datasets.load(study.data.images).read(study.data.images)
+    tensors = datasets.imported(study.data.images).read(study.data.images)
     labels = [tensors[f"{split}_labels"] for split in ("train", "test")]
     check_sizes(study, study.models, *map(len, labels), int(labels[0].bincount().min()))
     tensors["mean"], tensors["std"] = _moments(tensors)
@@ -63,4 +63,4 @@ def digest(study: Study) -> None:
     images = study.data.images
     if "sha256" not in type(images).model_fields:
         raise StudyError(f"data.images.source '{images.source}' takes no sha256")
-    print(f"sha256: {datasets.load(images).digest(images)}")
+    print(f"sha256: {datasets.imported(images).digest(images)}")

@@ -2,15 +2,16 @@
 
 import pandas as pd
 
-from twophase import stages
-from twophase.batches import load_data
-from twophase.compute import prepare
-from twophase.perturbation import perturb
 from twophase.progress import progress
 from twophase.store.artifacts import check_origin, write_table
 from twophase.store.origin import ORIGIN
-from twophase.study import Run
-from twophase.training import KEEP_MINUTES, initial_state, load_state, trajectory
+from twophase.study import stages
+from twophase.study.chaos import compare_points, fork_shares
+from twophase.study.run import Run
+from twophase.training.batches import load_data
+from twophase.training.loop import KEEP_MINUTES, initial_state, load_state, trajectory
+from twophase.training.machine import prepare
+from twophase.training.perturbation import perturb
 
 
 def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MINUTES) -> None:
@@ -23,15 +24,15 @@ def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MIN
     Raises `RunError` if the base run was made by other packages or on another kind of machine.
     """
     model = run.model
-    chosen = run.model.fork_shares(parts)[part - 1]
+    chosen = fork_shares(run, parts)[part - 1]
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     state = initial_state(model, data, run.seed)
-    total = sum(model.compare_points(t0)[-1] - t0 for t0, _ in chosen)
+    total = sum(compare_points(run, t0)[-1] - t0 for t0, _ in chosen)
     with progress(f"forks of {run}", total) as bar:
         for t0, direction in chosen:
             end = stages.perturbation(run, t0, direction)
             files = {
-                t1: stages.fork_state(run, t0, direction, t1) for t1 in model.compare_points(t0)
+                t1: stages.fork_state(run, t0, direction, t1) for t1 in compare_points(run, t0)
             }
             if end.path.exists() and all(file.path.exists() for file in files.values()):
                 bar.update(max(files) - t0)

@@ -9,18 +9,19 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from twophase import stages
-from twophase.batches import Data, batch, load_data
-from twophase.compute import prepare
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
-from twophase.noise import network_noise
-from twophase.perturbation import perturb
 from twophase.progress import progress
-from twophase.sections import Perturbation
 from twophase.store.artifacts import read_table, write_table
-from twophase.study import Run
-from twophase.tensors import trained
-from twophase.training import State, initial_state, load_state, optimizer_step
+from twophase.study import stages
+from twophase.study.chaos import Perturbation
+from twophase.study.growth import growth_points
+from twophase.study.run import Run
+from twophase.training.batches import Data, batch, load_data
+from twophase.training.loop import State, initial_state, load_state, optimizer_step
+from twophase.training.machine import prepare
+from twophase.training.noise import network_noise
+from twophase.training.perturbation import perturb
+from twophase.training.tensors import trained
 
 NOISE = 5  # first number of the counters that seed other SGD noise; see batches.py for the others
 NEAR, FAR, APART = 0.03, 0.3, 0.1  # distances of the parameters
@@ -46,7 +47,7 @@ def growth(run: Run) -> None:
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     images = data.normalised(data.train.first(options.examples, "growth.examples").images)
     parts = []
-    points = run.model.growth_points()
+    points = growth_points(run)
     with progress(f"growth of {run}", len(points), "point") as bar:
         for t0, precision in points:
             file = stages.growth_part(run, t0, precision)

@@ -2,15 +2,16 @@
 
 import pandas as pd
 
-from twophase import stages
-from twophase.batches import balanced_subset, load_data
-from twophase.compute import prepare
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
 from twophase.progress import progress
 from twophase.store.artifacts import read_tensors, write_table, write_tensors
-from twophase.study import Run
-from twophase.training import initial_state, load_state
+from twophase.study import stages
+from twophase.study.kernel import kernel_steps
+from twophase.study.run import Run
+from twophase.training.batches import balanced_subset, load_data
+from twophase.training.loop import initial_state, load_state
+from twophase.training.machine import prepare
 
 
 def kernel(run: Run) -> None:
@@ -26,7 +27,7 @@ def kernel(run: Run) -> None:
     inputs = data.normalised(data.train.images[chosen])
     state = initial_state(run.model, data, run.seed)
     rows = []
-    steps = run.model.kernel_steps()
+    steps = kernel_steps(run)
     with progress(f"kernels of {run}", len(steps), "kernel") as bar:
         for t in steps:
             file = stages.kernel_file(run, t)

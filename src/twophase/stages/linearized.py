@@ -12,16 +12,15 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from twophase import stages
-from twophase.attention import plain_attention
-from twophase.batches import Data, batch, load_data
-from twophase.compute import prepare
-from twophase.evaluation import CHUNK, Examples, accuracy, evaluation_sets, mean_loss
 from twophase.progress import progress
 from twophase.store.artifacts import read_table, write_table
-from twophase.study import Run
-from twophase.tensors import trained
-from twophase.training import (
+from twophase.study import stages
+from twophase.study.linearized import linearized_steps, switches
+from twophase.study.run import Run
+from twophase.training.attention import plain_attention
+from twophase.training.batches import Data, batch, load_data
+from twophase.training.evaluation import CHUNK, Examples, accuracy, evaluation_sets, mean_loss
+from twophase.training.loop import (
     KEEP_MINUTES,
     State,
     initial_state,
@@ -29,6 +28,8 @@ from twophase.training import (
     optimizer_step,
     trajectory,
 )
+from twophase.training.machine import prepare
+from twophase.training.tensors import trained
 
 Tensors = dict[str, torch.Tensor]
 
@@ -181,13 +182,13 @@ def linearized(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     sets = evaluation_sets(data, run.model.evaluation)
     origin = initial_state(run.model, data, run.seed)
-    stop, switches = run.model.training.iterations, run.model.linearized.switches
+    stop, chosen = run.model.training.iterations, switches(run)
     rows = []
-    total = sum(stop - switch for switch in switches)
+    total = sum(stop - switch for switch in chosen)
     with progress(f"linearised training of {run}", total) as bar:
-        for switch in switches:
+        for switch in chosen:
             end = stages.linearized_end(run, switch)
-            steps = run.model.linearized_steps(switch)
+            steps = linearized_steps(run, switch)
             files = {t: stages.linearized_state(run, switch, t) for t in steps}
             if all(file.path.exists() for file in [end, *files.values()]):
                 bar.update(stop - switch)

@@ -2,24 +2,19 @@
 
 import pandas as pd
 
-from twophase import stages
-from twophase.batches import load_data
-from twophase.compute import prepare
-from twophase.evaluation import evaluation_sets
 from twophase.measures.barrier import barrier, path_losses
 from twophase.measures.features import last_hidden, linear_cka
-from twophase.measures.permutation import (
-    Units,
-    check_units,
-    moved,
-    permute,
-    units,
-    weight_matching,
-)
+from twophase.measures.permutation import Units, check_units, moved, permute, units, weight_matching
 from twophase.progress import progress
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
-from twophase.study import FEW, Run
-from twophase.training import State, initial_state, load_state
+from twophase.study import stages
+from twophase.study.matching import matching_points
+from twophase.study.records import FEW
+from twophase.study.run import Run
+from twophase.training.batches import load_data
+from twophase.training.evaluation import evaluation_sets
+from twophase.training.loop import State, initial_state, load_state
+from twophase.training.machine import prepare
 
 
 def matching(run: Run) -> None:
@@ -40,7 +35,7 @@ def matching(run: Run) -> None:
     networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
     found = units(networks[0].model)
     check_units(networks[0].model, found, sets["test"][0][:FEW])
-    points, rows = run.model.matching_points(), []
+    points, rows = matching_points(run), []
     with progress(f"matching of {run}", len(points), "pair") as bar:
         for point in points:
             file = stages.match(run, *point)

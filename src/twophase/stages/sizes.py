@@ -2,12 +2,13 @@
 
 import pandas as pd
 
-from twophase import stages
 from twophase.stages.chaos import chaos
 from twophase.stages.fork import fork
 from twophase.store.artifacts import read_table, write_table
-from twophase.study import Run
-from twophase.training import KEEP_MINUTES
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.sizes import of_size, other_sizes, size_points
+from twophase.training.loop import KEEP_MINUTES
 
 
 def sizes(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
@@ -17,11 +18,11 @@ def sizes(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     `sizes`: study, model, seed, size (as the study says it), then the columns of `chaos`. The rows
     of the size that `chaos` has are its own. All sizes of a direction are multiples of one noise.
     """
-    points = pd.DataFrame(run.model.size_points(), columns=["t0", "direction", "t1"])
+    points = pd.DataFrame(size_points(run), columns=["t0", "direction", "t1"])
     own = read_table(stages.run_table(run, "chaos")).merge(points)  # the rows of these points
     compared = {run.model.chaos.perturbation.size: own}
-    for size in run.model.other_sizes():
-        other = run.of_size(size)
+    for size in other_sizes(run):
+        other = of_size(run, size)
         fork(other, keep_minutes=keep_minutes)
         chaos(other)
         compared[size] = read_table(stages.run_table(other, "chaos"))

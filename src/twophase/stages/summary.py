@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from twophase import stages
 from twophase.store.artifacts import read_table, write_table
-from twophase.study import Study
+from twophase.study import stages
+from twophase.study.model import Study
 
 
 def summary(study: Study, table: str) -> None:

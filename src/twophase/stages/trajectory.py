@@ -3,14 +3,15 @@
 import pandas as pd
 import torch
 
-from twophase import stages
-from twophase.batches import load_data
-from twophase.compute import prepare
 from twophase.measures.distance import parameter_vector
 from twophase.measures.trajectory import trajectory_map
 from twophase.store.artifacts import write_table
-from twophase.study import Run
-from twophase.training import initial_state, load_state
+from twophase.study import stages
+from twophase.study.base import checkpoints
+from twophase.study.run import Run
+from twophase.training.batches import load_data
+from twophase.training.loop import initial_state, load_state
+from twophase.training.machine import prepare
 
 
 def trajectory(run: Run) -> None:
@@ -22,7 +23,7 @@ def trajectory(run: Run) -> None:
     """
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     state = initial_state(run.model, data, run.seed)
-    steps = run.model.checkpoints()
+    steps = checkpoints(run)
 
     def vector(index: int) -> torch.Tensor:
         load_state(stages.base_state(run, steps[index]), state, steps[index])

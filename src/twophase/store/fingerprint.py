@@ -1,7 +1,7 @@
 """A digest of the code that makes a result: a module and all that it imports from this package.
 
-Comments, docstrings and layout do not count, nor do the modules in `NEUTRAL`. Code that cannot be
-followed by reading it, such as an import by a computed name, is refused.
+Comments, docstrings and layout do not count, nor do the rooms in `NEUTRAL_ROOMS`. Code that
+cannot be followed by reading it, such as an import by a computed name, is refused.
 """
 
 from __future__ import annotations
@@ -18,35 +18,11 @@ from twophase.errors import StudyError
 PACKAGE = "twophase"
 SOURCE = Path(__file__).parents[1]
 
-# Modules that carry options, files and progress bars but cannot change a number. What they choose
-# (the network's module, the images' reader) is named to `code_digest` by whoever asks. They import
-# each other only, or code that counts could hide behind them.
-NEUTRAL = {
-    "",
-    "errors",
-    "functions",
-    "progress",
-    "records",
-    "sections",
-    "study",
-    "studyfile",
-    "sweep",
-    "stages",
-    "stages.options",
-    "stages.places",
-    "stages.work",
-    "networks",
-    "datasets",
-    "optimizers",
-    "figures",
-    "store",
-    "store.artifacts",
-    "store.fingerprint",
-    "store.origin",
-    "store.own_code",
-    "store.paths",
-    "tables",
-}
+# Rooms that say what is asked, carry files, or draw bars, but cannot change a number. What they
+# choose (the network's module, the images' reader) is named to `code_digest` by whoever asks. They
+# import each other only, or code that counts could hide behind them.
+NEUTRAL_ROOMS = {"study", "store", "errors", "progress", "tables"}
+NEUTRAL_FACES = {"", "figures"}  # and what stands in the `__init__` of these
 # What imports or runs code that reading does not show.
 UNSEEN = {"import_module", "run_module", "run_path", "spec_from_file_location", "__import__"}
 UNSEEN_BUILTINS = {"__import__", "compile", "eval", "exec"}
@@ -68,7 +44,7 @@ def _digest(modules: tuple[str, ...]) -> str:
 
 
 def closure(*modules: str) -> set[str]:
-    """`modules` and all that Python would import for them from this package, but for `NEUTRAL`."""
+    """`modules` and all that Python would import for them from this package that counts."""
     found: set[str] = set()
     queue = list(modules)
     while queue:
@@ -76,7 +52,7 @@ def closure(*modules: str) -> set[str]:
         if name not in found:
             found.add(name)
             queue += imports(name)
-    return found - NEUTRAL
+    return {name for name in found if counts(name)}
 
 
 @lru_cache
@@ -94,10 +70,10 @@ def imports(module: str) -> tuple[str, ...]:
         for depth in range(1, 1 + name.count(".")):
             found.setdefault(name.rsplit(".", depth)[0], line)
     del found[module]
-    if module in NEUTRAL and (counts := sorted(found.keys() - NEUTRAL)):
+    if not counts(module) and (counting := sorted(name for name in found if counts(name))):
         raise StudyError(
-            f"{_file(module)}:{found[counts[0]]}: imports {PACKAGE}.{counts[0]}, whose code counts "
-            "for results, into a module whose code does not; import it where it is used"
+            f"{_file(module)}:{found[counting[0]]}: imports {PACKAGE}.{counting[0]}, whose code "
+            "counts for results, into a module whose code does not; import it where it is used"
         )
     return tuple(name for name in found if _file(name).exists())
 
@@ -147,11 +123,16 @@ def _resolved(module: str, node: ast.stmt, name: str) -> str:
 
 
 def _refuse_unseen(module: str, node: ast.AST, name: str, unseen: set[str]) -> None:
-    if name in unseen and module not in NEUTRAL:
+    if name in unseen and counts(module):
         raise StudyError(
             f"{_file(module)}:{node.lineno}: {name} runs code that a fingerprint cannot follow; "
             "use an import statement"
         )
+
+
+def counts(module: str) -> bool:
+    """Whether the code of a module can change a number."""
+    return module not in NEUTRAL_FACES and module.partition(".")[0] not in NEUTRAL_ROOMS
 
 
 def exists(module: str) -> bool:

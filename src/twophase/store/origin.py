@@ -8,7 +8,6 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from twophase.sections import Compute
 from twophase.store.paths import Identity
 
 PACKAGES = ("torch", "numpy", "pandas", "matplotlib")
@@ -20,8 +19,8 @@ ORIGIN: Identity = {}
 WITHOUT_EFFECT = {"matplotlib", "pandas"}
 
 
-def origin(compute: Compute | None) -> Identity:
-    """Packages, kind of machine, and the study's computing options where they matter.
+def origin(compute: Identity) -> Identity:
+    """Packages, kind of machine, and `compute`, the study's computing options where they matter.
 
     No host and no time: the same on every machine of a kind.
     """
@@ -29,11 +28,11 @@ def origin(compute: Compute | None) -> Identity:
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "machine": _machine(compute),
-        **(compute.model_dump() if compute else {}),
+        **compute,
     }
 
 
-def _machine(compute: Compute | None) -> str:
+def _machine(compute: Identity) -> str:
     processor = platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     found = (
@@ -42,7 +41,7 @@ def _machine(compute: Compute | None) -> str:
     if found:
         processor += f", {found[1]}"
     torch = sys.modules.get("torch")
-    if compute and compute.device == "cuda" and torch and torch.cuda.is_available():
+    if compute.get("device") == "cuda" and torch and torch.cuda.is_available():
         cudnn = torch.backends.cudnn.version()
         processor += f", {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
     return f"{platform.system()} {processor}"

@@ -8,18 +8,21 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from twophase.errors import StudyError
-from twophase.functions import Place
-from twophase.store.fingerprint import (
-    PACKAGE,
-    UNSEEN,
-    UNSEEN_BUILTINS,
-    code_digest,
-    exists,
-    plain,
-)
+from twophase.store.fingerprint import PACKAGE, UNSEEN, UNSEEN_BUILTINS, code_digest, exists, plain
 from twophase.store.paths import digest
+
+
+class Place(NamedTuple):
+    """A file of code, the folder that its imports count from, and the package there that it belongs
+    to; without one, all that lies in the folder is the user's own.
+    """
+
+    file: Path
+    root: Path
+    package: str = ""
 
 
 def digest_of(*code: str | Place) -> str:

@@ -8,9 +8,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from twophase import studyfile
 from twophase.errors import StudyError
-from twophase.records import Number, Record, show
+from twophase.study import studyfile
+from twophase.study.records import Number, Record, show
 from twophase.writeup import CLAIMS
 from twophase.writeup.quantities import QUANTITIES
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
 from twophase.figures import FIGURES, drawing, load, style
-from twophase.study import Study
+from twophase.study.model import Study
 from twophase.writeup import quantities
 from twophase.writeup.sources import Source, Sweep
 from twophase.writeup.text import interval, name_of, number, svg, table

@@ -14,14 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from twophase.estimators import changepoint, coincidence, confinement, transition
-from twophase.estimators.seeds import (
-    CannotSay,
-    Estimate,
-    Scale,
-    over_seeds,
-    transformed,
-    wide,
-)
+from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed, wide
 from twophase.writeup.sources import Source
 
 Time = int | str

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from twophase import networks, stages, studyfile
 from twophase.estimators.seeds import CannotSay
-from twophase.figures import published_name
 from twophase.store.artifacts import read_table
 from twophase.store.paths import MEASUREMENTS, Result
-from twophase.study import Model, Run, Study
-from twophase.sweep import label
+from twophase.study import networks, stages, studyfile
+from twophase.study.model import Model, Study
+from twophase.study.run import Run
+from twophase.study.stages import published_name
+from twophase.study.sweep import label
 
 
 class Tables(Mapping):

@@ -13,17 +13,18 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from twophase import networks, optimizers
-from twophase.batches import Data, assemble, draw
-from twophase.graphs import captured
-from twophase.networks import Network
-from twophase.noise import network_noise
-from twophase.optimizers import Training
 from twophase.store.artifacts import check_origin, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import Result
-from twophase.study import Model, Run
-from twophase.tensors import named_state, place, trained
+from twophase.study import networks, optimizers
+from twophase.study.model import Model
+from twophase.study.networks import Network
+from twophase.study.optimizers import Training
+from twophase.study.run import Run
+from twophase.training.batches import Data, assemble, draw
+from twophase.training.machine import captured
+from twophase.training.noise import network_noise
+from twophase.training.tensors import named_state, place, trained
 
 KEEP_MINUTES = 5.0  # of work between two states that are kept by time
 
@@ -51,7 +52,7 @@ class State:
 def build(network: Network, channels: int, classes: int) -> nn.Module:
     """The network that a study's `network` section describes, as its constructor initialises it."""
     options = network.model_dump(exclude={"architecture"})
-    return getattr(networks.load(network), network.architecture)(channels, classes, **options)
+    return getattr(networks.imported(network), network.architecture)(channels, classes, **options)
 
 
 def initial_state(model: Model, data: Data, seed: int) -> State:
@@ -68,7 +69,7 @@ def initial_state(model: Model, data: Data, seed: int) -> State:
     # Zeros and not "none yet", so that a state read from a file continues with the same bits.
     optimizer = {
         name: [torch.zeros_like(p) for p in trained(network).values()]
-        for name in optimizers.load(model.training).STATE
+        for name in optimizers.imported(model.training).STATE
     }
     return State(network, optimizer, 0)
 
@@ -129,7 +130,7 @@ def optimizer_step(
     state = {name: used(values) for name, values in state.items()}
     gradients = [_in_layout_of(p, g) for p, g in zip(parameters, used(gradients), strict=True)]
     lr = learning_rate(training, step)
-    optimizers.load(training).update(parameters, gradients, state, training, lr, step, origin)
+    optimizers.imported(training).update(parameters, gradients, state, training, lr, step, origin)
 
 
 def _in_layout_of(parameter: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

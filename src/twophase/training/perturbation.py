@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from twophase.sections import Perturbation
-from twophase.tensors import trained
+from twophase.study.chaos import Perturbation
+from twophase.training.tensors import trained
 
 DIRECTION = 3  # first number of the counters that seed directions; see batches.py for the others
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from twophase.batches import Data
-from twophase.sections import Evaluation
+from twophase.study.base import Evaluation
+from twophase.training.batches import Data
 
 # Images that pass through the network at once: part of the result, because a batch of another
 # size may round differently.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
@@ -37,6 +37,9 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
         return float(value)
     return value
+
+
+FEW = 16  # examples in a trial
 
 
 # What a study gives to a function that is not of this package; numbers as in `Number`.
@@ -74,6 +77,25 @@ class Record(BaseModel):
         `model` is the `study.Model` that the section belongs to.
         """
         return iter(())
+
+
+class Section(Record):
+    """A section that a model may have: what it asks for, and what of the base run that needs."""
+
+    # What a trial of two iterations leaves of its options (see `stages/check.py`).
+    least: ClassVar[dict[str, Any]] = {}
+
+    def states(self, model: Any) -> set[int]:
+        """Iterations of the base run whose state its stages read."""
+        return set()
+
+    def brief(self) -> Self:
+        """The section in a trial of two iterations: the smallest grids, few examples."""
+        update = {
+            key: min(value, getattr(self, key)) if type(value) is int else value
+            for key, value in self.least.items()
+        }
+        return self.model_copy(update=update)
 
 
 def must_rise(option: str, grid: list[int] | list[float]) -> Mistakes:

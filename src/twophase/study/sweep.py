@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twophase.errors import StudyError
-from twophase.records import show
+from twophase.study.records import show
 
 MOST = 1000  # combinations of values, so that a slip of the keyboard does not ask for millions
 

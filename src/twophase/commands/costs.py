@@ -22,17 +22,18 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from twophase import stages
-from twophase.batches import load_data
 from twophase.commands.wanted import lacking
-from twophase.compute import prepare
 from twophase.errors import Problem, RunError
-from twophase.sections import Perturbation
-from twophase.stages.work import Work
 from twophase.store.artifacts import write_tensors
 from twophase.store.paths import Result
-from twophase.study import STUDIES, Run, Study
-from twophase.training import advance, initial_state
+from twophase.study import stages
+from twophase.study.chaos import Perturbation
+from twophase.study.model import STUDIES, Study
+from twophase.study.run import Run
+from twophase.study.stage import Work
+from twophase.training.batches import load_data
+from twophase.training.loop import advance, initial_state
+from twophase.training.machine import prepare
 
 ITERATIONS = 2  # of the shorter trial
 LONGER = 0.5  # seconds of training that the longer trial adds, as far as one iteration is shorter
@@ -223,7 +224,7 @@ def _quietly(stage: str, subject: Run | Study) -> None:
     """Do a stage without its bars."""
     try:
         with redirect_stderr(io.StringIO()):
-            stages.load(stage)(subject)
+            stages.imported(stage)(subject)
     except Exception as error:  # a network is any code
         study = subject.study if isinstance(subject, Run) else subject
         file = STUDIES / f"{study.name}.yaml"

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from twophase.datasets import Images
 from twophase.errors import ArtifactError, StudyError
-from twophase.sections import Augmentation
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import Result
+from twophase.study.data import Augmentation
+from twophase.study.datasets import Images
 
 # First number of every counter that seeds a random stream: no two uses share one.
 ORDER, AUGMENTATION = 1, 2

@@ -19,8 +19,8 @@ from pathlib import Path
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from twophase.logs import progress as share
-from twophase.logs import span
+from twophase.commands.logs import progress as share
+from twophase.commands.logs import span
 
 TAIL = 12  # last lines of a failed job's log
 EVERY = 60  # seconds between two lines where they cannot be written over each other

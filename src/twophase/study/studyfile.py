@@ -11,13 +11,13 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from twophase import datasets, networks, sweep
-from twophase.datasets import Images
 from twophase.errors import StudyError
-from twophase.networks import Network
-from twophase.optimizers import Optimizer
-from twophase.records import Record, show
-from twophase.study import NAME, Model, Study, misfits
+from twophase.study import datasets, networks, sweep
+from twophase.study.datasets import Images
+from twophase.study.model import NAME, Model, Study, misfits
+from twophase.study.networks import Network
+from twophase.study.optimizers import Optimizer
+from twophase.study.records import Record, show
 
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")

@@ -16,19 +16,9 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
-from twophase.records import Mistakes, show
-
-
-class Place(NamedTuple):
-    """A file of code, the folder that its imports count from, and the package there that it belongs
-    to; without one, all that lies in the folder is the user's own.
-    """
-
-    file: Path
-    root: Path
-    package: str = ""
+from twophase.store.own_code import Place
+from twophase.study.records import Mistakes, show
 
 
 def place(file: str | None, function: str) -> Place:

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from twophase import training
-from twophase.attention import plain_attention
-from twophase.batches import Data
-from twophase.calls import Call, described, layer_called, origin, recorded
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
-from twophase.study import Run
-from twophase.tensors import bits, trained
-from twophase.training import State, advance, initial_state
+from twophase.stages.layer_calls import Call, described, layer_called, origin, recorded
+from twophase.study.run import Run
+from twophase.training import loop
+from twophase.training.attention import plain_attention
+from twophase.training.batches import Data
+from twophase.training.loop import State, advance, initial_state
+from twophase.training.tensors import bits, trained
 
 ROUNDING = 1e-3  # of the largest entry: more is no rounding
 
@@ -71,7 +71,7 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
 
 def _check_tensors(run: Run, data: Data) -> None:
     """Raise `RunError` if parameters or buffers are such as no state can hold or train."""
-    model = training.build(run.model.network, data.train.images.shape[1], data.classes)
+    model = loop.build(run.model.network, data.train.images.shape[1], data.classes)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         layer, _, role = name.rpartition(".")
         if is_lazy(tensor):

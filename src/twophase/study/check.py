@@ -1,0 +1,52 @@
+"""The stage `check`: all networks of a study are tried before any of them is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twophase.store.paths import RESULTS, Result, table
+from twophase.study import networks, optimizers
+from twophase.study.data import DATA
+from twophase.study.run import Run, runs
+from twophase.study.stage import Code, Stage, Work, part_maker
+
+if TYPE_CHECKING:
+    from twophase.study.model import Study
+
+
+def check_mark(study: Study) -> Result:
+    """What shows that the networks of the study have passed `check`: a table of what was tried."""
+    maker = part_maker(CHECK, runs(study)[0])
+    return table(RESULTS / study.name, "check", {"study": study.name}, maker, ".parquet", "check")
+
+
+def _options(run: Run) -> list:
+    """All models of the study, in brief."""
+    study = run.study
+    beside = {"network": networks.BESIDE}
+    models = {name: m.brief().options(exclude=beside) for name, m in study.models.items()}
+    return [study.data.augmentation.options(), study.compute.options(), models]
+
+
+def _code(run: Run) -> Code:
+    from twophase.study.stages import STAGES, runs_of  # late: it tries all other stages
+
+    models = run.study.models.values()
+    tried = [f"stages.{stage}" for stage in STAGES if runs_of(run.study, stage)]
+    own = [each for model in models for each in networks.code(model.network)]
+    return *tried, *own, *(optimizers.module(model.training) for model in models)
+
+
+CHECK = Stage(
+    "check",
+    "Try all stages on two batches of each network, before any of them is trained.",
+    scope="study",
+    reads=(DATA,),
+    tables={},
+    options=_options,
+    parts=lambda run: [check_mark(run.study)],
+    grid=lambda run: None,
+    work=lambda run, part: Work(),
+    code=_code,
+    memory_mb=8000,
+)

@@ -1,0 +1,205 @@
+"""The sources of images that a study can name: their options; readers are files of `datasets/`.
+
+A new source is a record here
+and a file `<source>.py` with a function `read(images)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from twophase.store.own_code import Place
+from twophase.study import functions
+from twophase.study.records import Arguments, Count, Mistakes, Record, show
+
+SHA256 = "^[0-9a-f]{64}$"
+
+
+class Source(Record):
+    """A source of images. Options `beside` only say where its images lie, or how many there are;
+    which they are, its other options say.
+    """
+
+    beside: ClassVar[frozenset[str]] = frozenset()
+
+
+class Digits(Source):
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; they ship with the package."""
+
+    source: Literal["digits"]
+    test_examples: Annotated[int, Field(ge=10, le=1000)]
+    channels: ClassVar[int] = 1
+    image_size: ClassVar[int] = 8
+
+    @property
+    def train_examples(self) -> int:
+        """All that are not test examples."""
+        return 1797 - self.test_examples
+
+    @property
+    def smallest_class(self) -> int:
+        """Training examples of the rarest class, the digit 8, of which there are 174 in all."""
+        return 174 * self.train_examples // 1797
+
+
+class CIFAR10(Source):
+    """CIFAR-10, downloaded to `folder` unless it is there."""
+
+    source: Literal["cifar10"]
+    folder: str
+    channels: ClassVar[int] = 3
+    image_size: ClassVar[int] = 32
+    train_examples: ClassVar[int] = 50_000
+    test_examples: ClassVar[int] = 10_000
+    smallest_class: ClassVar[int] = 5_000
+    beside = frozenset({"folder"})
+
+
+class Counted(Source):
+    """A source whose numbers are counted, and compared with those that are given."""
+
+    classes: Annotated[int, Field(ge=2)] | None = None
+    train_examples: Count | None = None
+    test_examples: Count | None = None
+    beside = frozenset({"classes", "train_examples", "test_examples"})
+
+    @property
+    def smallest_class(self) -> int | None:
+        """Training examples of the rarest class, at most; none if that is not known."""
+        known = self.train_examples and self.classes
+        return self.train_examples // self.classes if known else None
+
+
+class Pictures(Counted):
+    """A source of pictures that are brought to `image_size` x `image_size` pixels.
+
+    `resize` scales a picture until its shorter side is `image_size` and cuts off what is too long
+    on both sides; `pad` puts black around it until it is square, before.
+    """
+
+    image_size: Count
+    resize: bool = False
+    pad: bool = False
+
+
+class ImageFolder(Pictures):
+    """A folder or (compressed) tar with images `train/<class>/<file>` and `test/<class>/<file>`.
+
+    `sha256` is the digest of what `sha256sum` prints for `train/<class>/<file>` and the others in
+    the order of their names: it says which images these are, wherever they lie.
+    """
+
+    source: Literal["folder"]
+    path: str
+    sha256: Annotated[str, Field(pattern=SHA256)]
+    channels: ClassVar[int] = 3
+    beside = Counted.beside | {"path"}
+
+
+class TorchvisionSet(Pictures):
+    """A set of `torchvision.datasets` for classification, from its files in `folder`; they are
+    downloaded only where `download` asks for it.
+
+    Its class gets `options`, and `train` or else `split`, whose values for training and test are
+    `splits`. Its images become RGB (3 `channels`) or grey (1). `sha256` is the digest of all of
+    them as they are used, with their labels: it says which images these are, wherever they lie.
+    """
+
+    source: Literal["torchvision"]
+    dataset: str
+    arguments: Arguments = {}
+    folder: str
+    download: bool = False
+    splits: Annotated[list[str], Field(min_length=2, max_length=2)] = ["train", "test"]
+    channels: Literal[1, 3]
+    sha256: Annotated[str, Field(pattern=SHA256)]
+    beside = Counted.beside | {"folder", "download"}
+
+
+class FunctionOfArrays(Counted):
+    """A `function` of the user's own that returns arrays: in a `file` beside the study file, or
+    without a file `module:function` of an installed package. It takes `options`.
+
+    What the code says counts, not where the file lies. Data files that it reads are not seen:
+    `sha256`, the digest of what it returns, says which they are.
+    """
+
+    source: Literal["function"]
+    file: str | None = None
+    function: str
+    arguments: Arguments = {}
+    channels: Annotated[int, Field(ge=1, le=1000)]
+    image_size: Count
+    sha256: Annotated[str, Field(pattern=SHA256)] | None = None
+    beside = Counted.beside | {"file"}
+
+
+Images = Annotated[
+    Digits | CIFAR10 | ImageFolder | TorchvisionSet | FunctionOfArrays,
+    Field(discriminator="source"),
+]
+
+
+def module(images: Images) -> str:
+    """The module of this package that reads `images`."""
+    return f"datasets.{images.source}"
+
+
+def code(images: Images) -> tuple[str | Place, ...]:
+    """That module, and the user's code that it calls."""
+    if isinstance(images, FunctionOfArrays):
+        return module(images), functions.place(images.file, images.function)
+    return (module(images),)
+
+
+def imported(images: Images) -> ModuleType:
+    """That module, imported. Its `read(images)` gives `train_images` (n, channels, height, width)
+    as bytes, `train_labels` (n,), and the same for `test`; it raises `RunError` if the images are
+    not there, damaged, or not those that the study names.
+    """
+    return importlib.import_module(f"twophase.{module(images)}")
+
+
+def placed(images: Images, folder: Path) -> Images:
+    """The images with the place of the user's file, which lies beside the study file."""
+    if getattr(images, "file", None):
+        return images.model_copy(update={"file": str((folder / images.file).absolute())})
+    return images
+
+
+def mistakes(images: Images, folder: Path) -> Mistakes:
+    """What is wrong with the images of a study in `folder`, before any of them is read."""
+    if isinstance(images, FunctionOfArrays):
+        given = images.file, images.function, images.arguments, folder
+        yield from functions.mistakes("function", *given)
+    elif isinstance(images, TorchvisionSet):
+        names = _torchvision_names()
+        if images.dataset not in names:
+            line = f"is no data set of torchvision; {functions.near(images.dataset, names)}"
+            yield "dataset", f"= {show(images.dataset)}: {line}"
+        if len(set(images.splits)) < len(images.splits):
+            yield "splits", f"= {show(images.splits)}: must be two, for training and for test"
+        for option in sorted(OWN & images.arguments.keys()):
+            value = show(images.arguments[option])
+            yield f"options.{option}", f"= {value}: is not allowed: the section itself says it"
+
+
+# What the reader gives to a class of torchvision by itself.
+OWN = {"root", "train", "download", "transform", "target_transform", "transforms"}
+
+
+def _torchvision_names() -> list[str]:
+    """The classes that `torchvision.datasets` offers, without running it."""
+    package = Path(importlib.util.find_spec("torchvision").origin).parent
+    tree = ast.parse((package / "datasets" / "__init__.py").read_bytes())
+    (names,) = (
+        n.value for n in tree.body if isinstance(n, ast.Assign) if n.targets[0].id == "__all__"
+    )
+    return sorted(name for name in ast.literal_eval(names) if name[0].isupper())

@@ -1,0 +1,145 @@
+"""The tangent kernel along a base run: section `kernel`, and the stages `kernel` and `cone`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from twophase.store.paths import Result
+from twophase.study.base import BASE
+from twophase.study.data import DATA
+from twophase.study.records import Count, Iterations, Mistakes, Section, must_rise
+from twophase.study.run import Run
+from twophase.study.stage import Stage, Work, part
+
+GRID = {"every", "until", "references", "intervals"}  # which kernels, not what they are
+# Inputs of a kernel at which products of all pairs cost as much as the passes through the network:
+# some 120 for ResNet-20 and VGG-16 (docs/speed.md), more where layers are narrow.
+PAIRS = 200
+
+
+class Kernel(Section):
+    """Kernels every `every` iterations up to `until`, and the distances drawn from them.
+
+    `references` are the tau of S(t, tau); `intervals` the dt of S(t, t + dt).
+    """
+
+    every: Count
+    until: Count
+    examples_per_class: Count
+    kind: Literal["full", "trace", "pseudo"]
+    references: Iterations
+    intervals: Annotated[list[Count], Field(min_length=1)]
+    least: ClassVar[dict[str, Any]] = {
+        "every": 1,
+        "until": 2,
+        "examples_per_class": 1,
+        "references": [0],
+        "intervals": [1],
+    }
+
+    def steps(self) -> list[int]:
+        """Iterations t whose kernel is computed."""
+        return list(range(0, self.until + 1, self.every))
+
+    def states(self, model: Any) -> set[int]:
+        """The states whose kernel is computed."""
+        return set(self.steps())
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """A grid that training does not reach, references and intervals that lie between it."""
+        yield from must_rise("references", self.references)
+        yield from must_rise("intervals", self.intervals)
+        last = model.training.iterations
+        if self.until > last:
+            yield (
+                "until",
+                f"= {self.until}: lies after the end of training; "
+                f"must be at most training.iterations = {last}",
+            )
+        if self.until % self.every:
+            yield (
+                "until",
+                f"= {self.until}: is not a kernel checkpoint; "
+                f"must be a multiple of kernel.every = {self.every}",
+            )
+        if self.until < 2 * self.every:
+            yield (
+                "until",
+                f"= {self.until}: leaves fewer than three kernels; "
+                f"must be at least twice kernel.every = {self.every}",
+            )
+        on_grid = (
+            f"must be a multiple of kernel.every = {self.every}, "
+            f"at most kernel.until = {self.until}"
+        )
+        for tau in self.references:
+            if tau % self.every or tau > self.until:
+                yield "references", f"= {tau}: is not a kernel checkpoint; {on_grid}"
+        for dt in self.intervals:
+            if dt % self.every or dt > self.until:
+                yield "intervals", f"= {dt}: joins no two kernel checkpoints; {on_grid}"
+
+
+def kernel_steps(run: Run) -> list[int]:
+    """Iterations t whose kernel is computed."""
+    return run.among("kernel", run.model.kernel.steps())
+
+
+def kernel_file(run: Run, t: int) -> Result:
+    """The kernel of the base run's state at iteration t."""
+    return part(KERNEL, "kernel_matrix", run, ".safetensors", t=t)
+
+
+def inputs(run: Run) -> int:
+    """The inputs of a kernel; of ten classes where their number is not known."""
+    classes = getattr(run.study.data.images, "classes", None) or 10
+    return classes * run.model.kernel.examples_per_class
+
+
+def _kernel_work(run: Run, part: Result) -> Work:
+    """Passes through the network, and products of all pairs."""
+    n = inputs(run)
+    return Work(rest=n * (1 + n / PAIRS), disk=n**2)
+
+
+def cone_work(run: Run, table: Result) -> Work:
+    """Read each kernel, and find its eigenvalues; small ones are mostly read."""
+    return Work(rest=len(kernel_steps(run)) * inputs(run) ** 2)
+
+
+KERNEL = Stage(
+    "kernel",
+    "Compute the tangent kernels along a base run.",
+    scope="run",
+    reads=(BASE,),
+    tables={"kernel": ("t",)},
+    options=lambda run: run.model.kernel.options(exclude=GRID),
+    parts=lambda run: [kernel_file(run, t) for t in kernel_steps(run)],
+    grid=kernel_steps,
+    work=_kernel_work,
+    section="kernel",
+    memory_mb=8000,
+    minutes=1440,
+)
+CONE = Stage(
+    "cone",
+    "Measure the distances between a run's kernels.",
+    scope="run",
+    reads=(DATA, KERNEL),
+    tables={
+        "cone": ("t",),
+        "kernel_content": ("t",),
+        "kernel_distance": ("t", "u"),
+        "kernel_projection": ("t",),
+    },
+    options=lambda run: max(run.model.kernel.intervals),
+    parts=lambda run: [],
+    grid=kernel_steps,
+    work=cone_work,
+    section="kernel",
+    summarised=("kernel_distance", "kernel_content", "cone"),
+    memory_mb=8000,
+    minutes=120,
+)

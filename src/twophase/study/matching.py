@@ -1,0 +1,72 @@
+"""Forks after their units were matched with the base run's: section and stage `matching`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twophase.store.paths import Result
+from twophase.study.base import BASE
+from twophase.study.chaos import FORK, comparing, comparisons
+from twophase.study.records import Count, Iterations, Mistakes, Section, must_rise
+from twophase.study.run import Run
+from twophase.study.stage import Stage, Work, part
+
+
+class Matching(Section):
+    """Forks of `chaos` after a permutation of their units that brings them next to the base run,
+    at every t1 of `compare`; without it, at the last of `chaos.compare`. The search goes over all
+    layers at most `sweeps` times.
+    """
+
+    compare: Iterations | None = None
+    sweeps: Count = 100
+    least: ClassVar[dict[str, Any]] = {"compare": [2]}
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """Compare points that forks do not have."""
+        yield from must_rise("compare", self.compare or [])
+        for t1 in sorted(set(self.compare or []) - set(model.chaos.compare)):
+            yield (
+                "compare",
+                f"= {t1}: is no compare point; must be among chaos.compare = {model.chaos.compare}",
+            )
+
+
+def matching_points(run: Run) -> list[tuple[int, str, int]]:
+    """All (t0, direction, t1) at which perturbed forks are matched with the base run."""
+    compare = run.model.matching.compare or run.model.chaos.compare[-1:]
+    return [p for p in comparisons(run) if p[1] != "control" and p[2] in compare]
+
+
+def match(run: Run, t0: int, direction: str, t1: int) -> Result:
+    """A fork matched with its base run at t1, a table of one row."""
+    return part(MATCHING, "match", run, ".parquet", t0=t0, direction=direction, t1=t1)
+
+
+def _options(run: Run) -> list:
+    """How units are matched, and the networks compared then."""
+    return [run.model.matching.options(exclude={"compare"}), comparing(run)]
+
+
+def _work(run: Run, part: Result) -> Work:
+    """Evaluate three paths, two of them with batch norm measured again."""
+    sizes = run.model.evaluation
+    passes = 2 * sizes.train_examples + 3 * sizes.test_examples
+    return Work(rest=run.model.chaos.barrier_points * passes)
+
+
+MATCHING = Stage(
+    "matching",
+    "Match the units of forks with those of their base run.",
+    scope="run",
+    reads=(BASE, FORK),
+    tables={"matching": ("direction", "t0", "t1")},
+    options=_options,
+    parts=lambda run: [match(run, *point) for point in matching_points(run)],
+    grid=matching_points,
+    work=_work,
+    section="matching",
+    summarised=("matching",),
+    memory_mb=8000,
+    minutes=720,
+)

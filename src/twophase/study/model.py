@@ -1,0 +1,125 @@
+"""A study: its models, each with the sections that hold for it.
+
+`studyfile.load` reads one. Sections at the top of a study file hold for every model; a model may
+override any key of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from twophase.errors import StudyError
+from twophase.study.across_seeds import AcrossSeeds
+from twophase.study.base import Evaluation
+from twophase.study.chaos import Chaos
+from twophase.study.compute import Compute
+from twophase.study.curvature import Curvature
+from twophase.study.data import Data
+from twophase.study.growth import Growth
+from twophase.study.kernel import Kernel
+from twophase.study.linearized import Linearized
+from twophase.study.matching import Matching
+from twophase.study.networks import Network
+from twophase.study.optimizers import Optimizer
+from twophase.study.records import GIVEN, Mistakes, Record, Section
+from twophase.study.sizes import Sizes
+from twophase.study.trajectory import Trajectory
+
+STUDIES = Path("workflow/config")  # where the files of studies lie, in a checkout
+
+
+class Model(Record):
+    """One network of the study with the sections that hold for it.
+
+    A section that is optional here asks for its measurements; a study may do without any.
+    """
+
+    network: Network
+    training: Optimizer
+    evaluation: Evaluation
+    chaos: Annotated[Chaos | None, GIVEN] = None
+    sizes: Annotated[Sizes | None, GIVEN] = None
+    kernel: Annotated[Kernel | None, GIVEN] = None
+    across_seeds: Annotated[AcrossSeeds | None, GIVEN] = None
+    linearized: Annotated[Linearized | None, GIVEN] = None
+    curvature: Annotated[Curvature | None, GIVEN] = None
+    trajectory: Annotated[Trajectory | None, GIVEN] = None
+    growth: Annotated[Growth | None, GIVEN] = None
+    matching: Annotated[Matching | None, GIVEN] = None
+
+    def sections(self) -> dict[str, Section]:
+        """The sections that the model has, by name."""
+        return {name: value for name, value in self if isinstance(value, Section)}
+
+    def checkpoints(self) -> list[int]:
+        """Iterations whose state something of the model asks for."""
+        asked = [section.states(self) for section in self.sections().values()]
+        return sorted({0, self.training.iterations}.union(*asked))
+
+    def brief(self) -> Model:
+        """The same model in a trial of two iterations (see `stages/check.py`)."""
+        sections = {name: section.brief() for name, section in self.sections().items()}
+        return self.model_copy(update=sections)
+
+
+def misfits(model: Model, train: int | None, test: int | None, rarest: int | None) -> Mistakes:
+    """Options of `model` that do not fit the numbers of examples: of training, of test, and of
+    training of the rarest class. None where the number is not known yet.
+    """
+    kernel = model.kernel.examples_per_class if model.kernel else 0
+    curvature = model.curvature.examples if model.curvature else 0
+    growth = model.growth.examples if model.growth else 0
+    for option, asked, most, those in (
+        ("evaluation.train_examples", model.evaluation.train_examples, train, "all of them"),
+        ("evaluation.test_examples", model.evaluation.test_examples, test, "all of them"),
+        ("training.batch_size", model.training.batch_size, train, "all training examples"),
+        ("curvature.examples", curvature, train, "all training examples"),
+        ("growth.examples", growth, train, "all training examples"),
+        ("kernel.examples_per_class", kernel, rarest, "the training examples of the rarest class"),
+    ):
+        if most is not None and asked > most:
+            yield option, f"= {asked}: must be at most {most}, {those}"
+
+
+# Of a study or a model; it stands in paths, and in the rules' wildcards.
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+
+
+class Swept(Record):
+    """What a model of a sweep is: one `of` the file's models, with these `values` of options."""
+
+    of: str
+    values: dict[str, Any]
+
+
+class Study(Record):
+    """A whole study; `name` is the stem of its file. `sweep` is empty, or names all models."""
+
+    name: Name
+    title: Annotated[str, Field(min_length=1)]
+    data: Data
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+    compute: Compute
+    sweep: dict[str, Swept] = {}
+
+    # By identity, so that what is derived from a study can be cached.
+    __hash__ = object.__hash__
+
+
+def check_sizes(study: Study, models: Iterable[str], train: int, test: int, rarest: int) -> None:
+    """Raise `StudyError` if one of these models does not fit the numbers of examples, as in
+    `misfits`.
+    """
+    lines = [
+        f"{STUDIES / study.name}.yaml: {option} {line} (model {name})"
+        for name in models
+        for option, line in misfits(study.models[name], train, test, rarest)
+    ]
+    if lines:
+        raise StudyError("\n".join(lines))

@@ -1,0 +1,103 @@
+"""Perturbations of other sizes: section and stage `sizes`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from twophase.store.paths import Result
+from twophase.study.base import BASE
+from twophase.study.chaos import CHAOS, FORK, comparison_work, fork_work, forks
+from twophase.study.records import Iterations, Mistakes, Positive, Section, must_rise
+from twophase.study.run import Run
+from twophase.study.stage import Stage, Work
+
+if TYPE_CHECKING:
+    from twophase.study.model import Study
+
+
+class Sizes(Section):
+    """Forks of `chaos` after perturbations of other sizes, compared with the base run at the last
+    of `chaos.compare`.
+
+    `values` are of the kind that `chaos.perturbation` says; its own size is always among them.
+    `forks` are some of `chaos.forks`, and without it all of them.
+    """
+
+    values: Annotated[list[Positive], Field(min_length=1)]
+    forks: Iterations | None = None
+    least: ClassVar[dict[str, Any]] = {"values": [1e-3], "forks": [1]}
+
+    def mistakes(self, model: Any) -> Mistakes:
+        """Sizes that are there twice, and forks that `chaos` does not have."""
+        yield from must_rise("values", self.values)
+        yield from must_rise("forks", self.forks or [])
+        for t0 in sorted(set(self.forks or []) - set(model.chaos.forks)):
+            yield (
+                "forks",
+                f"= {t0}: is not a fork; must be among chaos.forks = {model.chaos.forks}",
+            )
+
+
+def other_sizes(run: Run) -> list[float]:
+    """The sizes of perturbations that are not that of `chaos`."""
+    model = run.model
+    return [size for size in model.sizes.values if size != model.chaos.perturbation.size]
+
+
+def size_points(run: Run) -> list[tuple[int, str, int]]:
+    """All (t0, direction, t1) at which forks are compared for each size of perturbation."""
+    model = run.model
+    chosen, last = model.sizes.forks or model.chaos.forks, model.chaos.compare[-1]
+    return [(t0, d, last) for t0, d in forks(run) if t0 in chosen and d != "control"]
+
+
+def of_size(run: Run, size: float) -> Run:
+    """The run with the forks that the section `sizes` asks for, perturbed by this size."""
+    return replace(run, study=_of_size(run.study, run.name, size))
+
+
+@lru_cache(maxsize=1024)  # so that what makes its results is found out once
+def _of_size(study: Study, name: str, size: float) -> Study:
+    model = study.models[name]
+    update = {
+        "forks": model.sizes.forks or model.chaos.forks,
+        "compare": model.chaos.compare[-1:],
+        "control": [],
+        "perturbation": model.chaos.perturbation.model_copy(update={"size": size}),
+    }
+    other = model.model_copy(update={"chaos": model.chaos.model_copy(update=update)})
+    return study.model_copy(update={"models": {name: other}})
+
+
+def _parts(run: Run) -> list[Result]:
+    # Those that `fork` and `chaos` leave for a study with another size of perturbation.
+    others = [of_size(run, size) for size in other_sizes(run)]
+    return [part for other in others for stage in (FORK, CHAOS) for part in stage.parts(other)]
+
+
+def _work(run: Run, part: Result) -> Work:
+    """As of the forks and comparisons that it is one of."""
+    other = of_size(run, other_sizes(run)[0])
+    return {"fork": fork_work, "chaos": comparison_work}[part.command](other, part)
+
+
+SIZES = Stage(
+    "sizes",
+    "Fork and compare again, with perturbations of other sizes.",
+    scope="run",
+    reads=(BASE, CHAOS),
+    tables={"sizes": ("size", "direction", "t0", "t1")},
+    options=lambda run: None,
+    parts=_parts,
+    grid=lambda run: [other_sizes(run), size_points(run)],
+    work=_work,
+    section="sizes",
+    summarised=("sizes",),
+    keeps_time=True,
+    memory_mb=8000,
+    minutes=1440,
+)

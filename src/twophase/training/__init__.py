@@ -1,0 +1,1 @@
+"""Training: the loop, its batches, its perturbation, and how networks are evaluated."""
