@@ -17,8 +17,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import fx, nn
 
 from twophase.errors import RunError
-from twophase.stages.layer_calls import described, raising
 from twophase.training.evaluation import logits
+from twophase.training.layer_calls import described, raising
 from twophase.training.tensors import named_state, trained
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -18,7 +18,6 @@ import torch
 
 from twophase.errors import Problem, RunError
 from twophase.stages import network_checks
-from twophase.stages.layer_calls import described, raising
 from twophase.stages.linearized import linear_logits
 from twophase.store.artifacts import write_table, write_tensors
 from twophase.study import stages
@@ -27,6 +26,7 @@ from twophase.study.model import STUDIES, Study
 from twophase.study.records import FEW
 from twophase.study.run import Run
 from twophase.training.batches import Data, Split, load_data
+from twophase.training.layer_calls import described, raising
 from twophase.training.loop import initial_state
 from twophase.training.machine import prepare
 

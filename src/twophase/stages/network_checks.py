@@ -15,11 +15,11 @@ from torch.nn.parameter import is_lazy
 
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
-from twophase.stages.layer_calls import Call, described, layer_called, origin, recorded
 from twophase.study.run import Run
 from twophase.training import loop
 from twophase.training.attention import plain_attention
 from twophase.training.batches import Data
+from twophase.training.layer_calls import Call, described, layer_called, origin, recorded
 from twophase.training.loop import State, advance, initial_state
 from twophase.training.tensors import bits, trained
 
