@@ -16,6 +16,7 @@ from twophase.stages.data import data
 from twophase.store import own_code
 from twophase.store.artifacts import read_header, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
+from twophase.study import stage as rows
 from twophase.study import stages, studyfile
 from twophase.study.run import Run
 from twophase.training import loop
@@ -30,16 +31,16 @@ def _do(stage, run):
 
 def _version(patch, name):
     """Make the code's digests those of another version."""
-    for module in (own_code, stages.places, stages):  # of parts, tables and summaries
+    for module in (own_code, rows, stages):  # of parts, tables and summaries
         patch.setattr(module, "code_digest", lambda *modules: name + code_digest(*modules))
-    stages.places._cached.cache_clear()
+    rows._part_maker.cache_clear()
 
 
 @pytest.fixture
 def code(monkeypatch):
     """A function that makes the code another version."""
     yield lambda name: _version(monkeypatch, name)
-    stages.places._cached.cache_clear()
+    rows._part_maker.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def comment_everywhere(package):
         text = re.sub(r'^( *)"""(?=\w)', r'\1"""Said otherwise: ', file.read_text(), flags=re.M)
         text = re.sub(r"^( +)return ", r"\1# It ends.\n\n\1return ", text, flags=re.M)
         file.write_text(text + "\n# The end.\n")
-    assert "# It ends." in (package / "training.py").read_text()
+    assert "# It ends." in (package / "training/loop.py").read_text()
 
 
 A_RECORD = 'class Mine(Record):\n    """Mine."""\n\n    {}: Literal["mine"]\n\n\n'
@@ -50,7 +50,7 @@ MATRIX = {
         [
             add("networks/mine.py"),
             replace(
-                "networks/__init__.py",
+                "study/networks.py",
                 "Network = Annotated[",
                 A_RECORD.format("architecture") + "Network = Annotated[Mine | ",
             ),
@@ -60,18 +60,16 @@ MATRIX = {
     "edit another network": ([append("networks/vgg.py", "\nx = 1\n")], set()),
     "edit the own network": ([append("networks/resnet.py", "\nx = 1\n")], TRAINED),
     "edit what networks share": ([append("networks/layers.py", "\nx = 1\n")], TRAINED),
-    "edit other networks and their options": (
-        [
-            append(f"networks/{file}.py", "\nx = 1\n")
-            for file in ("options", "resnet_variants", "resnet18", "own", "files")
-        ],
+    "edit what networks are changed by": ([append("networks/variants.py", "\nx = 1\n")], TRAINED),
+    "edit other networks": (
+        [append(f"networks/{file}.py", "\nx = 1\n") for file in ("resnet18", "own", "vit")],
         set(),
     ),
     "add a data source": (
         [
             add("datasets/mine.py"),
             replace(
-                "datasets/__init__.py",
+                "study/datasets.py",
                 "Images = Annotated[",
                 A_RECORD.format("source") + "Images = Annotated[Mine | ",
             ),
@@ -84,7 +82,7 @@ MATRIX = {
         [
             add("optimizers/mine.py"),
             replace(
-                "optimizers/__init__.py",
+                "study/optimizers.py",
                 "Optimizer = Annotated[",
                 A_RECORD.format("optimizer").replace("Record", "Training")
                 + "Optimizer = Annotated[Mine | ",
@@ -96,11 +94,16 @@ MATRIX = {
     "edit the own optimizer": ([append("optimizers/sgd.py", "\nx = 1\n")], TRAINED),
     "add options with defaults": (
         [
-            *(option("sections.py", r) for r in ("Augmentation", "Evaluation", "Perturbation")),
-            *(option("sections.py", r) for r in ("Chaos", "Kernel", "Linearized", "Compute")),
-            option("networks/__init__.py", "ResNet"),
-            option("datasets/__init__.py", "Digits"),
-            option("optimizers/__init__.py", "Training"),
+            option("study/data.py", "Augmentation"),
+            option("study/base.py", "Evaluation"),
+            option("study/chaos.py", "Perturbation"),
+            option("study/chaos.py", "Chaos"),
+            option("study/kernel.py", "Kernel"),
+            option("study/linearized.py", "Linearized"),
+            option("study/compute.py", "Compute"),
+            option("study/networks.py", "ResNet"),
+            option("study/datasets.py", "Digits"),
+            option("study/optimizers.py", "Training"),
         ],
         set(),
     ),
@@ -109,12 +112,12 @@ MATRIX = {
     "edit the figures' style": ([append("figures/style.py", "\nx = 1\n")], FIGURES),
     "edit how figures are drawn": ([append("figures/drawing.py", "\nx = 1\n")], FIGURES),
     "edit comments and docstrings": ([comment_everywhere], set()),
-    "edit the loop": ([append("training.py", "\nx = 1\n")], TRAINED),
-    "edit batches": ([append("batches.py", "\nx = 1\n")], TRAINED),
-    "edit the networks' noise": ([append("noise.py", "\nx = 1\n")], TRAINED),
-    "edit the machine's settings": ([append("compute.py", "\nx = 1\n")], TRAINED),
+    "edit the loop": ([append("training/loop.py", "\nx = 1\n")], TRAINED),
+    "edit batches": ([append("training/batches.py", "\nx = 1\n")], TRAINED),
+    "edit the networks' noise": ([append("training/noise.py", "\nx = 1\n")], TRAINED),
+    "edit the machine's settings": ([append("training/machine.py", "\nx = 1\n")], TRAINED),
     "edit evaluation": (
-        [append("evaluation.py", "\nx = 1\n")],
+        [append("training/evaluation.py", "\nx = 1\n")],
         TRAINING | CHAOS | LINEARIZED | MATCHING,
     ),
     "edit the kernel engine": ([append("entk/__init__.py", "\nx = 1\n")], KERNEL),
@@ -132,7 +135,7 @@ MATRIX = {
     ),
     "edit stage data": ([append("stages/data.py", "\nx = 1\n")], ALL),
     "edit the perturbation": (
-        [append("perturbation.py", "\nx = 1\n")],
+        [append("training/perturbation.py", "\nx = 1\n")],
         {"fork state", *CHAOS} | results_of("growth", "matching"),
     ),
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
@@ -161,8 +164,8 @@ MATRIX = {
     "edit progress bars, commands and where results lie": (
         [
             append("progress.py", "\nx = 1\n"),
-            append("stages/places.py", "\nx = 1\n"),
-            append("stages/options.py", "\nx = 1\n"),
+            append("study/stage.py", "\nx = 1\n"),
+            append("study/base.py", "\nx = 1\n"),
             append("__main__.py", "\nx = 1\n"),
             append("commands/publish.py", "\nx = 1\n"),
         ],

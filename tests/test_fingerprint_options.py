@@ -10,7 +10,7 @@ from twophase.study.studyfile import load
 
 
 def test_a_new_option_counts_where_it_is_set(unedited, edited):
-    option("sections.py", "Kernel")(edited / "twophase")
+    option("study/kernel.py", "Kernel")(edited / "twophase")
     assert differing(cells(edited), unedited) == set()
     raw = yaml.safe_load((edited / "mine.yaml").read_text())
     raw["kernel"]["novel"] = True
