@@ -5,11 +5,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from twophase.estimators import changepoint, coincidence, confinement, transition
+from twophase.estimators import changepoint, coincidence, transition
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds
-from twophase.measures import kernel
 
 DRAWS = 200
 SEEDS = (3, 5, 10)
@@ -47,34 +45,12 @@ def rng():
     return np.random.default_rng(18)
 
 
-def barriers(rng, n, middle, spread, slope, directions=1):
-    """Forks of which a barrier parts a share that crosses a half at the place `middle`."""
-    table, seed = grid(n, T0, "t0", directions)
-    own = middle + spread * rng.normal(size=n)
-    share = 1 / (1 + np.exp((SCALE.x(table["t0"]) - own[seed]) / slope))
-    return table.assign(above=rng.random(len(table)) < share)
-
-
 def course(rng, n, middle, spread, noise, width=0.0):
     """A measure whose level falls by 1.5 at the place `middle`, at once or over `width`."""
     table, seed = grid(n, T, "t")
     away = SCALE.x(table["t"]) - (middle + spread * rng.normal(size=n))[seed]
     level = 1 / (1 + np.exp(-away / width)) if width else away >= 0
     return table.assign(value=-1.5 * level + noise * rng.normal(size=len(table)))
-
-
-@pytest.mark.parametrize("n", SEEDS)
-@pytest.mark.parametrize(
-    ("middle", "spread", "slope", "directions"),
-    [(1.0, 0.3, 0.1, 1), (2.0, 1.0, 0.1, 2), (1.2, 0.05, 0.02, 2)],
-)
-def test_share_transition(rng, n, middle, spread, slope, directions):
-    share = coverage(
-        lambda: barriers(rng, n, middle, spread, slope, directions),
-        lambda table: transition.share_transition(table, SCALE),
-        SCALE.times(middle),
-    )
-    assert share >= 0.9
 
 
 @pytest.mark.parametrize("n", SEEDS)
@@ -112,31 +88,6 @@ def test_fall_time(rng, n, middle, spread, noise, width):
 @pytest.mark.parametrize("n", SEEDS)
 @pytest.mark.parametrize("truth", [0.4, 1.0, 2.0])
 def test_coincidence(rng, n, truth):
-    """Chaos that ends at `truth` times the time of the kernel's fall, which differs by seed."""
-
-    def draw():
-        own = 2 + 0.3 * rng.normal(size=n)
-        table, seed = grid(n, T0, "t0", 2)
-        away = SCALE.x(table["t0"]) - (own + np.log(truth) + 0.2 * rng.normal(size=n))[seed]
-        table["above"] = rng.random(len(table)) < 1 / (1 + np.exp(away / 0.1))
-        return table, pd.Series(SCALE.times(own))
-
-    def both(drawn):
-        return coincidence.share_coincidence(*drawn, SCALE, 0)
-
-    assert coverage(draw, both, truth) >= 0.9
-
-    def coarse():
-        """The kernel's fall is placed at the next point of a grid."""
-        table, times = draw()
-        points = np.array([20, 60, 200, 600, 2000])
-        after = points[np.searchsorted(points, times).clip(max=len(points) - 1)]
-        return table, pd.Series(after, index=times.index)
-
-    gap = SCALE.x(600) - SCALE.x(200)
-    share = coverage(coarse, lambda drawn: coincidence.share_coincidence(*drawn, SCALE, gap), truth)
-    assert share >= 0.9
-
     def times():
         own = 2 + 0.3 * rng.normal(size=n)
         other = own + np.log(truth) + 0.2 * rng.normal(size=n)
@@ -147,52 +98,10 @@ def test_coincidence(rng, n, truth):
     )
 
 
-def directions(rng, steps, pull, dimensions=400):
-    """Cosines of a walk of unit vectors that are pulled back to where they began."""
-    place = np.zeros((steps, dimensions))
-    for step in range(1, steps):
-        place[step] = (1 - pull) * place[step - 1] + rng.normal(0, 0.02, dimensions)
-    place[:, 0] += 1
-    place /= np.linalg.norm(place, axis=1, keepdims=True)
-    return place @ place.T
-
-
 def kernels(cosines, seed=0):
     t, u = np.indices(cosines.shape)
     return pd.DataFrame(
         {"seed": seed, "t": t.ravel() * 20, "u": u.ravel() * 20, "distance": 1 - cosines.ravel()}
-    )
-
-
-@pytest.mark.parametrize("n", SEEDS)
-def test_confinement(rng, n):
-    """A free walk has the radius of a free walk and exponent 1; a pulled one neither."""
-    starts = pd.Series(0, index=range(n))
-
-    def draw(pull):
-        return pd.concat([kernels(directions(rng, 16, pull), seed) for seed in range(n)])
-
-    ratios = np.array([confinement.radius_ratio(draw(0), starts) for _ in range(DRAWS // 4)])
-    free = ratios[:, 0].mean()
-    assert 0.97 < free < 1.03
-    assert np.mean((ratios[:, 1] <= free) & (free <= ratios[:, 2])) >= 0.9
-    slopes = np.array([confinement.exponent(draw(0), starts)[:3] for _ in range(DRAWS // 4)])
-    assert 0.85 < slopes[:, 0].mean() < 1.05
-    assert (
-        np.mean((slopes[:, 1] <= slopes[:, 0].mean()) & (slopes[:, 0].mean() <= slopes[:, 2]))
-        >= 0.9
-    )
-    pulled = draw(0.9)
-    assert confinement.radius_ratio(pulled, starts).high < 0.7
-    assert confinement.exponent(pulled, starts).high < 0.2
-
-
-def test_radius_and_walk_are_those_of_the_stage(rng):
-    cosines = directions(rng, 12, 0.2)
-    ours = confinement.walk(cosines)
-    assert np.allclose(ours, kernel.random_walk(torch.tensor(cosines)).numpy())
-    assert np.isclose(
-        confinement.radius(cosines), float(kernel.cone_radii(torch.tensor(cosines))[0])
     )
 
 
@@ -249,15 +158,6 @@ def test_one_step_is_found_where_an_exhaustive_search_finds_it(rng):
         tried = {(a, b): cost(a, b) for a in range(2, 9) for b in range(a + 2, 11)}
         assert min(tried, key=tried.get) == tuple(pair)
         assert np.isclose(min(tried.values()), least_of_two)
-
-
-def test_a_transition_outside_of_the_grid_has_no_end(rng):
-    never = barriers(rng, 5, -9, 0, 0.1)
-    always = barriers(rng, 5, 9, 0, 0.1)
-    assert transition.share_transition(never, SCALE).low == -np.inf
-    assert transition.share_transition(always, SCALE).high == np.inf
-    assert transition.share_transition(never, SCALE).high < 50
-    assert transition.share_transition(always, SCALE).low > 50
 
 
 def test_block_boundary(rng):

@@ -10,12 +10,12 @@ from staleness import SOURCE, TRAINED, add, append, cells, differing, replace
 
 from twophase.errors import StudyError
 from twophase.store import fingerprint
-from twophase.study import stages
+from twophase.study import stage as rows
 
 
 def _forget():
     cached = (fingerprint._digest, fingerprint.imports, fingerprint._tree, fingerprint._normalised)
-    for function in (*cached, stages.places._cached):
+    for function in (*cached, rows._part_maker):
         function.cache_clear()
 
 

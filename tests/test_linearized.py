@@ -8,7 +8,7 @@ from twophase.store.artifacts import read_table, read_tensors
 from twophase.study import stages
 from twophase.study.linearized import linearized_steps
 from twophase.study.networks import ResNet
-from twophase.study.optimizers import load as load_optimizer
+from twophase.study.optimizers import imported as load_optimizer
 from twophase.study.run import Run
 from twophase.study.studyfile import load
 from twophase.training.batches import Data, Split, load_data

@@ -1,11 +1,18 @@
-"""Whether kernels stay within a cone: from the table of distances between all pairs."""
+"""Whether kernels stay within a cone: from the table of distances between all pairs.
+
+The null of all of it is a random walk with the same distances between neighbours. Windows of equal
+length hold kernels of equal number and distance.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from twophase.estimators.seeds import CannotSay, Estimate, over_seeds, transformed
+from twophase.estimators.seeds import LEVEL, CannotSay, Estimate, over_seeds, transformed
+
+FEWEST = 5  # kernels of a window
 
 
 def matrix(distances: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -15,12 +22,17 @@ def matrix(distances: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return times, rows.reshape(len(times), len(times))
 
 
-def radius(cosines: np.ndarray) -> float:
-    """The largest angle, in degrees, between one of the directions and the mean of all of them;
-    `cosines` (n, n) are those between the directions.
+def spread(cosines: np.ndarray) -> float:
+    """Root mean square distance of the directions, as (-log cosine) ** 0.5, over all pairs;
+    `cosines` (n, n) are those between them.
+
+    For small angles that is the angle over the root of 2. In a walk of many dimensions -log cosine
+    grows by the same at each step, however far it has come, where angles end at 90 degrees. So over
+    a `walk`'s it is (3 / (n + 1)) ** 0.5 for directions that scatter about one, and 1 for a walk,
+    whatever the size of their steps; the largest angle over a walk's is neither.
     """
-    along = cosines.sum(1) / cosines.sum() ** 0.5
-    return float(np.degrees(np.arccos(along.min().clip(-1, 1))))
+    pairs = cosines[np.triu_indices(len(cosines), 1)]
+    return float(-np.log(pairs.clip(1e-12, 1)).mean()) ** 0.5
 
 
 def walk(cosines: np.ndarray) -> np.ndarray:
@@ -32,38 +44,65 @@ def walk(cosines: np.ndarray) -> np.ndarray:
     return np.exp(-np.abs(way[:, None] - way[None, :]))
 
 
-def radius_ratio(distances: pd.DataFrame, starts: pd.Series) -> Estimate:
-    """The cone's radius over that of a random walk, from each seed's start to the end: below 1, the
-    kernels stay closer together than a walk of the same step would.
+def growth(d: np.ndarray) -> float:
+    """The slope of log S over log dt, S the mean over t of S(t, t + dt), for dt of one place to
+    half of the kernels: 0 if they scatter about one direction, 2 if they move straight on. A walk
+    lies between; where depends on its steps, because S ends at 1.
 
-    `distances` has `seed`, `t`, `u`, `distance`; `starts` a time for each seed.
+    `d` (n, n) are distances at equally spaced times.
     """
-    logs = []
+    steps = np.arange(1, len(d) // 2 + 1)
+    means = [np.diagonal(d, step).mean() for step in steps]
+    return float(np.polyfit(np.log(steps), np.log(np.maximum(means, 1e-12)), 1)[0])
+
+
+def window(times: np.ndarray, start: float, stop: float, step: float) -> np.ndarray:
+    """Indices of the kernels at `start`, `start + step`, ... up to `stop`.
+
+    Raises `CannotSay` if one of them is missing, or they are fewer than 5.
+    """
+    wanted = np.arange(start, stop + step / 2, step)
+    found = np.flatnonzero(np.isin(times, wanted))
+    if len(wanted) < FEWEST or len(found) < len(wanted):
+        raise CannotSay(f"has fewer than {FEWEST} kernels as far apart as the widest of neighbours")
+    return found
+
+
+def radius_ratios(distances: pd.DataFrame, late: bool) -> pd.Series:
+    """Logarithm of the cone's `spread` over that of a random walk, for each seed, in the last
+    quarter of training or the first: below 0, kernels stay closer together than a walk of the same
+    steps.
+
+    `distances` has `seed`, `t`, `u`, `distance`. Both windows are of one length, and their kernels
+    as far apart as the widest of neighbours.
+    """
+    logs = {}
     for seed, run in distances.groupby("seed"):
         times, d = matrix(run)
-        late = times >= starts[seed]
-        if late.sum() < 4:
-            raise CannotSay("fewer than 4 kernels follow the transition")
-        cosines = 1 - d[np.ix_(late, late)]
-        logs.append(np.log(radius(cosines) / radius(walk(cosines))))
-    return transformed(over_seeds(logs), np.exp)
+        step = np.diff(times).max()
+        length = step * np.floor((times[-1] - times[0]) / 4 / step)
+        start = times[-1] - length if late else times[0]
+        found = window(times, start, start + length, step)
+        cosines = 1 - d[np.ix_(found, found)]
+        logs[seed] = np.log(spread(cosines) / spread(walk(cosines)))
+    return pd.Series(logs)
 
 
-def exponent(distances: pd.DataFrame, starts: pd.Series) -> Estimate:
-    """The slope of log S over log dt from each seed's start on: 0 if the kernel is confined, 1 if
-    it diffuses freely, 2 if it moves straight on.
-
-    S is the mean over t of S(t, t + dt); dt goes up to half of what is left.
+def exponent_excess(distances: pd.DataFrame) -> pd.Series:
+    """The `growth` exponent of kernels in the second half of training less that of the walk with
+    the same steps, for each seed: below 0, S grows less with dt than a walk's.
     """
-    slopes = []
+    found = {}
     for seed, run in distances.groupby("seed"):
         times, d = matrix(run)
-        late = times >= starts[seed]
-        d = d[np.ix_(late, late)]
-        reach = len(d) // 2
-        if reach < 3:
-            raise CannotSay("fewer than 6 kernels follow the transition")
-        steps = np.arange(1, reach + 1)
-        means = [np.diagonal(d, step).mean() for step in steps]
-        slopes.append(np.polyfit(np.log(steps), np.log(means), 1)[0])
-    return over_seeds(slopes)
+        step = np.diff(times).max()
+        length = step * np.floor((times[-1] - times[0]) / 2 / step)
+        kept = window(times, times[-1] - length, times[-1], step)
+        d = d[np.ix_(kept, kept)]
+        found[seed] = growth(d) - growth(1 - walk(1 - d))
+    return pd.Series(found)
+
+
+def ratio(logs: ArrayLike, level: float = LEVEL) -> Estimate:
+    """A ratio over seeds, from its logarithm in each."""
+    return transformed(over_seeds(logs, level=level), np.exp)

@@ -9,11 +9,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95  # of all intervals
+LEVEL = 0.95  # of intervals, unless another is asked for
 
 
 class Estimate(NamedTuple):
-    """A number with its interval (95 %), and the number of seeds behind it.
+    """A number with its interval (of level `LEVEL` or that asked for), and the number of seeds
+    behind it.
 
     An end of an interval is infinite where the data only say that it lies outside of what was
     measured, and not a number where there are too few seeds to give one.
@@ -42,7 +43,7 @@ def wide(table: pd.DataFrame, column: str, value: str = "value") -> pd.DataFrame
     return pd.DataFrame(means.reshape(len(seeds), len(times)), seeds, times)
 
 
-def over_seeds(values: ArrayLike, resolution: float = 0.0) -> Estimate:
+def over_seeds(values: ArrayLike, resolution: float = 0.0, level: float = LEVEL) -> Estimate:
     """Mean of one value for each seed, with Student's t interval.
 
     For few seeds it is wide, and holds the mean as often as it says if the values are normal. It
@@ -55,9 +56,40 @@ def over_seeds(values: ArrayLike, resolution: float = 0.0) -> Estimate:
         raise CannotSay("a seed has no value")
     if count < 2:
         return Estimate(float(values.mean()), np.nan, np.nan, count)
-    half = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * values.std(ddof=1) / count**0.5 + resolution
+    half = stats.t.ppf(0.5 + level / 2, count - 1) * values.std(ddof=1) / count**0.5 + resolution
     mean, half = float(values.mean()), float(half)
     return Estimate(mean, mean - half, mean + half, count)
+
+
+def exact_share(shares: ArrayLike, level: float = LEVEL) -> Estimate:
+    """Mean share of runs over seeds, with the exact interval of a binomial (Clopper and Pearson
+    1934).
+
+    `shares` (n,) are of each seed's runs. Seeds are the independent draws. So for the upper end a
+    seed counts if any of its runs does, and for the lower if all do: with one run a seed the
+    interval is exact, with more it is wider.
+    """
+    shares = np.asarray(shares, float)
+    count = len(shares)
+    if not np.isfinite(shares).all():
+        raise CannotSay("a seed has no value")
+    every, some = int((shares >= 1).sum()), int((shares > 0).sum())
+    rest = (1 - level) / 2
+    low = stats.beta.ppf(rest, every, count - every + 1) if every else 0.0
+    high = stats.beta.ppf(1 - rest, some + 1, count - some) if some < count else 1.0
+    return Estimate(float(shares.mean()), float(low), float(high), count)
+
+
+def holm(values: ArrayLike) -> np.ndarray:
+    """P-values (n,) corrected for their number (Holm 1979): if those below a are called, the chance
+    of any false one is at most a, however they depend on each other.
+    """
+    values = np.asarray(values, float)
+    order = np.argsort(values, kind="stable")
+    raised = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(raised, 1)
+    return corrected
 
 
 def wilson(share: float, seeds: int) -> tuple[float, float]:

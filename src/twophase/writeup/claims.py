@@ -47,7 +47,8 @@ class Part(Record):
     def _one_rule(self) -> Part:
         if (self.holds is None) == (self.paper is None):
             raise ValueError("must have either holds or paper")
-        wanted = set(inspect.signature(QUANTITIES[self.quantity]).parameters) - {"source"}
+        taken = inspect.signature(QUANTITIES[self.quantity]).parameters
+        wanted = set(taken) - {"source", "level"}
         if set(self.at) != wanted:
             raise ValueError(f"at must give {', '.join(sorted(wanted)) or 'nothing'}")
         return self

@@ -61,7 +61,7 @@ def attempt(estimate: Callable[..., Estimate], *arguments: object) -> tuple[Esti
 
 
 FORKS = {
-    "barrier": (quantities.chaos_transition, quantities.same_time),
+    "barrier": (quantities.chaos_time, quantities.same_time_speed),
     "disagreement": (quantities.disagreement_transition, quantities.disagreement_ratio),
 }
 
@@ -174,15 +174,16 @@ DEPENDENT: dict[str, Callable[[Source], Estimate]] = {
     ),
     "disagreement of the last forks": lambda s: quantities.chaos(s, "disagreement", "last", "last"),
     "distance of the last forks over their perturbation": lambda s: quantities.late_growth(s, 0),
-    "barriers fall, at t0": quantities.chaos_transition,
+    "barriers fall, at t0": quantities.chaos_time,
     "disagreement falls, at t0": quantities.disagreement_transition,
-    "change points of the kernel distance": quantities.kernel_change_number,
-    "the kernel changes, at t": lambda s: quantities.course_time(s, "kernel distance"),
-    "barriers' time over the kernel's": quantities.same_time,
+    "the kernel has slowed down, at t": quantities.speed_time,
+    "the kernel enters its later cone, at t": quantities.entry_time,
+    "barriers' time over when the kernel slows down": quantities.same_time_speed,
+    "barriers' time over when it enters its later cone": quantities.same_time_entry,
     "disagreement's time over the kernel's": quantities.disagreement_ratio,
-    "neighbouring kernels, early over late": quantities.kernel_slowing,
-    "cone's radius over a random walk's": quantities.cone_radius,
-    "exponent within the cone": quantities.cone_exponent,
+    "neighbouring kernels, first over later": quantities.speed_depth,
+    "later kernels' spread over a random walk's": quantities.cone_radius,
+    "exponent of later kernels less a random walk's": quantities.cone_exponent,
 }
 
 
