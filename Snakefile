@@ -30,12 +30,12 @@ rule all_studies:
     localrule: True
 
 
+# In the order of the run.
 include: "workflow/rules/data.smk"
-include: "workflow/rules/check.smk"
 include: "workflow/rules/runs.smk"
-include: "workflow/rules/whole.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/terminal.smk"
 
 
 check_targets()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import CONFIG, ROOT, planned
 
-from twophase.commands import jobs, plan
+from twophase import jobs
+from twophase.commands import plan
 from twophase.commands.costs import Measured, Price, measure
 from twophase.optimizers import sgd
 from twophase.store.artifacts import write_tensors
@@ -26,7 +27,7 @@ def config(in_tmp):
 
 
 def _iterations(study):
-    return sum(row.iterations for row in plan.rows(study, FREE))
+    return sum(row.iterations for row in plan.rows(study, FREE, jobs.left(study, 2)))
 
 
 @pytest.mark.parametrize("stage", stages.STAGES)
@@ -103,7 +104,7 @@ def test_the_iterations_of_a_plan_are_the_steps_that_the_stages_make(
     shutil.rmtree("results/smoke/vgg")
     steps, update = [], sgd.update
     monkeypatch.setattr(sgd, "update", lambda *given: steps.append(1) or update(*given))
-    wanted = {row.stage: row.iterations for row in plan.rows(study, FREE)}
+    wanted = {row.stage: row.iterations for row in plan.rows(study, FREE, jobs.left(study, 2))}
     for stage in ("base", "fork", "chaos", "sizes", "growth", "linearized"):
         steps.clear()
         stages.imported(stage)(run)
@@ -142,14 +143,14 @@ def test_published_times_stand_in_for_a_machine_that_is_not_there(config, monkey
     assert "published" in told
     assert "NVIDIA" in told
     assert "for linearized those of this machine's processor" in told
-    seconds = {row.stage: row.seconds for row in plan.rows(study, measured)}
+    seconds = {row.stage: row.seconds for row in plan.rows(study, measured, jobs.left(study, 2))}
     assert seconds["base"] == pytest.approx(65.9)
     assert seconds["kernel"] == pytest.approx(49.9)
     # Twice the iterations, twice the time.
     training = study.models["vgg"].training.model_copy(update={"iterations": 10_000})
     model = study.models["vgg"].model_copy(update={"training": training})
     longer = study.model_copy(update={"models": {"vgg": model}})
-    (base,) = (row for row in plan.rows(longer, measured) if row.stage == "base")
+    (base,) = (row for row in plan.rows(longer, measured, jobs.left(longer, 2)) if row.stage == "base")
     assert base.seconds == pytest.approx(2 * 65.9)
 
 
@@ -161,14 +162,21 @@ def test_the_price_of_work_is_that_of_its_parts():
 def test_wall_time_waits_for_what_a_job_needs(smoke):
     run, other = Run(smoke, "vgg", 0), Run(smoke, "resnet", 0)
 
-    def job(stage, of=None):
-        return jobs.Job(stage, Path("log"), of, (stage,) if stage in stages.STAGES else ())
+    def job(rule, of, *after):
+        named = lambda what: Path(f"{what} of {of}")
+        return jobs.Job(rule, (named(rule),), tuple(map(named, after)), run=of)
 
-    work = [job("data"), job("base", run), job("fork", run), job("kernel", run), job("base", other)]
+    data = jobs.Job("data", (Path("data"),))
+    first = job("base", run)._replace(waits=data.ends)
+    second = job("base", other)._replace(waits=data.ends)
+    work = [data, first, job("fork", run, "base"), job("kernel", run, "base"), second]
     assert plan.wall_time(work, [1, 5, 2, 3, 4], 1) == 15
     assert plan.wall_time(work, [1, 5, 2, 3, 4], 2) == 1 + 5 + 3
     assert plan.wall_time(work, [1, 5, 2, 3, 9], 9) == 1 + 9
-    assert plan.wall_time([*work, job("summary"), job("fig1")], [1, 5, 2, 3, 4, 1, 2], 9) == 9 + 3
+    ends = tuple(end for job in work for end in job.ends)
+    summary = jobs.Job("summary", (Path("summary"),), ends)
+    figure = jobs.Job("fig1", (Path("fig1"),), summary.ends)
+    assert plan.wall_time([*work, summary, figure], [1, 5, 2, 3, 4, 1, 2], 9) == 9 + 3
 
 
 def test_what_a_model_overrides_is_told():

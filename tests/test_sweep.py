@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from twophase import figures
+from twophase import figures, jobs
 from twophase.commands.adopt import adopt
 from twophase.errors import StudyError
 from twophase.stages.base import base
@@ -158,9 +158,9 @@ def test_what_models_share_is_adopted_once(short, monkeypatch):
         for run in (one, other):
             base(run)
     stages.places._cached.cache_clear()
-    assert stages.missing(one) == stages.missing(other) == ["base"]
+    assert jobs.missing(one) == jobs.missing(other) == ["base"]
     adopt(swept, 0.02)
-    assert stages.missing(one) == stages.missing(other) == []
+    assert jobs.missing(one) == jobs.missing(other) == []
     states = {part.path for run in (one, other) for part in stages.STAGES["base"].parts(run)}
     assert {path.stem for path in states} == {"t-000000", "t-000004", "t-000006"}
     assert set(states) == set(Path().rglob("base-*/t-*"))

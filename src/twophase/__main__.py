@@ -18,6 +18,7 @@ from pathlib import Path
 
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES, asked
+from twophase.jobs import missing
 from twophase.study import stages, studyfile
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run, runs
@@ -29,6 +30,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("table", "fingerprint"),
         "stages.summary:summary",
     ),
+    "summaries": (
+        "Make all summaries that are not there.",
+        ("fingerprint",),
+        "stages.summary:summaries",
+    ),
     "figure": (
         "Draw a figure of the study.",
         ("figure", "folder"),
@@ -39,10 +45,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("file", "figure", "folder"),
         "figures.drawing:redraw",
     ),
-    "manifest": (
-        "List the figures with the digests of what they are made from.",
+    "figures": (
+        "Draw the figures that are not current, and list all with digests of what they are of.",
         ("file", "folder"),
-        "commands.manifest:manifest",
+        "figures.manifest:draw_all",
     ),
     "publish": (
         "Copy a finished study's tables, with where they come from, to paper/measurements.",
@@ -166,6 +172,8 @@ def run(arguments: argparse.Namespace) -> None:
         _there(study, arguments)
         if arguments.command == "summary":
             _expect(arguments, stages.summary_table(study, arguments.table).maker.fingerprint)
+        if arguments.command == "summaries":
+            _expect(arguments, stages.summaries_fingerprint(study))
         values = [getattr(arguments, name) for name in names if name != "fingerprint"]
         function = _function(place)
         work = functools.partial(function, study, *values)
@@ -198,7 +206,7 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     """The stages that a run lacks, in one process: starting Python and PyTorch takes seconds."""
     each = _chosen(study, arguments, runs(study))
     _expect(arguments, stages.run_fingerprint(each))
-    spent, names = 0.0, stages.missing(each)
+    spent, names = 0.0, missing(each)
     print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `logs.several`
     with _importing():
         functions = [stages.imported(name) for name in names]

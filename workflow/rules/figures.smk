@@ -1,12 +1,14 @@
+# What is shown: summaries over all runs, the figures drawn from them, and their list. For a short
+# study, one job makes all summaries, and the one that lists the figures draws them all.
 rule summary:
     input:
-        summary_inputs,
+        waits(f"{OF_STUDY}/{{table}}_summary-{{fingerprint}}.parquet"),
     output:
-        "results/{study}/{table}_summary-{fingerprint}.parquet",
+        f"{OF_STUDY}/{{table}}_summary-{{fingerprint}}.parquet",
     log:
-        "results/{study}/logs/{table}_summary-{fingerprint}.log",
+        f"{OF_STUDY}/logs/{{table}}_summary-{{fingerprint}}.log",
     benchmark:
-        "results/{study}/benchmarks/{table}_summary-{fingerprint}.tsv"
+        f"{OF_STUDY}/benchmarks/{{table}}_summary-{{fingerprint}}.tsv"
     wildcard_constraints:
         table="|".join(stages.SUMMARISED),
     conda:
@@ -22,6 +24,30 @@ rule summary:
         " --table {wildcards.table} --fingerprint {wildcards.fingerprint} > {log} 2>&1"
 
 
+rule summaries:
+    input:
+        waits(f"{OF_STUDY}/summaries-{{fingerprint}}.done"),
+    output:
+        temp(touch(f"{OF_STUDY}/summaries-{{fingerprint}}.done")),
+    log:
+        f"{OF_STUDY}/logs/summaries-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_STUDY}/benchmarks/summaries-{{fingerprint}}.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        does=does,
+    message:
+        "{params.does} ({wildcards.study})"
+    shell:
+        "python -m twophase summaries workflow/config/{wildcards.study}.yaml"
+        " --fingerprint {wildcards.fingerprint} > {log} 2>&1"
+
+
 # One rule for each figure, so that each has its caption in the report.
 for figure, row in figures.FIGURES.items():
 
@@ -29,7 +55,7 @@ for figure, row in figures.FIGURES.items():
         name:
             figure
         input:
-            figure_inputs(figure),
+            waits(f"figures/{{study}}/{figures.files(figure)[0]}"),
         output:
             [f"figures/{{study}}/{name}" for name in figures.files(figure)[:-1]],
             report(
@@ -62,7 +88,7 @@ for figure, row in figures.FIGURES.items():
 
 rule study_figures:
     input:
-        study_figures,
+        waits("figures/{study}/manifest.json"),
     output:
         manifest="figures/{study}/manifest.json",
         done=touch("figures/{study}/all"),
@@ -76,8 +102,10 @@ rule study_figures:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        does=does,
     message:
-        "manifest of {wildcards.study}"
+        "{params.does} ({wildcards.study})"
     shell:
-        "python -m twophase manifest workflow/config/{wildcards.study}.yaml"
+        "python -m twophase figures workflow/config/{wildcards.study}.yaml"
         " --folder figures/{wildcards.study} > {log} 2>&1"

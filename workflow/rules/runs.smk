@@ -1,82 +1,196 @@
-# The stages of runs: one rule for each row of the table in src/twophase/stages/__init__.py.
-def job_name(stage):
-    """How a job's files are called."""
-    return f"{stage}-{{fingerprint}}" + ("-{part}of{parts}" if stages.STAGES[stage].shared else "")
+# The stages of a run, in the order of the work. All are like the first: its input is what the job
+# waits for (the tables of the stages before it, by src/twophase/jobs.py), its output what shows that
+# it has ended.
+#
+#     data -> check -> base -> fork -> chaos, sizes, matching
+#                      base -> kernel -> cone, across_seeds
+#                      base -> curvature, growth, trajectory, linearized
 
 
-def outputs_of(stage):
-    """What shows that a job has ended: its tables, or a mark where several share the parts."""
-    row = stages.STAGES[stage]
-    if row.shared:
-        return temp(touch(f"{RUN}/{stage}-{{fingerprint}}/{{part}}of{{parts}}.done"))
-    return [f"{RUN}/{table}-{{fingerprint}}.parquet" for table in row.tables]
+SHARE = f"{OF_RUN}/fork-{{fingerprint}}/{{part}}of{{parts}}.done"
+# What trains keeps its state every few minutes.
+KEEP = ["--keep-minutes", str(config.get("keep_minutes", 5))]
 
 
-def arguments_of(stage):
-    """The arguments of a stage's command, but for the study file."""
-    row = stages.STAGES[stage]
+# Train one model from one seed, and keep the states that others start from.
+rule base:
+    input:
+        waits(*tables_of("base")),
+    output:
+        tables_of("base"),
+    log:
+        f"{OF_RUN}/logs/base-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/base-{{fingerprint}}.tsv"
+    conda:
+        CONDA
+    threads: threads_of
+    resources:
+        **on_any_device(),
+    params:
+        options=KEEP,
+        does=does,
+    message:
+        "{params.does} ({wildcards.study})"
+    shell:
+        "python -m twophase {rule} workflow/config/{wildcards.study}.yaml"
+        " --model {wildcards.model} --seed {wildcards.seed} {params.options:q}"
+        " --fingerprint {wildcards.fingerprint} > {log} 2>&1"
 
-    def arguments(wildcards):
-        found = ["--model", wildcards.model, "--seed", wildcards.seed]
-        if row.shared:
-            found += ["--part", wildcards.part, "--parts", wildcards.parts]
-        if row.keeps_time:
-            found += ["--keep-minutes", str(config.get("keep_minutes", 5))]
-        return [*found, "--fingerprint", wildcards.fingerprint]
 
-    return arguments
+# Perturb it and train on: several jobs share a run's forks.
+use rule base as fork with:
+    input:
+        waits(SHARE),
+    output:
+        temp(touch(SHARE)),
+    log:
+        f"{OF_RUN}/logs/fork-{{fingerprint}}-{{part}}of{{parts}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/fork-{{fingerprint}}-{{part}}of{{parts}}.tsv"
+    params:
+        options=lambda wildcards: [
+            *KEEP,
+            *f"--part {wildcards.part} --parts {wildcards.parts}".split(),
+        ],
+        does=does,
 
 
-for stage, row in stages.STAGES.items():
-    if row.scope == "run":
+# Compare forks with their base run.
+use rule base as chaos with:
+    input:
+        waits(*tables_of("chaos")),
+    output:
+        tables_of("chaos"),
+    log:
+        f"{OF_RUN}/logs/chaos-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/chaos-{{fingerprint}}.tsv"
+    params:
+        options=[],
+        does=does,
 
-        rule:
-            name:
-                stage
-            input:
-                inputs_of(stage),
-            output:
-                outputs_of(stage),
-            log:
-                f"{RUN}/logs/{job_name(stage)}.log",
-            benchmark:
-                f"{RUN}/benchmarks/{job_name(stage)}.tsv"
-            conda:
-                CONDA
-            threads: threads_of
-            resources:
-                **resources_of(stage),
-            params:
-                stage=stage,
-                arguments=arguments_of(stage),
-            message:
-                f"{stage} of {{wildcards.model}}, seed {{wildcards.seed}} ({{wildcards.study}})"
-            shell:
-                "python -m twophase {params.stage} workflow/config/{wildcards.study}.yaml"
-                " {params.arguments:q} > {log} 2>&1"
 
-    elif row.tables:
+# Forks of perturbations of other sizes, compared.
+use rule base as sizes with:
+    input:
+        waits(*tables_of("sizes")),
+    output:
+        tables_of("sizes"),
+    log:
+        f"{OF_RUN}/logs/sizes-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/sizes-{{fingerprint}}.tsv"
 
-        rule:
-            name:
-                stage
-            input:
-                inputs_of_all_runs(stage),
-            output:
-                temp(touch(f"results/{{study}}/{stage}-{{fingerprint}}.done")),
-            log:
-                f"results/{{study}}/logs/{stage}-{{fingerprint}}.log",
-            benchmark:
-                f"results/{{study}}/benchmarks/{stage}-{{fingerprint}}.tsv"
-            conda:
-                CONDA
-            threads: threads_of
-            resources:
-                **resources_of(stage),
-            params:
-                stage=stage,
-            message:
-                f"{stage} of {{wildcards.study}}"
-            shell:
-                "python -m twophase {params.stage} workflow/config/{wildcards.study}.yaml"
-                " --fingerprint {wildcards.fingerprint} > {log} 2>&1"
+
+# Tangent kernels along the base run.
+use rule chaos as kernel with:
+    input:
+        waits(*tables_of("kernel")),
+    output:
+        tables_of("kernel"),
+    log:
+        f"{OF_RUN}/logs/kernel-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/kernel-{{fingerprint}}.tsv"
+
+
+# Distances of these kernels, and the cone that they lie in.
+use rule chaos as cone with:
+    input:
+        waits(*tables_of("cone")),
+    output:
+        tables_of("cone"),
+    log:
+        f"{OF_RUN}/logs/cone-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/cone-{{fingerprint}}.tsv"
+
+
+# The same of kernels of different seeds: one job for all runs.
+use rule data as across_seeds with:
+    input:
+        waits(f"{OF_STUDY}/across_seeds-{{fingerprint}}.done"),
+    output:
+        temp(touch(f"{OF_STUDY}/across_seeds-{{fingerprint}}.done")),
+    log:
+        f"{OF_STUDY}/logs/across_seeds-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_STUDY}/benchmarks/across_seeds-{{fingerprint}}.tsv"
+    threads: threads_of
+    resources:
+        **on_any_device(),
+    message:
+        "across_seeds of {wildcards.study}"
+
+
+# Curvature of the loss along the base run.
+use rule chaos as curvature with:
+    input:
+        waits(*tables_of("curvature")),
+    output:
+        tables_of("curvature"),
+    log:
+        f"{OF_RUN}/logs/curvature-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/curvature-{{fingerprint}}.tsv"
+
+
+# How fork and base run part, step by step.
+use rule chaos as growth with:
+    input:
+        waits(*tables_of("growth")),
+    output:
+        tables_of("growth"),
+    log:
+        f"{OF_RUN}/logs/growth-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/growth-{{fingerprint}}.tsv"
+
+
+# The way of the base run through the space of parameters.
+use rule chaos as trajectory with:
+    input:
+        waits(*tables_of("trajectory")),
+    output:
+        tables_of("trajectory"),
+    log:
+        f"{OF_RUN}/logs/trajectory-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/trajectory-{{fingerprint}}.tsv"
+
+
+# Forks and base run modulo a permutation of their units.
+use rule chaos as matching with:
+    input:
+        waits(*tables_of("matching")),
+    output:
+        tables_of("matching"),
+    log:
+        f"{OF_RUN}/logs/matching-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/matching-{{fingerprint}}.tsv"
+
+
+# Linearised training from states of the base run on.
+use rule base as linearized with:
+    input:
+        waits(*tables_of("linearized")),
+    output:
+        tables_of("linearized"),
+    log:
+        f"{OF_RUN}/logs/linearized-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/linearized-{{fingerprint}}.tsv"
+
+
+# All stages that a run has left, one after another, where config.yaml lists the study in whole_runs.
+use rule base as run with:
+    input:
+        waits(f"{OF_RUN}/run-{{fingerprint}}.done"),
+    output:
+        temp(touch(f"{OF_RUN}/run-{{fingerprint}}.done")),
+    log:
+        f"{OF_RUN}/logs/run-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/run-{{fingerprint}}.tsv"

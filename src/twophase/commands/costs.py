@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from twophase.commands.wanted import lacking
 from twophase.errors import Problem, RunError
+from twophase.jobs import lacking
 from twophase.store.artifacts import write_tensors
 from twophase.store.paths import Result
 from twophase.study import stages

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from twophase.commands.logs import progress as share
 from twophase.commands.logs import span
+from twophase.commands.patches import say_through
 
 TAIL = 12  # last lines of a failed job's log
 EVERY = 60  # seconds between two lines where they cannot be written over each other
@@ -43,10 +43,7 @@ def install(target: str, results: Callable[[], list[str]]) -> None:
 
     `target` is what was asked for; `results` lists the files that a user wants to see at the end.
     """
-    for own in list(logger.handlers):
-        if own.name == "DefaultStreamHandler":
-            logger.removeHandler(own)
-            logger.addHandler(Display(own, target, results))
+    say_through(lambda own: Display(own, target, results))
 
 
 class Display(logging.Handler):

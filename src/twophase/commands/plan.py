@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 import torch
 
 from twophase.commands.costs import Measured, Price, measure
-from twophase.commands.jobs import Job, left
 from twophase.commands.logs import span
-from twophase.commands.wanted import to_do, wanted
 from twophase.errors import StudyError
+from twophase.figures import FIGURES
+from twophase.jobs import Job, left, to_do, wanted
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import stages, studyfile
 from twophase.study.model import Study
 from twophase.study.records import show
-from twophase.study.run import Run, runs
+from twophase.study.run import Run
 from twophase.study.stage import Work, inputs
 
-# Seconds of processor time of a summary and a figure with their start, of Snakemake, and what it
-# adds to each job: of `digits`, on the machine of docs/speed.md.
-SUMMARY, FIGURE, SNAKEMAKE, EACH_JOB = 0.7, 2.5, 4.0, 0.7
+# Seconds of processor time of a summary and a figure, and to start with pandas and matplotlib; of
+# Snakemake, and what it adds to each job: of `digits`, on the machine of docs/speed.md.
+SUMMARY, FIGURE, PANDAS, MATPLOTLIB, SNAKEMAKE, EACH_JOB = 0.1, 1.3, 0.6, 1.2, 4.0, 0.7
 SMALL_TABLE = 8192  # bytes of one that was not tried
 MOST_ROWS = 30  # of the table, one for each stage of a model; beyond, one for each model
 
@@ -64,7 +64,7 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
         stages.imported(stage)
     start = time.process_time()  # of this process until here, as of a job
     measured, told = _measured(study, names)
-    table = rows(study, measured)
+    table = rows(study, measured, jobs)
     yield ""
     yield from _table(table if len(table) <= MOST_ROWS else _by_stage(table))
     yield ""
@@ -154,16 +154,17 @@ def _resumed(part: Result, work: Work) -> Work:
     return work
 
 
-def rows(study: Study, measured: Measured) -> list[Row]:
-    """What each stage of each model has to do, in the order of the work."""
-    todo = {run: stages.missing(run) for run in runs(study)}
+def rows(study: Study, measured: Measured, jobs: list[Job]) -> list[Row]:
+    """What each stage of each model has to do in these jobs, in the order of the work."""
+    todo = {(job.run, stage) for job in jobs for stage in job.stages}
     found = []
     for name in study.models:
         for stage in stages.STAGES:
             its_runs = [run for run in stages.runs_of(study, stage) if run.name == name]
             if its_runs and stage not in ("data", "check"):
-                of_study = stages.STAGES[stage].scope == "study"
-                does = [run for run in its_runs if of_study or stage in todo[run]]
+                does = [
+                    run for run in its_runs if not todo.isdisjoint({(run, stage), (None, stage)})
+                ]
                 found.append(_row(name, stage, its_runs, does, measured))
     return found
 
@@ -212,7 +213,9 @@ def _priced(
 def _seconds_of(job: Job, study: Study, measured: Measured, start: float) -> float:
     """Processor time of a job."""
     if not job.stages:
-        return SUMMARY if job.rule in ("summary", "study_figures") else FIGURE
+        if job.makes and job.makes[0] in FIGURES:
+            return MATPLOTLIB + FIGURE * len(job.makes)
+        return PANDAS + SUMMARY * len(job.makes)
     if job.rule in ("data", "check"):
         price = measured.prices.get(("", job.rule), Price())
         return start + price.of([Work()])
@@ -230,7 +233,8 @@ def wall_time(jobs: list[Job], seconds: list[float], slots: int) -> float:
     """Seconds until all jobs have ended, so many at a time, each as soon as what it needs is
     there.
     """
-    needs = [_needs(index, jobs) for index in range(len(jobs))]
+    makes = {file: index for index, job in enumerate(jobs) for file in job.ends}
+    needs = [{makes[file] for file in job.waits if file in makes} for job in jobs]
     waiting, running, done, now = list(range(len(jobs))), [], set(), 0.0
     while waiting or running:
         for index in [i for i in waiting if needs[i] <= done][: slots - len(running)]:
@@ -240,24 +244,6 @@ def wall_time(jobs: list[Job], seconds: list[float], slots: int) -> float:
         running.remove((now, ended))
         done.add(ended)
     return now
-
-
-def _needs(index: int, jobs: list[Job]) -> set[int]:
-    """The jobs before one that it needs: in a run those that its stages read, for summaries,
-    figures and their list all that comes before these.
-    """
-    job, phase = jobs[index], _phase(jobs[index])
-    if phase:
-        return {i for i in range(index) if _phase(jobs[i]) < phase}
-    reads = {"data", "check"}.union(
-        *({each.name for each in stages.STAGES[stage].reads} for stage in job.stages)
-    )
-    before = [i for i in range(index) if reads & set(jobs[i].stages)]
-    return {i for i in before if None in (job.run, jobs[i].run) or job.run == jobs[i].run}
-
-
-def _phase(job: Job) -> int:
-    return 0 if job.stages else {"summary": 1, "study_figures": 3}.get(job.rule, 2)
 
 
 def _memory(study: Study, measured: Measured) -> float:

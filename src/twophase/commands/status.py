@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from twophase import figures
 from twophase.commands.logs import SPENT, last_words, several, span
-from twophase.commands.wanted import lacking
+from twophase.jobs import Job, lacking, left
 from twophase.store.paths import RESULTS, run_folder
 from twophase.study import stages
 from twophase.study.model import Study
@@ -39,25 +39,25 @@ def status(study: Study) -> None:
 
 def lines(study: Study) -> Iterator[str]:
     """The same, line by line."""
-    left = {run: stages.missing(run) for run in runs(study)}
-    jobs = sorted(open_logs(study, left), key=lambda job: job.age)
-    running = [job for job in jobs if job.age < SILENT and not job.words.startswith("interrupted")]
-    ended = sum(not names for names in left.values())
-    yield f"{study.name}: {ended} of {len(left)} runs have ended, {len(running)} jobs at work"
+    jobs = left(study, cores=1)
+    todo: dict[Run, set[str]] = {run: set() for run in runs(study)}
+    for job in jobs:
+        if job.run:
+            todo[job.run].update(job.stages)
+    logs = sorted(open_logs(study, todo), key=lambda job: job.age)
+    running = [job for job in logs if job.age < SILENT and not job.words.startswith("interrupted")]
+    ended = sum(not names for names in todo.values())
+    yield f"{study.name}: {ended} of {len(todo)} runs have ended, {len(running)} jobs at work"
     yield ""
     yield f"{'stage':<14} {'ended':>12} {'parts there':>20}  now"
     at_work = [job.stage for job in running]
     for stage in stages.STAGES:
         if stages.runs_of(study, stage):
-            yield _row(stage, study, left, at_work.count(stage))
-    summaries = [stages.summary_table(study, table).path for table in stages.tables_of(study)]
-    there = [path for path in summaries if path.exists()]
-    yield _line("summary", len(there), len(summaries), "", at_work.count("summary"))
-    folder = Path("figures") / study.name
-    asked = figures.asked(study)
-    drawn = [f for f in asked if figures.current(folder, f, figures.made_by(study, f))]
-    yield _line("figure", len(drawn), len(asked), "", at_work.count("figure"))
-    silent = [job for job in jobs if job not in running]
+            yield _row(stage, study, jobs, at_work.count(stage))
+    lacks = {name for job in jobs for name in job.makes}
+    for what, names in (("summary", stages.tables_of(study)), ("figure", figures.asked(study))):
+        yield _line(what, len(set(names) - lacks), len(names), "", at_work.count(what))
+    silent = [job for job in logs if job not in running]
     for title, chosen in (("at work", running), ("stopped, or silent for long", silent)):
         if chosen:
             yield ""
@@ -67,34 +67,34 @@ def lines(study: Study) -> Iterator[str]:
                 yield f"  and {len(chosen) - MOST} more"
 
 
-def open_logs(study: Study, left: dict[Run, list[str]]) -> Iterator[Open]:
+def open_logs(study: Study, todo: dict[Run, set[str]]) -> Iterator[Open]:
     """The logs of jobs that have not ended, and whose work is not there by another job.
 
-    `left` says of each run which stages have something left to do.
+    `todo` says of each run which stages have something left to do.
     """
     current, drawn = stages.fingerprints(study), [*figures.asked(study), "manifest"]
-    its_runs = {run_folder(run.identity): run for run in left}
+    its_runs = {run_folder(run.identity): run for run in todo}
     for log in sorted((RESULTS / study.name).rglob("logs/*.log")):
         name, _, rest = log.stem.partition("-")
         if rest[:8] not in current and name not in drawn:
             continue
         text, age = log.read_text(errors="replace"), time.time() - log.stat().st_mtime
-        stage = "summary" if name.endswith("_summary") else "figure" if name in drawn else name
-        to_do = (several(text) or [stage])[len(SPENT.findall(text)) :]
+        summary = name == "summaries" or name.endswith("_summary")
+        stage = "summary" if summary else "figure" if name in drawn else name
+        rest = (several(text) or [stage])[len(SPENT.findall(text)) :]
         run = its_runs.get(log.parents[1])
-        if to_do and (run is None or stage == "run" or stage in left[run]):
-            yield Open(log, to_do[0], run, last_words(text), age)
+        if rest and (run is None or stage == "run" or stage in todo[run]):
+            yield Open(log, rest[0], run, last_words(text), age)
 
 
-def _row(stage: str, study: Study, left: dict[Run, list[str]], at_work: int) -> str:
+def _row(stage: str, study: Study, jobs: list[Job], at_work: int) -> str:
     """What a stage has, of all runs or of the study."""
-    row = stages.STAGES[stage]
-    its_runs = stages.runs_of(study, stage)
-    if row.scope == "run":
-        ended = [run for run in its_runs if stage not in left[run]]
-    else:  # one job for all
+    row, its_runs = stages.STAGES[stage], stages.runs_of(study, stage)
+    does = {job.run for job in jobs if stage in job.stages}
+    if row.scope == "study":  # one job for all
         its_runs = its_runs if row.tables else its_runs[:1]
-        ended = [run for run in its_runs if not lacking(stage, run)]
+        does = set(its_runs) if does else does
+    ended = [run for run in its_runs if run not in does]
     wanted = [part for run in its_runs for part in row.parts(run)]
     missing = [part for run in its_runs for part in lacking(stage, run)]
     parts = f"{len(wanted) - len(missing):,} of {len(wanted):,}" if wanted else ""

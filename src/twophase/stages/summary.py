@@ -20,6 +20,13 @@ def summary(study: Study, table: str) -> None:
     write_table(stages.summary_table(study, table), summarised(table, parts))
 
 
+def summaries(study: Study) -> None:
+    """Write all summaries of a study that are not there."""
+    for table in stages.tables_of(study):
+        if not stages.summary_table(study, table).path.exists():
+            summary(study, table)
+
+
 def summarised(table: str, runs: list[pd.DataFrame]) -> pd.DataFrame:
     """The summary of the tables of all runs."""
     return mean_and_range(pd.concat(runs, ignore_index=True), list(stages.SUMMARISED[table]))

@@ -131,26 +131,10 @@ def tables_of(study: Study) -> list[str]:
 def fingerprints(study: Study) -> set[str]:
     """The fingerprints of all jobs of a study, as they stand in the names of their logs."""
     found = {summary_table(study, name).maker.fingerprint for name in tables_of(study)}
-    found |= {run_fingerprint(run) for run in runs(study)}
+    found |= {run_fingerprint(run) for run in runs(study)} | {summaries_fingerprint(study)}
     return found | {
         job_fingerprint(stage, run) for stage in STAGES for run in runs_of(study, stage)
     }
-
-
-def missing(run: Run) -> list[str]:
-    """The stages of a run that have something left to do, in the order of the work: those whose
-    tables are not there, and those that lack parts which these need.
-    """
-    found: list[str] = []
-    for stage, row in reversed(STAGES.items()):
-        if row.section is None or getattr(run.model, row.section):
-            tables = [run_table(run, name).path for name in row.tables]
-            read = any(STAGES[stage] in STAGES[later].reads for later in found)
-            if not all(table.exists() for table in tables) or (
-                read and not all(part.path.exists() for part in row.parts(run))
-            ):
-                found.insert(0, stage)
-    return [stage for stage in found if STAGES[stage].scope == "run"]
 
 
 def run_fingerprint(run: Run) -> str:
@@ -158,6 +142,11 @@ def run_fingerprint(run: Run) -> str:
     rows = STAGES.items()
     own = [s for s, row in rows if row.scope == "run" and run in runs_of(run.study, s)]
     return digest([job_fingerprint(stage, run) for stage in own])[:8]
+
+
+def summaries_fingerprint(study: Study) -> str:
+    """The fingerprint of a job that makes all summaries of a study."""
+    return digest([summary_table(study, name).maker for name in tables_of(study)])[:8]
 
 
 def every(study: Study) -> list[Result]:

@@ -1,13 +1,26 @@
-"""Command `manifest`: what each figure of a study is made from, as digests."""
+"""All figures of a study, and the list of what each is made from, as digests.
 
+The list of jobs reads this to see whether they are current: what draws is imported late.
+"""
+
+import hashlib
 import json
 from pathlib import Path
 
 from twophase import figures
-from twophase.store.artifacts import sha256, whole_file
 from twophase.store.fingerprint import code_digest
 from twophase.store.paths import digest
 from twophase.study.model import Study
+
+
+def draw_all(study: Study, file: Path, folder: Path) -> None:
+    """Draw the figures that are not current into `folder`, and list them all."""
+    from twophase.figures.drawing import draw
+
+    for figure in figures.asked(study):
+        if not figures.current(folder, figure, figures.made_by(study, figure)):
+            draw(study, figure, folder)
+    manifest(study, file, folder)
 
 
 def manifest(study: Study, file: Path, folder: Path) -> None:
@@ -16,6 +29,8 @@ def manifest(study: Study, file: Path, folder: Path) -> None:
 
     The tables' names carry the fingerprints of the options and code that made them.
     """
+    from twophase.store.artifacts import sha256, whole_file
+
     content = {
         "made_by": made_by(study, file),
         "study": {str(file): sha256(file)},
@@ -38,7 +53,8 @@ def manifest(study: Study, file: Path, folder: Path) -> None:
 def made_by(study: Study, file: Path) -> str:
     """What the manifest is made by: the study file and what all the figures are made by."""
     makers = {figure: figures.made_by(study, figure) for figure in figures.asked(study)}
-    return digest([sha256(file), makers, code_digest("commands.manifest")])
+    said = hashlib.sha256(file.read_bytes()).hexdigest()
+    return digest([said, makers, code_digest("figures.manifest")])
 
 
 def current(study: Study, file: Path, folder: Path) -> bool:

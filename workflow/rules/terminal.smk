@@ -1,0 +1,44 @@
+# What the terminal is told: of targets that there are not, how far a run is, and what it left.
+from snakemake.settings.enums import Quietness
+
+from twophase.commands import display
+
+
+def check_targets():
+    """End the run, with a line on the targets that there are, if it is asked for another."""
+    if not workflow.is_main_process:
+        return
+    for target in patches.targets():
+        if not workflow.is_rule(target) and not any(r.is_producer(target) for r in workflow.rules):
+            names = ", ".join(studyfile.known(Path(STUDY)))
+            files = ", ".join(figures.files(figure)[0] for figure in figures.FIGURES)
+            sys.exit(
+                f"{target}: no rule makes this; ask for figures/all, figures/<study>/all, one of a "
+                f"study's figures ({files}), or paper/figures/<study>/all. A study is a file in "
+                f"{STUDIES} (now: {names}), whose name {studyfile.NAMES}"
+            )
+
+
+def say_little():
+    """Show one line for the whole run, unless Snakemake's own words are asked for."""
+    told = workflow.output_settings
+    own_words = told.verbose or told.dryrun or told.printshellcmds or told.debug_dag
+    if workflow.is_main_process and not own_words and set(told.quiet or []) <= {Quietness.HOST}:
+        display.install(" ".join(patches.targets()) or "figures/all", products)
+
+
+def products():
+    """What the targets leave to look at; behind a study's figures, also the write-up."""
+    found, writeup = [], []
+    for target in map(Path, patches.targets() or ["figures/all"]):
+        folders = [target.parent] if target.name == "all" else []
+        if target in (Path("figures/all"), Path("all_studies")):
+            folders = [Path("figures") / study for study in studies()]
+        for folder in folders:
+            first = [folder / "fig3.png", *sorted(folder.glob("*.png"))]
+            found += [file for file in first if file.exists()][:1] + [folder / "findings.md"]
+        found += [target] if not folders else []
+        if folders and not writeup:
+            how = "" if page.PAGE.exists() else f" (snakemake --cores 1 {page.PAGE})"
+            writeup = [f"claims and verdicts: {page.PAGE}{how}"]
+    return [str(file) for file in found if file.exists()] + writeup
