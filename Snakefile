@@ -19,6 +19,8 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/published.smk"
+include: "workflow/rules/terminal.smk"
 
 
 # First, so that it is what `snakemake` alone builds.
@@ -35,7 +37,6 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
-include: "workflow/rules/terminal.smk"
 
 
 check_targets()

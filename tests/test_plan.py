@@ -150,7 +150,9 @@ def test_published_times_stand_in_for_a_machine_that_is_not_there(config, monkey
     training = study.models["vgg"].training.model_copy(update={"iterations": 10_000})
     model = study.models["vgg"].model_copy(update={"training": training})
     longer = study.model_copy(update={"models": {"vgg": model}})
-    (base,) = (row for row in plan.rows(longer, measured, jobs.left(longer, 2)) if row.stage == "base")
+    (base,) = (
+        row for row in plan.rows(longer, measured, jobs.left(longer, 2)) if row.stage == "base"
+    )
     assert base.seconds == pytest.approx(2 * 65.9)
 
 
@@ -163,8 +165,8 @@ def test_wall_time_waits_for_what_a_job_needs(smoke):
     run, other = Run(smoke, "vgg", 0), Run(smoke, "resnet", 0)
 
     def job(rule, of, *after):
-        named = lambda what: Path(f"{what} of {of}")
-        return jobs.Job(rule, (named(rule),), tuple(map(named, after)), run=of)
+        ends, *waits = (Path(f"{what} of {of}") for what in (rule, *after))
+        return jobs.Job(rule, (ends,), tuple(waits), run=of)
 
     data = jobs.Job("data", (Path("data"),))
     first = job("base", run)._replace(waits=data.ends)

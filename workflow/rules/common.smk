@@ -90,7 +90,7 @@ def job_of(file, wildcards):
 
 
 def waits(end, *_):
-    """Input function of a rule with the output `end`: the files that its job waits for.
+    """Input function where `end` is an output: the files that the job waits for.
 
     Of a job that has ended, only those that are there: what it lacks is no reason to run it again.
     """
@@ -108,6 +108,23 @@ def does(wildcards, output):
     """What a job does, in words."""
     job = job_of(output[0], wildcards)
     return jobs.said(job) if job else Path(output[0]).name
+
+
+def stage_of(wildcards, output):
+    """The stage whose job leaves this output, by its name; or `run`."""
+    file = Path(output[0])
+    made = (file.parent if hasattr(wildcards, "part") else file).name.partition("-")[0]
+    return stages.STAGE_OF.get(made, made)
+
+
+def options(wildcards, output):
+    """What the command of a run's stage is told beside the run."""
+    stage, found = stage_of(wildcards, output), []
+    if stage == "run" or stages.STAGES[stage].keeps_time:
+        found = ["--keep-minutes", str(config.get("keep_minutes", 5))]
+    if hasattr(wildcards, "part"):
+        found += ["--part", wildcards.part, "--parts", wildcards.parts]
+    return found
 
 
 def tables_of(stage):

@@ -14,10 +14,12 @@ rule data:
     resources:
         mem_mb=memory,
         runtime=minutes,
+    params:
+        stage=stage_of,
     message:
         "data set of {wildcards.study}"
     shell:
-        "python -m twophase {rule} workflow/config/{wildcards.study}.yaml"
+        "python -m twophase {params.stage} workflow/config/{wildcards.study}.yaml"
         " --fingerprint {wildcards.fingerprint} > {log} 2>&1"
 
 

@@ -8,8 +8,6 @@
 
 
 SHARE = f"{OF_RUN}/fork-{{fingerprint}}/{{part}}of{{parts}}.done"
-# What trains keeps its state every few minutes.
-KEEP = ["--keep-minutes", str(config.get("keep_minutes", 5))]
 
 
 # Train one model from one seed, and keep the states that others start from.
@@ -28,12 +26,13 @@ rule base:
     resources:
         **on_any_device(),
     params:
-        options=KEEP,
+        stage=stage_of,
+        options=options,
         does=does,
     message:
         "{params.does} ({wildcards.study})"
     shell:
-        "python -m twophase {rule} workflow/config/{wildcards.study}.yaml"
+        "python -m twophase {params.stage} workflow/config/{wildcards.study}.yaml"
         " --model {wildcards.model} --seed {wildcards.seed} {params.options:q}"
         " --fingerprint {wildcards.fingerprint} > {log} 2>&1"
 
@@ -48,12 +47,6 @@ use rule base as fork with:
         f"{OF_RUN}/logs/fork-{{fingerprint}}-{{part}}of{{parts}}.log",
     benchmark:
         f"{OF_RUN}/benchmarks/fork-{{fingerprint}}-{{part}}of{{parts}}.tsv"
-    params:
-        options=lambda wildcards: [
-            *KEEP,
-            *f"--part {wildcards.part} --parts {wildcards.parts}".split(),
-        ],
-        does=does,
 
 
 # Compare forks with their base run.
@@ -66,9 +59,6 @@ use rule base as chaos with:
         f"{OF_RUN}/logs/chaos-{{fingerprint}}.log",
     benchmark:
         f"{OF_RUN}/benchmarks/chaos-{{fingerprint}}.tsv"
-    params:
-        options=[],
-        does=does,
 
 
 # Forks of perturbations of other sizes, compared.
@@ -84,7 +74,7 @@ use rule base as sizes with:
 
 
 # Tangent kernels along the base run.
-use rule chaos as kernel with:
+use rule base as kernel with:
     input:
         waits(*tables_of("kernel")),
     output:
@@ -96,7 +86,7 @@ use rule chaos as kernel with:
 
 
 # Distances of these kernels, and the cone that they lie in.
-use rule chaos as cone with:
+use rule base as cone with:
     input:
         waits(*tables_of("cone")),
     output:
@@ -125,7 +115,7 @@ use rule data as across_seeds with:
 
 
 # Curvature of the loss along the base run.
-use rule chaos as curvature with:
+use rule base as curvature with:
     input:
         waits(*tables_of("curvature")),
     output:
@@ -137,7 +127,7 @@ use rule chaos as curvature with:
 
 
 # How fork and base run part, step by step.
-use rule chaos as growth with:
+use rule base as growth with:
     input:
         waits(*tables_of("growth")),
     output:
@@ -149,7 +139,7 @@ use rule chaos as growth with:
 
 
 # The way of the base run through the space of parameters.
-use rule chaos as trajectory with:
+use rule base as trajectory with:
     input:
         waits(*tables_of("trajectory")),
     output:
@@ -161,7 +151,7 @@ use rule chaos as trajectory with:
 
 
 # Forks and base run modulo a permutation of their units.
-use rule chaos as matching with:
+use rule base as matching with:
     input:
         waits(*tables_of("matching")),
     output:

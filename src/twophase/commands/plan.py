@@ -19,10 +19,11 @@ from twophase.jobs import Job, left, to_do, wanted
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import stages, studyfile
+from twophase.study.kernel import inputs
 from twophase.study.model import Study
 from twophase.study.records import show
 from twophase.study.run import Run
-from twophase.study.stage import Work, inputs
+from twophase.study.stage import Work
 
 # Seconds of processor time of a summary and a figure, and to start with pandas and matplotlib; of
 # Snakemake, and what it adds to each job: of `digits`, on the machine of docs/speed.md.
