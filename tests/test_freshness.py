@@ -15,7 +15,6 @@ from trials import kill
 
 from twophase import figures
 from twophase.study import stages, studyfile
-from twophase.study.run import Run
 
 TARGET = "figures/smoke/all"
 STUDY = "workflow/config/smoke.yaml"
@@ -131,7 +130,7 @@ STAGES = [stage for stage, row in stages.STAGES.items() if row.tables]
 CHANGES = {
     "training": (STUDY, "lr: 0.02", "lr: 0.03", STAGES, {"check": 1, "fork": 4}),
     "the loop": (
-        "src/twophase/training.py",
+        "src/twophase/training/loop.py",
         "step += 1",
         "step += 2",
         STAGES,
@@ -163,7 +162,7 @@ CONFIG = "workflow/config/config.yaml"
 NO_CHANGES = [
     (CONFIG, "forks_per_job: auto", "forks_per_job: 1"),
     (CONFIG, "keep_minutes: 5", "keep_minutes: 1"),
-    ("src/twophase/training.py", '"""', '"""Said otherwise: '),
+    ("src/twophase/training/loop.py", '"""', '"""Said otherwise: '),
     ("src/twophase/progress.py", "import", "import re\nimport"),
     ("workflow/rules/data.smk", "data set of", "images of"),
 ]
@@ -261,35 +260,15 @@ DELETED = {
 }
 
 
-def _reading_what_is_missing(folder):
-    """The jobs that read a table which is not there; they take seconds."""
-    study = studyfile.load(folder / STUDY)
-    run = Run(study, "vgg", 0)
-    gone = {
-        name for name in stages.STAGE_OF if not (folder / stages.run_table(run, name).path).exists()
-    }
-    jobs = {"summary": len(gone & set(stages.tables_of(study)))}
-    for stage, row in stages.STAGES.items():
-        read = {table for before in row.reads for table in before.tables}
-        if gone & read and run in stages.runs_of(study, stage):
-            jobs[stage] = 1
-    for name in SHOWN:
-        if not all((folder / t.path).exists() for t in figures.tables(study, name).values()):
-            jobs[name] = 1
-    return jobs
-
-
 def test_what_is_deleted_is_made_again_and_no_more(finished, checkout, tmp_path):
     folders = [_restored(finished, tmp_path / str(index)) for index in range(len(DELETED))]
     for folder, (patterns, _) in zip(folders, DELETED.values(), strict=True):
         assert _delete(folder, patterns) >= len(patterns)
-    expected = [
-        dict.fromkeys(again, 1) | _reading_what_is_missing(folder)
-        for folder, (_, again) in zip(folders, DELETED.values(), strict=True)
-    ]
-    assert dict(zip(DELETED, _plans(folders), strict=True)) == dict(
-        zip(DELETED, expected, strict=True)
-    )
+    # Summaries and figures are there and current; their list comes after all else.
+    expected = {
+        what: dict.fromkeys([*again, "study_figures"], 1) for what, (_, again) in DELETED.items()
+    }
+    assert dict(zip(DELETED, _plans(folders), strict=True)) == expected
     # All at once, to have the same bytes in one run.
     for patterns, _ in DELETED.values():
         _delete(checkout, patterns)
