@@ -200,7 +200,7 @@ def test_jobs_are_said_in_words(there):
     assert said[:3] == ["data", "check", "vgg, seed 0"]
     said = [jobs.said(job) for job in _left(study, "figures/digits/fig3.pdf")]
     assert "chaos of vgg, seed 0" in said
-    assert "fork from 0 of vgg, seed 0" in said
+    assert "fork from 0, 100, 200, 300 of vgg, seed 0" in said
 
 
 @pytest.mark.parametrize(

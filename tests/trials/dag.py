@@ -20,10 +20,13 @@ from pathlib import Path
 
 from trials.kill import ROOT
 
-# Makes up a finished study in the folder that it runs in, by the code there.
-FINISH = """
-import json, sys
+# Runs in a checkout: for each state, makes up a finished study by the code there, deletes what the
+# state lacks, and prints the jobs that a dry run plans, with the pairs that wait for each other.
+PLAN = """
+import json, os, re, sys
 from pathlib import Path
+from snakemake import cli
+from snakemake.dag import DAG
 from twophase import figures
 try:
     from twophase.figures import manifest
@@ -31,39 +34,43 @@ try:
 except ImportError:
     from twophase import stages, studyfile
     from twophase.commands import manifest
-name = sys.argv[1]
+name, states = sys.argv[1], json.loads(sys.argv[2])
 file, folder = Path(f"workflow/config/{name}.yaml"), Path(f"figures/{name}")
 study = studyfile.load(file)
-for result in stages.every(study):
-    result.path.parent.mkdir(parents=True, exist_ok=True)
-    result.path.touch()
+results = [result.path for result in stages.every(study)]
+made = {folder / each: figures.made_by(study, figure).encode() + figures.ENDS[Path(each).suffix]
+        for figure in figures.asked(study) for each in figures.files(figure)}
+made[folder / "manifest.json"] = json.dumps({"made_by": manifest.made_by(study, file)}).encode()
+made |= dict.fromkeys([*results, folder / "all"], b"")
 folder.mkdir(parents=True, exist_ok=True)
-for figure in figures.asked(study):
-    for each in figures.files(figure):
-        maker = figures.made_by(study, figure).encode()
-        (folder / each).write_bytes(maker + figures.ENDS[Path(each).suffix])
-made = {"made_by": manifest.made_by(study, file)}
-(folder / "manifest.json").write_text(json.dumps(made))
-(folder / "all").touch()
-"""
-# Prints the jobs that a dry run plans, and the pairs of them that wait for each other.
-PLAN = """
-import json, sys
-from snakemake import cli
-from snakemake.dag import DAG
-def name(job):
-    said = [f"{k}={v}" for k, v in job.wildcards_dict.items() if k not in ("fingerprint", "study")]
-    return " ".join([job.rule.name, *said])
+for parent in {path.parent for path in results}:
+    parent.mkdir(parents=True, exist_ok=True)
+
+def said(job):
+    known = [f"{k}={v}" for k, v in job.wildcards_dict.items() if k not in ("fingerprint", "study")]
+    return " ".join([job.rule.name, *known])
+
 async def postprocess(self, *given, **known):
     await own(self, *given, **known)
-    jobs = [job for job in self.needrun_jobs()]
-    waits = [(name(b), name(j)) for j in jobs for b in self.dependencies[j] if self.needrun(b)]
-    with open("planned.json", "w") as file:
-        json.dump([sorted(map(name, jobs)), sorted(waits)], file)
+    jobs = list(self.needrun_jobs())
+    waits = [(said(b), said(j)) for j in jobs for b in self.dependencies[j] if self.needrun(b)]
+    Path("planned.json").write_text(json.dumps([sorted(map(said, jobs)), sorted(waits)]))
+
 own, DAG.postprocess = DAG.postprocess, postprocess
-sys.exit(cli.main(["--dry-run", "--quiet", "all", "--cores", "2", *sys.argv[1:]]))
+plans = {}
+for state, gone in states.items():
+    for path, content in made.items():
+        if re.search(gone, re.sub("-[0-9a-f]{8}", "", str(path))):
+            path.unlink(missing_ok=True)
+        elif not path.exists():
+            path.write_bytes(content)
+    if not (child := os.fork()):
+        sys.argv[1:] = ["--dry-run", "--quiet", "all", "--cores", "2", f"figures/{name}/all"]
+        sys.exit(cli.main(sys.argv[1:]))
+    os.waitpid(child, 0)
+    plans[state] = json.loads(Path("planned.json").read_text())
+Path("plans.json").write_text(json.dumps(plans))
 """
-FINGERPRINT = re.compile("-[0-9a-f]{8}")
 # States of a study: which files of a finished one are gone, by their names without fingerprints.
 STATES = {
     "nothing": ".",
@@ -80,39 +87,24 @@ STATES = {
 }
 
 
-def files(folder: Path) -> dict[Path, str]:
-    """All results and figures, with their names without fingerprints."""
-    found = [p for top in ("results", "figures") for p in (folder / top).rglob("*") if p.is_file()]
-    return {path: FINGERPRINT.sub("", str(path.relative_to(folder))) for path in found}
-
-
-def python(folder: Path, code: str, *arguments: str) -> None:
-    """Run code in a checkout."""
-    environment = os.environ | {"PYTHONPATH": "src"}
-    command = [sys.executable, "-c", code, *arguments]
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(run.stdout + run.stderr)
-
-
 def plans(version: Path, study: str) -> dict[str, list]:
     """What a dry run of a version plans in each state of a study: its jobs, and who waits."""
-    found = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("Snakefile", "workflow", "src", "envs"):
+        for name in ("workflow", "src", "envs"):
             (folder / name).symlink_to(version.resolve() / name)
         # The Snakefile must lie in the folder that it runs in.
-        (folder / "Snakefile").unlink()
         (folder / "Snakefile").write_text((version / "Snakefile").read_text())
-        for state, gone in STATES.items():
-            python(folder, FINISH, study)
-            for path, name in files(folder).items():
-                if re.search(gone, name):
-                    path.unlink()
-            python(folder, PLAN, f"figures/{study}/all")
-            found[state] = json.loads((folder / "planned.json").read_text())
-    return found
+        run = subprocess.run(
+            [sys.executable, "-c", PLAN, study, json.dumps(STATES)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": "src"},
+            capture_output=True,
+            text=True,
+        )
+        if run.returncode:
+            raise RuntimeError(run.stdout + run.stderr)
+        return json.loads((folder / "plans.json").read_text())
 
 
 def together(plan: list) -> tuple[Counter, set[tuple[str, str]]]:
