@@ -207,12 +207,13 @@ def test_jobs_are_said_in_words(there):
     ("said", "wrong"),
     [
         ({"forks_per_job": 0}, "forks_per_job = 0: must be a number of forks, or auto"),
+        ({}, "forks_per_job = auto: give --cores, or --config forks_per_job=<number>"),
         ({"whole_runs": "smoke"}, "whole_runs = 'smoke': must be a list of studies"),
     ],
 )
 def test_a_mistake_in_how_work_is_shared_out_is_told(said, wrong, smoke, in_tmp):
     with pytest.raises(StudyError, match=f"^{re.escape(wrong)}$"):
-        jobs.jobs(smoke, said)
+        jobs.jobs(smoke, said, None)
 
 
 def test_each_stage_has_its_rule_in_the_order_of_the_work():

@@ -57,7 +57,7 @@ class Asked(NamedTuple):
     todo: dict[Run, list[str]]  # the stages that each run has left
     whole: bool  # one job does all stages of a run, one all summaries, one all figures
     forks_per_job: int | str
-    cores: int
+    cores: int | None
     named: frozenset[str]  # files of the study that are asked for by name
 
 
@@ -78,14 +78,15 @@ def left(study: Study, cores: int) -> list[Job]:
 def jobs(
     study: Study,
     said: dict[str, Any],
-    cores: int = 1,
+    cores: int | None,
     targets: Collection[str] = (),
     again: Collection[str] = (),
 ) -> list[Job]:
     """The jobs of a study, in the order of the work, those that have ended among them.
 
-    `said` is config.yaml's; `targets` are what is asked for, else all of the study; tables in
-    `again` are made although they are there. Raises `StudyError` if `said` is wrong.
+    `said` is config.yaml's; `cores` is None where nobody says how many. `targets` are what is asked
+    for, else all of the study; tables in `again` are made although they are there. Raises
+    `StudyError` if `said` is wrong.
     """
     whole_runs, forks_per_job = said.get("whole_runs") or [], said.get("forks_per_job", "auto")
     if not isinstance(whole_runs, list):
@@ -162,11 +163,13 @@ def to_do(stage: str, run: Run) -> list[Result]:
     return [result for result in lacking(stage, run) if result.path not in made]
 
 
-def fork_jobs(run: Run, forks_per_job: int | str, cores: int) -> int:
+def fork_jobs(run: Run, forks_per_job: int | str, cores: int | None) -> int:
     """How many jobs share a run's forks: as `forks_per_job` says, or enough to keep all cores busy,
     and no more, because each job takes seconds to start.
     """
     count = len(forks(run))
+    if forks_per_job == "auto" and cores is None:  # as on a cluster
+        raise StudyError("forks_per_job = auto: give --cores, or --config forks_per_job=<number>")
     if forks_per_job == "auto":
         return min(-(-2 * cores // len(stages.runs_of(run.study, "fork"))), count)
     if not isinstance(forks_per_job, int) or forks_per_job < 1:

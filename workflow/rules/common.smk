@@ -67,9 +67,7 @@ def studies():
 @plainly
 def jobs_of(study):
     """A study's jobs, by each file that shows the end of one."""
-    # A cluster has no number of cores: Snakemake ends a run that asks for it.
-    cores = workflow.cores if config.get("forks_per_job", "auto") == "auto" else 1
-    again = patches.asked_again(workflow)
+    cores, again = workflow.resource_settings.cores, patches.asked_again(workflow)
     found = jobs.jobs(load(study), config, cores, patches.targets(), again)
     ends = [(job, end) for job in found for end in job.ends]
     patches.make_again(workflow, [end for job, end in ends if job.left and end.exists()])
