@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG, ROOT, planned
+from conftest import CONFIG, ROOT, planned, snakemake
 
 from twophase import figures, jobs
 from twophase.commands import plan, status
@@ -220,3 +222,12 @@ def test_each_stage_has_its_rule_in_the_order_of_the_work():
     text = "".join((ROOT / f"workflow/rules/{name}.smk").read_text() for name in ("data", "runs"))
     rules = re.findall(r"^(?:use rule \w+ as|rule) (\w+)\b", text, re.M)
     assert rules == [*stages.STAGES, "run"]
+
+
+def test_the_rules_are_drawn_as_snakemake_knows_them(copy_checkout, tmp_path):
+    words = ["--cores", "2", "--rulegraph", "mermaid-js", "figures/smoke/all"]
+    run = snakemake(copy_checkout(tmp_path), *words)
+    hook = [sys.executable, ROOT / "docs/hooks/rules.py"]
+    drawn = subprocess.run(hook, input=run.stdout, capture_output=True, text=True, check=True)
+    assert drawn.stdout.count("-->") > 15
+    assert f"```mermaid\n{drawn.stdout}```" in (ROOT / "docs/jobs.md").read_text()

@@ -15,7 +15,7 @@ from twophase.study.studyfile import load
 def test_stages_stand_in_the_order_of_the_work():
     names = list(stages.STAGES)
     for name, row in stages.STAGES.items():
-        assert all(names.index(before) < names.index(name) for before in row.reads), name
+        assert all(names.index(before.name) < names.index(name) for before in row.reads), name
 
 
 def _own(run):
@@ -62,10 +62,17 @@ def test_a_study_in_whole_runs_has_the_same_tables_and_few_jobs(finished, tmp_pa
     assert run.returncode == 0, run.stderr
     logs = {log.name.partition("-")[0] for log in folder.glob("results/smoke/*/seed*/logs/*.log")}
     assert logs == {"run"}
+    # One job makes all summaries, one all figures.
+    logs = {log.name.partition("-")[0] for log in folder.glob("results/smoke/logs/*.log")}
+    assert logs == {"data", "check", "summaries", "manifest.log"}
     tables = [file.relative_to(folder) for file in folder.glob("results/**/*.parquet")]
     assert len(tables) > 50
     theirs = {file.relative_to(finished) for file in finished.glob("results/**/*.parquet")}
     assert set(tables) == theirs
     assert all(sha256(folder / table) == sha256(finished / table) for table in tables)
+    drawn = {file.name for file in (finished / "figures/smoke").iterdir()}
+    assert {file.name for file in (folder / "figures/smoke").iterdir()} == drawn
+    for file in drawn:
+        assert sha256(folder / "figures/smoke" / file) == sha256(finished / "figures/smoke" / file)
     again = snakemake(folder, "-n", "--cores", "2", "figures/smoke/all", *config)
     assert "Nothing to be done" in again.stdout + again.stderr

@@ -1,8 +1,9 @@
 # The stages of a run, in the order of the work. All are like the first: its input is what the job
-# waits for (the tables of the stages before it, by src/twophase/jobs.py), its output what shows that
+# waits for, by src/twophase/jobs.py: the tables of the stages that it reads; its output shows that
 # it has ended.
 #
-#     data -> check -> base -> fork -> chaos, sizes, matching
+#     data -> check -> base -> fork -> chaos -> sizes
+#                              fork -> matching
 #                      base -> kernel -> cone, across_seeds
 #                      base -> curvature, growth, trajectory, linearized
 
