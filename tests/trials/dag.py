@@ -1,6 +1,6 @@
 """Compare the jobs that two versions of the code plan, and which of them waits for which.
 
-    PYTHONPATH=tests python -m trials.dag <folder of the other version> [study ...]
+    PYTHONPATH=tests python -m trials.dag <other checkout> [study ...] [--states nothing ...]
 
 For all studies of workflow/config, from nothing, half done in several ways, and finished: results
 and figures are made up, files that say what they should, so that this takes minutes. Said is where
@@ -87,7 +87,7 @@ STATES = {
 }
 
 
-def plans(version: Path, study: str) -> dict[str, list]:
+def plans(version: Path, study: str, states: dict[str, str]) -> dict[str, list]:
     """What a dry run of a version plans in each state of a study: its jobs, and who waits."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -96,7 +96,7 @@ def plans(version: Path, study: str) -> dict[str, list]:
         # The Snakefile must lie in the folder that it runs in.
         (folder / "Snakefile").write_text((version / "Snakefile").read_text())
         run = subprocess.run(
-            [sys.executable, "-c", PLAN, study, json.dumps(STATES)],
+            [sys.executable, "-c", PLAN, study, json.dumps(states)],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": "src"},
             capture_output=True,
@@ -124,13 +124,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("other", type=Path)
     parser.add_argument("studies", nargs="*")
+    parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES))
     arguments = parser.parse_args()
+    states = {state: STATES[state] for state in arguments.states}
     known = [
         p.stem for p in sorted((ROOT / "workflow/config").glob("*.yaml")) if p.stem != "config"
     ]
     for study in arguments.studies or known:
-        before, after = (plans(version, study) for version in (arguments.other, ROOT))
-        for state in STATES:
+        before, after = (plans(version, study, states) for version in (arguments.other, ROOT))
+        for state in states:
             (theirs, their_waits), (ours, our_waits) = (together(p[state]) for p in (before, after))
             numbers = f"{len(before[state][0])} and {len(after[state][0])} jobs"
             exactly = (
