@@ -49,8 +49,8 @@ twice = (
 display(
     Markdown(
         f"**What was tested.** Each claim, on {text.counted(len(open_), 'network')} with "
-        f"{number(min(seeds, default=0))} to {number(max(seeds, default=0))} seeds and "
-        f"{number(max(lengths))} iterations each. Their studies are listed under *How it was "
+        f"{text.span(seeds)} seeds and {text.span(lengths)} iterations each. Their studies are "
+        "listed under *How it was "
         f"tested*.{twice}\n\n"
         "**What came out.** Each claim has a verdict for each network, computed by a rule from "
         "tables that are published with this page. Seeds and iterations are enough to judge some "

@@ -49,7 +49,8 @@ def test_no_number_is_typed_by_hand():
 def test_claims_are_grouped_by_what_their_verdicts_share():
     def found(claim, *words):
         told = SimpleNamespace(claim=claim, id=f"is-{claim[0].lower()}")
-        return [verdicts.Verdict(told, None, word, "", [], False) for word in words]
+        source = SimpleNamespace(same_as="")
+        return [verdicts.Verdict(told, source, word, "", [], False) for word in words]
 
     yes, no, silent = verdicts.REPLICATED, verdicts.NOT, verdicts.CANNOT_SAY
     each = [*found("A.", yes, silent), *found("B.", yes, no), *found("C.", no, no)]
@@ -67,6 +68,9 @@ def test_claims_are_grouped_by_what_their_verdicts_share():
         "  -: D (1 cannot say yet)",
     ]
     assert "- *Undecided on every network*\n  - **is d**: D" in text.summary(each)
+    # The same runs by another name do not count again.
+    again = each[-1]._replace(source=SimpleNamespace(same_as="other, net"), word=no)
+    assert text.summary([*each, again]) == text.summary(each)
 
 
 def test_the_code_of_the_page_has_no_study_in_it():

@@ -144,10 +144,10 @@ def _source(
     """A model's frozen tables of one truth, of the seeds of a look."""
     model = study.models[name]
     seeds = study.seeds[:look]
-    tables = {
-        path.stem: pd.read_parquet(path).query("seed in @seeds").reset_index(drop=True)
-        for path in sorted((folder / name / truth).glob("*.parquet"))
-    }
+    tables = {}
+    for path in sorted((folder / name / truth).glob("*.parquet")):
+        table = pd.read_parquet(path)
+        tables[path.stem] = table[table["seed"].isin(seeds)].reset_index(drop=True)
     return Source(
         study=study.name,
         name=name,

@@ -53,13 +53,13 @@ def order(name: str, source: Source, claims_file: Path) -> str:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return f"seed {seed} has no record of when it began"
-        why = _before(name, own, record, claims_file)
+        why = before(name, own, record, claims_file)
         if why:
             return why if why == NO_HISTORY else f"seed {seed} {why}"
     return ""
 
 
-def _before(name: str, own: Registration, record: dict[str, Any], claims_file: Path) -> str:
+def before(name: str, own: Registration, record: dict[str, Any], claims_file: Path) -> str:
     """The same for the record of one seed."""
     if changed := record["changed"]:
         return f"began with files that are not in its commit: {', '.join(changed[:3])}"

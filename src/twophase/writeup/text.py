@@ -6,7 +6,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 from matplotlib import rc_context
@@ -51,6 +51,11 @@ def number(value: float) -> str:
     else:
         text = f"{value:.3g}"
     return text.replace(",", "\u202f").replace("-", "−")
+
+
+def span(values: Sequence[float]) -> str:
+    """From the smallest of some numbers to the largest; "no" if there are none."""
+    return f"{number(min(values))} to {number(max(values))}" if values else "no"
 
 
 def counted(count: int, noun: str) -> str:
