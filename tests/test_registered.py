@@ -1,5 +1,6 @@
 """Registered verdicts: rules before runs, looks before numbers, and nothing that changes unseen."""
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -99,12 +100,13 @@ claims:
         holds: {below: 0.1}
   - id: free
     kind: abstract
-    claim: The kernel slows down, which is not registered.
+    claim: Early forks disagree with their base run, which is not registered.
     source: made up
     parts:
-      - says: early over late
-        quantity: kernel_slowing
-        holds: {above: 1}
+      - says: disagreement of the first forks
+        quantity: chaos
+        at: {measure: disagreement, t0: first, t1: last}
+        holds: {above: 0.1}
 """
 FILE = "workflow/config/made-up.yaml"
 PUBLISHED = "paper/measurements/made-up"
@@ -187,10 +189,14 @@ def test_before_a_look_nothing_is_read_and_nothing_is_said(world, monkeypatch):
     found = judged()
     assert {v.word for v in found.values()} == {verdicts.CANNOT_SAY}
     assert not any(v.outcomes for v in found.values())
-    with pytest.raises(CannotSay, match="2 of 3 seeds; not looked at"):
-        quantities.chaos(source, "test_barrier", "first", "last")
-    with pytest.raises(CannotSay, match="2 of 3 seeds; not looked at"):
-        quantities.kernel_slowing(source)
+    for quantity in quantities.QUANTITIES.values():
+        taken = inspect.signature(quantity).parameters
+        values = {"measure": "test_barrier", "after": 100}
+        given = {
+            name: values.get(name, "last") for name in taken if name not in ("source", "level")
+        }
+        with pytest.raises(CannotSay, match="^2 of 3 seeds; not looked at$"):
+            quantity(source, **given)
     study, file = sources.published()[0]
     for shown in (parts.settings([source]), parts.controls(source), parts.transitions(source)):
         assert "2 of 3 seeds; not looked at" in shown
