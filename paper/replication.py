@@ -20,7 +20,8 @@
 # turns fast; after the same transition it stays within a narrow cone. The tangent kernel says how
 # far a step on one example moves the outputs for another; *linearised* training keeps it as it is
 # at some iteration. They show this for VGG-16 and ResNet-20 on CIFAR-10, with one run each and no
-# error bars.
+# error bars. That such measures change together early in training is an idea of Fort and others
+# ([arXiv 2010.15110](https://arxiv.org/abs/2010.15110)).
 
 # %%
 from IPython.display import HTML, Markdown, display
