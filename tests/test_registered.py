@@ -8,13 +8,14 @@ import subprocess
 import pytest
 from conftest import ROOT, edit
 
-from twophase import stages, studyfile
 from twophase.commands import checkout
 from twophase.errors import StudyError
 from twophase.estimators.seeds import CannotSay, Estimate
 from twophase.store.artifacts import sha256, write_table
 from twophase.store.paths import Result
-from twophase.study import Run
+from twophase.study import stages, studyfile
+from twophase.study.base import base_state
+from twophase.study.run import Run
 from twophase.writeup import (
     claims,
     frozen,
@@ -153,7 +154,7 @@ def publish(folder, *seeds, truth="one", **record):
     (place / "provenance.json").write_text(json.dumps(provenance))
     for seed in seeds:
         run = Run(study, "net", seed)
-        each = simulated.tables(run.model, truth, [seed])
+        each = simulated.tables(study, run.name, truth, [seed])
         for name, table in each.items():
             result = Result(
                 place / f"net/seed{seed}/{name}.parquet", stages.run_table(run, name).identity
@@ -456,7 +457,7 @@ def test_a_record_is_written_once_and_only_at_the_beginning(world, monkeypatch):
     assert "paper/registration/new" in said["changed"]
     # Of a run that is there, it is not known when it began.
     late = Run(study, "net", 11)
-    state = stages.base_state(late, 0).path
+    state = base_state(late, 0).path
     state.parent.mkdir(parents=True)
     state.touch()
     checkout.begin(late, world / FILE)

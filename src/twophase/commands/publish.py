@@ -52,24 +52,41 @@ def publish(study: Study, file: Path, partial: bool = False) -> None:
     for run in runs(study):
         if run not in left_out:
             _copy_record(run, sources[published_name(run, "training")], before, folder)
-    for table in [] if left_out else stages.tables_of(study):
+    if not left_out:
+        _write_summaries(study, folder)
+    shutil.copyfile(file, folder / f"{study.name}.yaml")
+    for path in own_files(study):
+        copy = folder / path.relative_to(file.parent.absolute())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    _write_provenance(study, file, folder)
+    aside = MEASUREMENTS / f".{study.name}-before"  # what was published stays until then
+    shutil.rmtree(aside, ignore_errors=True)
+    if before.exists():
+        before.rename(aside)
+    folder.rename(before)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_summaries(study: Study, folder: Path) -> None:
+    """Summaries of the runs' tables in `folder`."""
+    for table in stages.tables_of(study):
         its_runs = stages.runs_of(study, stages.STAGE_OF[table])
         paths = [folder / f"{published_name(run, table)}.parquet" for run in its_runs]
         result = stages.summary_table(study, table)
         copy = replace(result, path=folder / f"{table}_summary.parquet")
         content = summarised(table, [read_table(Result(path, {})) for path in paths])
         write_table(copy, content, path=result.path.as_posix())
-    shutil.copyfile(file, folder / f"{study.name}.yaml")
-    for path in own_files(study):
-        copy = folder / path.relative_to(file.parent.absolute())
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+
+
+def _write_provenance(study: Study, file: Path, folder: Path) -> None:
+    """Say where the tables in `folder` come from, and on stderr what their commit does not hold."""
     tables = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
     not_there = checkout.changed(study, file)
     if not_there:
         print(
-            f"publish: the commit that is named in {before}/provenance.json does not hold "
-            f"{', '.join(not_there)}, as it says; commit first, then publish again",
+            f"publish: {MEASUREMENTS / study.name}/provenance.json names a commit that does not "
+            f"hold {', '.join(not_there)}, and says so; commit first, then publish again",
             file=sys.stderr,
         )
     provenance = {
@@ -81,12 +98,6 @@ def publish(study: Study, file: Path, partial: bool = False) -> None:
     }
     with whole_file(folder / "provenance.json") as temporary:
         temporary.write_text(json.dumps(provenance, indent=2) + "\n")
-    aside = MEASUREMENTS / f".{study.name}-before"  # what was published stays until then
-    shutil.rmtree(aside, ignore_errors=True)
-    if before.exists():
-        before.rename(aside)
-    folder.rename(before)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _lacking(study: Study, sources: dict[str, Path | None]) -> list[Run]:
