@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "publish": (
         "Copy a finished study's tables, with where they come from, to paper/measurements.",
-        ("file",),
+        ("file", "partial"),
         "commands.publish:publish",
     ),
     "plan": (
@@ -94,6 +94,10 @@ ARGUMENTS: dict[str, dict] = {
         "type": float,
         "default": 0.02,
         "help": "share of each stage's work that is done again (default: 0.02)",
+    },
+    "partial": {
+        "action": "store_true",
+        "help": "only the runs that have ended; the others are published later",
     },
     "digest": {
         "action": "store_true",
@@ -199,6 +203,8 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     each = _chosen(study, arguments, runs(study))
     _expect(arguments, stages.run_fingerprint(each))
     spent, names = 0.0, stages.missing(each)
+    if "base" in names:
+        _begin(each, arguments.file)
     print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `logs.several`
     with _importing():
         functions = [stages.imported(name) for name in names]
@@ -207,6 +213,13 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
         if stages.STAGES[name].keeps_time:
             options["keep_minutes"] = arguments.keep_minutes
         spent = _work(name, study, functools.partial(function, each, **options), spent)
+
+
+def _begin(each: Run, file: Path) -> None:
+    """Leave a record of when the base run began."""
+    from twophase.commands.checkout import begin
+
+    begin(each, file)
 
 
 def _in_place(file: Path) -> None:
@@ -272,6 +285,8 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         return functools.partial(do, study)
     each = _chosen(study, arguments, first)
     _expect(arguments, stages.job_fingerprint(name, each))
+    if name == "base":
+        _begin(each, arguments.file)
     options = {}
     if stage.shared:
         if not 1 <= arguments.part <= arguments.parts:
