@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from twophase.estimators import changepoint, coincidence, transition
-from twophase.estimators.seeds import (  # fmt: skip
+from twophase.estimators.seeds import (
     LEVEL,
     CannotSay,
     Estimate,
@@ -22,7 +22,7 @@ from twophase.estimators.seeds import (  # fmt: skip
     transformed,
     wide,
 )
-from twophase.writeup.readings import (  # fmt: skip
+from twophase.writeup.readings import (
     ends,
     first_phase,
     forks,
@@ -34,7 +34,7 @@ from twophase.writeup.readings import (  # fmt: skip
     scale,
 )
 from twophase.writeup.sources import Source
-from twophase.writeup.transitions import (  # fmt: skip
+from twophase.writeup.transitions import (
     chaos_horizon_ratio,
     chaos_time,
     cone_depth,
