@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from twophase import stages
-from twophase.batches import Data, Split, batch
 from twophase.stages.linearized import linearize
-from twophase.study import Run
-from twophase.studyfile import load
-from twophase.training import advance, initial_state, load_state, save_state
+from twophase.study import stages
+from twophase.study.run import Run
+from twophase.study.studyfile import load
+from twophase.training.batches import Data, Split, batch
+from twophase.training.loop import advance, initial_state, load_state, save_state
 
 NETWORKS = {
     "resnet20": {"architecture": "resnet20", "width": 0.25},

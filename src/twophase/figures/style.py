@@ -84,6 +84,10 @@ class Points(NamedTuple):
             chosen.append(frame)
         return Points(*chosen)
 
+    def at_ends(self, ends: dict[int, int]) -> Points:
+        """The points of each t0 at its last t1, as `ends` has it."""
+        return Points(*(frame[frame["t1"] == frame["t0"].map(ends)] for frame in self))
+
 
 def points(tables: dict[str, Result], table: str) -> Points:
     """The points of the table called `table`, of which a figure reads the summary and each run.
@@ -144,6 +148,12 @@ def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
         thin |= {"marker": "_", "markersize": 7}
     for _, run in points.each.sort_values(x).groupby("run"):
         ax.plot(run[x], run["value"], **thin)
+
+
+def when(ends: dict[int, int]) -> str:
+    """The iteration at which all forks end, or that each has its own."""
+    last = set(ends.values())
+    return f"at $t_1 = {last.pop()}$" if len(last) == 1 else "at the last $t_1$ of each"
 
 
 def barrier_axis(ax: Axes, threshold: float) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field
 from twophase.store.paths import Result
 from twophase.study.base import BASE, images
 from twophase.study.records import (
+    Count,
     Iteration,
     Iterations,
     Mistakes,
@@ -37,13 +38,15 @@ class Perturbation(Record):
 
 
 class Chaos(Section):
-    """Forks at every t0 of `forks`, compared with the base run at every later t1 of `compare`.
+    """Forks at every t0 of `forks`, compared with the base run at every later t1 of `compare`, and
+    at t0 + dt for every dt of `follow`; they end at the last of these. One of the two may be empty.
 
     `control` names the forks that are also run with a perturbation of zero.
     """
 
     forks: Iterations
-    compare: Iterations
+    compare: list[Iteration] = []
+    follow: list[Count] = []
     directions: Annotated[int, Field(ge=1, le=1000)]
     control: list[Iteration]
     perturbation: Perturbation
@@ -53,6 +56,7 @@ class Chaos(Section):
     least: ClassVar[dict[str, Any]] = {
         "forks": [1],
         "compare": [2],
+        "follow": [],
         "directions": 1,
         "control": [1],
         "barrier_points": 3,
@@ -61,13 +65,35 @@ class Chaos(Section):
 
     def states(self, model: Any) -> set[int]:
         """Where forks start, and what they are compared with."""
-        return {*self.forks, *self.compare}
+        return {*self.forks, *self.compared()}
+
+    def after(self, t0: int) -> list[int]:
+        """Iterations t1 at which the forks from t0 are compared with the base run."""
+        later = {t1 for t1 in self.compare if t1 > t0}
+        return sorted(later | {t0 + dt for dt in self.follow})
+
+    def compared(self) -> list[int]:
+        """All iterations t1 at which any fork is compared with the base run."""
+        return sorted({t1 for t0 in self.forks for t1 in self.after(t0)})
+
+    def ends(self) -> dict[int, int]:
+        """The last iteration t1 of the forks from each t0."""
+        return {t0: self.after(t0)[-1] for t0 in self.forks}
 
     def mistakes(self, model: Any) -> Mistakes:
         """Forks and compare points that do not meet within the training."""
-        for option in ("forks", "compare", "control"):
+        for option in ("forks", "compare", "follow", "control"):
             yield from must_rise(option, getattr(self, option))
         last = model.training.iterations
+        if not (self.compare or self.follow):
+            yield "compare", "= []: must be the iterations of comparisons, or chaos.follow be given"
+        for dt in self.follow:
+            if dt + max(self.forks) > last:
+                yield (
+                    "follow",
+                    f"= {dt}: the fork from {max(self.forks)} would end after training; "
+                    f"must be at most {last - max(self.forks)}",
+                )
         for t0 in self.forks:
             if t0 >= last:
                 yield (
@@ -75,7 +101,7 @@ class Chaos(Section):
                     f"= {t0}: forks at or after the end of training; "
                     f"must be less than training.iterations = {last}",
                 )
-            elif t0 >= max(self.compare):
+            elif not self.follow and t0 >= max(self.compare, default=last):
                 yield (
                     "forks",
                     f"= {t0}: no compare point follows this fork; "
@@ -103,7 +129,7 @@ class Chaos(Section):
 
 def compare_points(run: Run, t0: int) -> list[int]:
     """Iterations t1 at which the forks from t0 are compared with the base run."""
-    return [t1 for t1 in run.model.chaos.compare if t1 > t0]
+    return run.model.chaos.after(t0)
 
 
 def forks(run: Run) -> list[tuple[int, str]]:
@@ -152,8 +178,8 @@ def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
 
 def comparing(run: Run) -> list:
     """The options that say how a fork is compared with its base run."""
-    elsewhere = {"forks", "compare", "directions", "control", "perturbation", "barrier_threshold"}
-    barrier = run.model.chaos.options(exclude=elsewhere)
+    elsewhere = {"forks", "compare", "follow", "directions", "control", "perturbation"}
+    barrier = run.model.chaos.options(exclude=elsewhere | {"barrier_threshold"})
     return [barrier, run.model.evaluation.options()]
 
 
