@@ -150,6 +150,16 @@ def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
         ax.plot(run[x], run["value"], **thin)
 
 
+def kernel_times(ax: Axes, model: Model, axes: str = "x") -> None:
+    """Logarithmic axes of iterations, with 0 on them, for kernels whose times the study names one
+    by one: they stand closer where the kernel turns fast.
+    """
+    if model.kernel.times:
+        first = next(t for t in model.kernel.times if t > 0)
+        for axis in axes:
+            getattr(ax, f"set_{axis}scale")("symlog", linthresh=first, linscale=0.3)
+
+
 def when(ends: dict[int, int]) -> str:
     """The iteration at which all forks end, or that each has its own."""
     last = set(ends.values())
