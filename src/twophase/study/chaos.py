@@ -25,6 +25,8 @@ from twophase.study.records import (
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work, part, since
 
+GAPS = "gaps"  # of tables with these columns; those without are not the same
+
 
 class Perturbation(Record):
     """Gaussian noise on every parameter that is trained.
@@ -41,7 +43,9 @@ class Chaos(Section):
     """Forks at every t0 of `forks`, compared with the base run at every later t1 of `compare`, and
     at t0 + dt for every dt of `follow`; they end at the last of these. One of the two may be empty.
 
-    `control` names the forks that are also run with a perturbation of zero.
+    `control` names the forks that are also run with a perturbation of zero. The barrier is the
+    largest gap at `barrier_points` places of the path, and `barrier_refine` more around it.
+    `recalibrated` asks for the barrier with batch norm's statistics measured again, too.
     """
 
     forks: Iterations
@@ -51,8 +55,10 @@ class Chaos(Section):
     control: list[Iteration]
     perturbation: Perturbation
     barrier_points: Annotated[int, Field(ge=3)]
+    barrier_refine: Annotated[int, Field(ge=0, le=100)] = 0
     barrier_batch_norm: Literal["interpolate", "recalibrate"]
     barrier_threshold: Positive
+    recalibrated: bool = False
     least: ClassVar[dict[str, Any]] = {
         "forks": [1],
         "compare": [2],
@@ -60,6 +66,7 @@ class Chaos(Section):
         "directions": 1,
         "control": [1],
         "barrier_points": 3,
+        "barrier_refine": 1,
         "barrier_threshold": 1.0,  # figures show it, no stage reads it
     }
 
@@ -120,6 +127,8 @@ class Chaos(Section):
                     f"= {t1}: no fork reaches this point; "
                     f"must be more than the first fork, {min(self.forks)}",
                 )
+        if self.recalibrated and self.barrier_batch_norm == "recalibrate":
+            yield "recalibrated", "= True: is what chaos.barrier_batch_norm says; leave it out"
         for t0 in sorted(set(self.control) - set(self.forks)):
             yield (
                 "control",
@@ -195,8 +204,12 @@ def fork_work(run: Run, part: Result) -> Work:
 
 
 def comparison_work(run: Run, part: Result) -> Work:
-    """Evaluate the fork and each point of the path."""
-    return Work(rest=(run.model.chaos.barrier_points + 1) * images(run))
+    """Evaluate the fork and each point of the path; with other statistics, these and the test
+    examples.
+    """
+    options = run.model.chaos
+    paths = (options.barrier_points + options.barrier_refine) * (1 + options.recalibrated)
+    return Work(rest=(paths + 1) * images(run))
 
 
 FORK = Stage(
@@ -225,7 +238,7 @@ CHAOS = Stage(
     },
     options=comparing,
     parts=lambda run: [comparison(run, *point) for point in comparisons(run)],
-    grid=comparisons,
+    grid=lambda run: [comparisons(run), GAPS],
     work=comparison_work,
     section="chaos",
     summarised=("chaos",),

@@ -48,14 +48,17 @@ def match(run: Run, t0: int, direction: str, t1: int) -> Result:
 
 def _options(run: Run) -> list:
     """How units are matched, and the networks compared then."""
-    return [run.model.matching.options(exclude={"compare"}), comparing(run)]
+    barrier, evaluation = comparing(run)
+    barrier.pop("recalibrated", None)  # which it measures anyway
+    return [run.model.matching.options(exclude={"compare"}), [barrier, evaluation]]
 
 
 def _work(run: Run, part: Result) -> Work:
     """Evaluate three paths, two of them with batch norm measured again."""
     sizes = run.model.evaluation
     passes = 2 * sizes.train_examples + 3 * sizes.test_examples
-    return Work(rest=run.model.chaos.barrier_points * passes)
+    points = run.model.chaos.barrier_points + run.model.chaos.barrier_refine
+    return Work(rest=points * passes)
 
 
 MATCHING = Stage(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from twophase.store.paths import Result
 from twophase.study.base import BASE
-from twophase.study.chaos import CHAOS, FORK, comparison_work, fork_work, forks
+from twophase.study.chaos import CHAOS, FORK, GAPS, comparison_work, fork_work, forks
 from twophase.study.records import Iterations, Mistakes, Positive, Section, must_rise
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work
@@ -94,7 +94,7 @@ SIZES = Stage(
     tables={"sizes": ("size", "direction", "t0", "t1")},
     options=lambda run: None,
     parts=_parts,
-    grid=lambda run: [other_sizes(run), size_points(run)],
+    grid=lambda run: [other_sizes(run), size_points(run), GAPS],
     work=_work,
     section="sizes",
     summarised=("sizes",),
