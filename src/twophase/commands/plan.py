@@ -19,10 +19,11 @@ from twophase.errors import StudyError
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import stages, studyfile
+from twophase.study.kernel import inputs
 from twophase.study.model import Study
 from twophase.study.records import show
 from twophase.study.run import Run, runs
-from twophase.study.stage import Work, inputs
+from twophase.study.stage import Work
 
 # Seconds of processor time of a summary and a figure with their start, of Snakemake, and what it
 # adds to each job: of `digits`, on the machine of docs/speed.md.

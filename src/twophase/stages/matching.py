@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from twophase.measures.barrier import barrier, path_losses
+from twophase.measures.barrier import barrier, path
 from twophase.measures.features import last_hidden, linear_cka
 from twophase.measures.permutation import Units, check_units, moved, permute, units, weight_matching
 from twophase.progress import progress
@@ -62,19 +62,18 @@ def _matched(run: Run, networks: list[State], found: Units, sets: dict) -> dict[
     """The measures of one pair; the fork's network is left permuted."""
     base, fork, between = (state.model for state in networks)
     images, test = sets["train"][0], {"test": sets["test"]}
-    points = run.model.chaos.barrier_points
-    alphas = [index / (points - 1) for index in range(points)]
+    options = run.model.chaos
+    points, refine = options.barrier_points, options.barrier_refine
 
-    def path(again: bool) -> float:
+    def highest(again: bool) -> float:
         recalibrate = images if again else None
-        losses = path_losses(between, base, fork, alphas, test, recalibrate)
-        return barrier(alphas, losses["test"])
+        return barrier(*path(between, base, fork, points, test, recalibrate, refine)["test"])
 
     row = {
-        "test_barrier": path(run.model.chaos.barrier_batch_norm == "recalibrate"),
-        "recalibrated_barrier": path(True),
+        "test_barrier": highest(options.barrier_batch_norm == "recalibrate"),
+        "recalibrated_barrier": highest(True),
     }
     cka = linear_cka(*(last_hidden(network, sets["test"][0]) for network in (base, fork)))
     places = weight_matching(base, fork, found, run.model.matching.sweeps)
     permute(fork, found, places)
-    return row | {"matched_barrier": path(True), "moved": moved(found, places), "cka": cka}
+    return row | {"matched_barrier": highest(True), "moved": moved(found, places), "cka": cka}

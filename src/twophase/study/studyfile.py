@@ -335,7 +335,8 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         for section in SHARED:
             record = getattr(model, section)
             for option, line in record.mistakes(model) if record else ():
-                yield f"{_key(raw, ('models', name, section, *option.split('.')))} {line}"
+                key = _key(raw, ("models", name, section, *option.split(".")))
+                yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
         for option, line in _unfit(study, model, folder):
             key = _key(raw, ("models", name, *option.split(".")))
             yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"

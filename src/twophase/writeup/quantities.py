@@ -113,7 +113,10 @@ def neighbours(source: Source) -> pd.DataFrame:
     """S(t, t + dt) of neighbouring kernels: `seed`, `t`, `distance`."""
     table = kernel_table(source)
     gap = table["u"] - table["t"]
-    return table[gap == gap[gap > 0].min()]
+    near = table[gap == gap[gap > 0].min()]
+    if near["u"].max() < table["t"].max():
+        raise CannotSay("kernels are not evenly spaced")
+    return near
 
 
 def kernel_changes(source: Source) -> changepoint.Changes:
