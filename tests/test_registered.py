@@ -8,12 +8,12 @@ import subprocess
 import pytest
 from conftest import ROOT, edit
 
-from twophase.commands import checkout
 from twophase.errors import StudyError
 from twophase.estimators.seeds import CannotSay, Estimate
+from twophase.store import history
 from twophase.store.artifacts import sha256, write_table
 from twophase.store.paths import Result
-from twophase.study import stages, studyfile
+from twophase.study import beginning, stages, studyfile
 from twophase.study.base import base_state
 from twophase.study.run import Run
 from twophase.writeup import (
@@ -304,7 +304,7 @@ def test_without_a_history_the_order_is_not_checked(world):
     shutil.rmtree(world / ".git")
     found = judged()["early"]
     assert found.standing == verdicts.UNCHECKED
-    assert found.because == checkout.NO_HISTORY
+    assert found.because == history.NO_HISTORY
     assert text.is_test(found)
     assert verdicts.UNCHECKED in text.details([found], claims.load())
 
@@ -434,34 +434,35 @@ def test_mistakes_in_a_registration_are_one_line(world):
 
 
 def test_a_record_is_written_once_and_only_at_the_beginning(world, monkeypatch):
-    monkeypatch.setattr(checkout, "CODE", world)
+    monkeypatch.setattr(beginning, "CODE", world)
+    monkeypatch.setattr(history, "CODE", world)
     study = studyfile.load(world / FILE)
     run = Run(study, "net", 7)
-    checkout.begin(run, world / FILE)
-    record = checkout.record_file(run)
+    beginning.begin(run, world / FILE)
+    record = beginning.record_file(run)
     first = json.loads(record.read_text())
     assert first["commit"] == git(world, "rev-parse", "HEAD")
     assert first["study"] == sha256(world / FILE)
     # The results are not in the commit of this made-up checkout, which is all code.
     assert [name for name in first["changed"] if not name.startswith("results/")] == []
     edit(world / FILE, "title: Made up", "title: Made  up")
-    checkout.begin(run, world / FILE)
+    beginning.begin(run, world / FILE)
     assert json.loads(record.read_text()) == first
     other = Run(study, "net", 3)
-    checkout.begin(other, world / FILE)
-    assert FILE in json.loads(checkout.record_file(other).read_text())["changed"]
+    beginning.begin(other, world / FILE)
+    assert FILE in json.loads(beginning.record_file(other).read_text())["changed"]
     (world / "paper/registration/new").write_text("")
     third = Run(study, "net", 4)
-    checkout.begin(third, world / FILE)
-    said = json.loads(checkout.record_file(third).read_text())
+    beginning.begin(third, world / FILE)
+    said = json.loads(beginning.record_file(third).read_text())
     assert "paper/registration/new" in said["changed"]
     # Of a run that is there, it is not known when it began.
     late = Run(study, "net", 11)
     state = base_state(late, 0).path
     state.parent.mkdir(parents=True)
     state.touch()
-    checkout.begin(late, world / FILE)
-    assert not checkout.record_file(late).exists()
+    beginning.begin(late, world / FILE)
+    assert not beginning.record_file(late).exists()
 
 
 def test_registered_studies_of_this_checkout_are_as_they_were_registered():
@@ -483,4 +484,4 @@ def test_registrations_of_this_checkout_came_before_the_runs_that_are_published(
             if own.covers(path.parent.parent.name):
                 for name in own.claims:
                     why = standing.before(name, own, json.loads(path.read_text()), file)
-                    assert why in ("", checkout.NO_HISTORY), path
+                    assert why in ("", history.NO_HISTORY), path

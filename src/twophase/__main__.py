@@ -217,7 +217,7 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
 
 def _begin(each: Run, file: Path) -> None:
     """Leave a record of when the base run began."""
-    from twophase.commands.checkout import begin
+    from twophase.study.beginning import begin
 
     begin(each, file)
 

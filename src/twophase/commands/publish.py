@@ -8,14 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from twophase.commands import checkout
-from twophase.commands.checkout import RECORD, own_files
 from twophase.commands.logs import SPENT
 from twophase.errors import RunError
 from twophase.stages.summary import summarised
+from twophase.store import history
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
 from twophase.store.paths import MEASUREMENTS, RESULTS, Result
-from twophase.study import stages
+from twophase.study import beginning, stages
+from twophase.study.beginning import RECORD, own_files
 from twophase.study.model import Study
 from twophase.study.run import Run, runs
 from twophase.study.stages import published_name
@@ -82,7 +82,7 @@ def _write_summaries(study: Study, folder: Path) -> None:
 def _write_provenance(study: Study, file: Path, folder: Path) -> None:
     """Say where the tables in `folder` come from, and on stderr what their commit does not hold."""
     tables = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
-    not_there = checkout.changed(study, file)
+    not_there = beginning.changed(study, file)
     if not_there:
         print(
             f"publish: {MEASUREMENTS / study.name}/provenance.json names a commit that does not "
@@ -90,7 +90,7 @@ def _write_provenance(study: Study, file: Path, folder: Path) -> None:
             file=sys.stderr,
         )
     provenance = {
-        "published_at_commit": checkout.commit() or "unknown: not in a git checkout",
+        "published_at_commit": history.commit() or "unknown: not in a git checkout",
         "not_in_that_commit": not_there,
         "study": sha256(file),
         "processor_seconds": _processor_seconds(study),
@@ -119,7 +119,7 @@ def _copy_record(run: Run, training: Path, before: Path, folder: Path) -> None:
     """Publish the record of a run's beginning, if there is one where its table comes from."""
     name = published_name(run, RECORD)
     again = training.is_relative_to(before)
-    record = before / name if again else checkout.record_file(run)
+    record = before / name if again else beginning.record_file(run)
     if record.exists():
         shutil.copyfile(record, folder / name)
 

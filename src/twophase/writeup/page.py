@@ -9,11 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twophase.commands.checkout import RECORD, reachable
 from twophase.figures import FIGURES, code_of
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.fingerprint import code_digest
+from twophase.store.history import reachable
 from twophase.store.paths import MEASUREMENTS, digest
+from twophase.study.beginning import RECORD
 from twophase.writeup import CLAIMS
 from twophase.writeup.registered import REGISTRATION
 

@@ -24,7 +24,7 @@ TRUTHS: dict[str, tuple[float | None, float | None]] = {
     "none": (None, None),
     "power": (1.0, None),
 }
-DIMENSIONS, MOST_KERNELS = 40, 41
+DIMENSIONS, MOST_KERNELS = 40, 60
 Tables = dict[str, pd.DataFrame]
 
 

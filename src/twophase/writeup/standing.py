@@ -1,6 +1,6 @@
 """Which verdicts are registered: their rule was in the history before any of their seeds began.
 
-Each base run leaves a record of its beginning (`commands.checkout.begin`), which is published with
+Each base run leaves a record of its beginning (`study.beginning.begin`), which is published with
 its seed. A verdict is registered if the commit in the record of every seed that it is of already
 holds the registration, in all that decides the verdict, and nothing has changed since.
 """
@@ -12,8 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from twophase.commands.checkout import NO_HISTORY, RECORD, git, reachable
 from twophase.errors import StudyError
+from twophase.store.history import NO_HISTORY, git, reachable
+from twophase.study.beginning import RECORD
 from twophase.writeup import CLAIMS, frozen, registered, verdicts
 from twophase.writeup.claims import Claims
 from twophase.writeup.registered import Registration

@@ -1,4 +1,4 @@
-"""The checkout that results come from: its commit, what differs from it, and when a run began.
+"""When a base run began: at which commit of the checkout, and what differed from it.
 
 The record of a base run's beginning lies beside its results and in no table, whose bytes must not
 depend on it. With it a reader can see that rules were registered before the run was there.
@@ -7,11 +7,11 @@ depend on it. With it a reader can see that rules were registered before the run
 from __future__ import annotations
 
 import json
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 from twophase.store.artifacts import sha256, whole_file
+from twophase.store.history import CODE, commit, git
 from twophase.store.own_code import imported_files
 from twophase.store.paths import run_folder
 from twophase.study import stages
@@ -22,20 +22,7 @@ from twophase.study.run import Run
 from twophase.study.stage import unfinished
 
 RULES = (Path("paper/claims.yaml"), Path("paper/registration"))
-CODE = Path(__file__).parents[1]
 RECORD = "record.json"  # the name under which a record is published, beside its run's tables
-NO_HISTORY = "no history of commits is here in which the order could be seen"
-
-
-def git(*arguments: str, folder: Path = Path()) -> str | None:
-    """What git says in a folder, without the last line break; None if it fails or is not there."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
-        return None
-    return done.stdout.rstrip("\n")
 
 
 def own_files(study: Study) -> list[Path]:
@@ -60,11 +47,6 @@ def changed(study: Study, file: Path) -> list[str]:
     names = [line[3:] for line in said.split("\0") if line and "__pycache__" not in line]
     outside = [str(path) for path in paths[1:] if str(path) not in inside and path.exists()]
     return sorted(names + outside)
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this code runs from; None if it is none."""
-    return git("rev-parse", "HEAD", folder=CODE)
 
 
 def record_file(run: Run) -> Path:
@@ -93,14 +75,3 @@ def begin(run: Run, file: Path) -> None:
     }
     with whole_file(record) as temporary:
         temporary.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-
-
-def reachable(commit: str, folder: Path) -> str:
-    """Why a commit is not in the history that leads to the checkout in `folder`; "" if it is."""
-    if git("rev-parse", "HEAD", folder=folder) is None:
-        return NO_HISTORY
-    if git("merge-base", "--is-ancestor", commit, "HEAD", folder=folder) is not None:
-        return ""
-    if git("rev-parse", "--is-shallow-repository", folder=folder) == "true":
-        return NO_HISTORY
-    return "began at a commit that is not in this history"
