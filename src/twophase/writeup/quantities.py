@@ -23,6 +23,7 @@ from twophase.estimators.seeds import (
     wide,
 )
 from twophase.writeup.readings import (
+    comparisons,
     ends,
     first_phase,
     forks,
@@ -60,8 +61,8 @@ FEWEST_MIXED = 8
 
 
 def chaos(source: Source, measure: str, t0: Time, t1: Time, level: float = LEVEL) -> Estimate:
-    """A measure of the comparison at (t0, t1)."""
-    table = forks(source)
+    """A measure of the comparison at (t0, t1): a description, after a drop of the rate, too."""
+    table = comparisons(source)
     return _seed_means(_at(_at(table, "t0", t0), "t1", t1), measure, level)
 
 
