@@ -18,6 +18,7 @@ from twophase.datasets.arrays import arrangement
 from twophase.errors import RunError, StudyError
 from twophase.stages.check import check
 from twophase.stages.data import data, digest
+from twophase.study import stage as rows
 from twophase.study import stages, studyfile
 from twophase.study.datasets import FunctionOfArrays, TorchvisionSet
 from twophase.study.run import runs
@@ -250,7 +251,7 @@ def test_the_arrays_of_a_function_are_what_is_trained_on(own, in_tmp, capsys):
 
 
 def _fingerprints(study):
-    stages.places._cached.cache_clear()
+    rows._part_maker.cache_clear()
     return [
         stages.job_fingerprint(stage, run)
         for run in runs(study)

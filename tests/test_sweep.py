@@ -14,6 +14,7 @@ from twophase.stages.data import data
 from twophase.stages.kernel import kernel
 from twophase.stages.summary import summary
 from twophase.store.artifacts import read_table
+from twophase.study import stage as rows
 from twophase.study import stages, studyfile
 from twophase.study.run import Run
 from twophase.study.stages import before_in_sweep
@@ -152,12 +153,12 @@ def test_what_models_share_is_adopted_once(short, monkeypatch):
     swept = short(sweep={"training.iterations": [4, 6]})
     one, other = (Run(swept, f"vgg-iterations-{last}", 0) for last in (4, 6))
     with monkeypatch.context() as patch:
-        patch.setattr(stages.places, "digest_of", lambda *modules: "older")
-        stages.places._cached.cache_clear()
+        patch.setattr(rows, "digest_of", lambda *modules: "older")
+        rows._part_maker.cache_clear()
         data(swept)
         for run in (one, other):
             base(run)
-    stages.places._cached.cache_clear()
+    rows._part_maker.cache_clear()
     assert stages.missing(one) == stages.missing(other) == ["base"]
     adopt(swept, 0.02)
     assert stages.missing(one) == stages.missing(other) == []
