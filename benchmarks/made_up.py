@@ -14,7 +14,9 @@ import pandas as pd
 from twophase.estimators import times
 from twophase.writeup.sources import Source
 
-HORIZON, EVERY = 5000, 50
+HORIZON = 5000
+# Times of kernels as in the registered study: dense at first, then evenly spaced.
+TIMES = np.r_[0, 10, np.arange(25, 250, 25), np.arange(250, HORIZON + 1, 125)].astype(float)
 MIDDLE, SPREAD = 400.0, 0.35  # median and spread (of the logarithm) of the kernel's time
 DIMENSIONS, NOISE = 400, 0.15  # 1 - cosine of two later kernels is about NOISE
 FAR = 1.5  # how far the first kernel is off the later ones' mean direction, over its length
@@ -34,21 +36,22 @@ def kernels(truth: str, seeds: int, kept: float = 0.0) -> pd.DataFrame:
     """The table of kernel distances of `seeds` runs. Early kernels are off the later direction, and
     turn as they come closer; those of a power law turn by the same in each factor of time, and
     nothing else moves them; a walk is confined by nothing. `kept` is the correlation of the noise
-    of neighbours: AR(1).
+    of those 125 iterations apart: AR(1).
     """
     rng = np.random.default_rng([sum(map(ord, truth)), seeds])
-    t = np.arange(0, HORIZON + 1, EVERY)
+    t = TIMES
     tables = []
     for seed in range(seeds):
         own = MIDDLE * np.exp(SPREAD * rng.normal())
         if truth == "walk":
-            place = _noise(rng, t).cumsum(0) * (2 * EVERY / HORIZON) ** 0.5
+            steps = np.sqrt(2 / HORIZON * np.diff(t, prepend=0.0))
+            place = (steps[:, None] * _noise(rng, t)).cumsum(0)
         elif truth == "power law":
             away = _turning(rng, np.log1p(t / START))
             place = FAR * ((1 + t / START) ** -POWER)[:, None] * away
         else:
             away = FAR * TRUTHS[truth](t / own)[:, None] * _turning(rng, t / TURN)
-            gaps = t / EVERY * -np.log(kept) if kept else 1e3 * t
+            gaps = t / 125 * -np.log(kept) if kept else 1e3 * t
             place = away + NOISE**0.5 * _turning(rng, gaps)
         place[:, 0] += 1
         place /= np.linalg.norm(place, axis=1, keepdims=True)
