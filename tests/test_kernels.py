@@ -230,6 +230,39 @@ def test_every_order_gives_the_same(order, kind, monkeypatch):
     assert len(called) >= 4
 
 
+def test_products_of_pixels_know_stride_dilation_and_padding(monkeypatch):
+    """The same where the position kernel comes from products of pixels, cheap or not."""
+
+    def times(module, *_):
+        return (0, 1) if isinstance(module, nn.Linear) else (1, 0)
+
+    monkeypatch.setattr(plan, "_cheapest", lambda costs: "pairs")
+    monkeypatch.setattr(contract, "position_kernel_times", times)
+    torch.manual_seed(0)
+    model = Network(
+        nn.Conv2d(2, 3, (2, 3), padding=(2, 1), dilation=(2, 1)),
+        nn.Tanh(),
+        nn.Conv2d(3, 4, 3, padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
+        nn.Tanh(),
+        nn.Conv2d(4, 4, (3, 2), padding="same", dilation=(2, 3)),
+        nn.Tanh(),
+        head=nn.Linear(4, 3),
+    ).double()
+    inputs = torch.randn(4, 2, 6, 7).double()
+    assert error(entk(model, inputs), _by_func(model, inputs)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.BatchNorm2d(4, eps=0.5), nn.GroupNorm(2, 4, eps=0.5), nn.LayerNorm((4, 8, 8), eps=0.5)],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_a_norm_divides_with_its_own_eps(norm):
+    torch.manual_seed(0)
+    model = Network(nn.Conv2d(1, 4, 3, padding=1), norm, nn.Tanh(), head=nn.Linear(4, 3)).double()
+    assert error(entk(model, _inputs(), check=False), _by_func(model, _inputs())) < 1e-12
+
+
 def test_float32_is_exact_to_its_precision():
     torch.manual_seed(0)
     model = Network(

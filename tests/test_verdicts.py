@@ -220,6 +220,18 @@ def test_a_loss_that_is_no_number_is_no_low_barrier():
     assert found["late-stable"] == found["same-point"] == verdicts.CANNOT_SAY
 
 
+def test_a_control_is_no_fork():
+    clear = two_phases(np.random.default_rng(4), 5)
+    chaos = clear.tables["chaos"]
+    perturbed = chaos["direction"] != "control"
+    equal = chaos.assign(**{m: chaos[m].where(perturbed, 0.0) for m in ("test_barrier", "l2")})
+    found = []
+    for table in (chaos, equal, chaos[perturbed]):
+        own = dataclasses.replace(clear, tables={**clear.tables, "chaos": table})
+        found.append((words(own), quantities.chaos(own, "test_barrier", "first", "last")))
+    assert found[0] == found[1] == found[2]
+
+
 def test_a_drop_of_the_learning_rate_is_no_transition():
     rng = np.random.default_rng(6)
     clear = two_phases(rng, 5)
