@@ -40,6 +40,12 @@ def test_the_barrier_is_the_largest_gap_not_the_gap_at_the_largest_loss():
     assert barrier.barrier(alphas, losses) == 1.0
 
 
+def test_the_barrier_is_above_the_line_from_the_first_loss_to_the_last():
+    # The line is at 2 after a quarter of the way from 1 to 5.
+    assert barrier.barrier([0.0, 0.25, 1.0], [1.0, 3.0, 5.0]) == 1.0
+    assert barrier.barrier([0.0, 0.25, 1.0], [5.0, 4.5, 1.0]) == 0.5
+
+
 def test_the_barrier_of_equal_losses_is_exactly_zero():
     assert barrier.barrier(ALPHAS, [0.1] * 11) == 0.0
 
