@@ -252,17 +252,6 @@ def test_products_of_pixels_know_stride_dilation_and_padding(monkeypatch):
     assert error(entk(model, inputs), _by_func(model, inputs)) < 1e-12
 
 
-@pytest.mark.parametrize(
-    "norm",
-    [nn.BatchNorm2d(4, eps=0.5), nn.GroupNorm(2, 4, eps=0.5), nn.LayerNorm((4, 8, 8), eps=0.5)],
-    ids=lambda norm: type(norm).__name__,
-)
-def test_a_norm_divides_with_its_own_eps(norm):
-    torch.manual_seed(0)
-    model = Network(nn.Conv2d(1, 4, 3, padding=1), norm, nn.Tanh(), head=nn.Linear(4, 3)).double()
-    assert error(entk(model, _inputs(), check=False), _by_func(model, _inputs())) < 1e-12
-
-
 def test_float32_is_exact_to_its_precision():
     torch.manual_seed(0)
     model = Network(
