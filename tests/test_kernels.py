@@ -232,19 +232,16 @@ def test_every_order_gives_the_same(order, kind, monkeypatch):
 
 def test_products_of_pixels_know_stride_dilation_and_padding(monkeypatch):
     """The same where the position kernel comes from products of pixels, cheap or not."""
-
-    def times(module, *_):
-        return (0, 1) if isinstance(module, nn.Linear) else (1, 0)
-
+    kinds = {nn.Linear: (0, 1), nn.Conv2d: (1, 0)}
     monkeypatch.setattr(plan, "_cheapest", lambda costs: "pairs")
-    monkeypatch.setattr(contract, "position_kernel_times", times)
+    monkeypatch.setattr(contract, "position_kernel_times", lambda module, *_: kinds[type(module)])
     torch.manual_seed(0)
     model = Network(
         nn.Conv2d(2, 3, (2, 3), padding=(2, 1), dilation=(2, 1)),
         nn.Tanh(),
         nn.Conv2d(3, 4, 3, padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
         nn.Tanh(),
-        nn.Conv2d(4, 4, (3, 2), padding="same", dilation=(2, 3)),
+        nn.Conv2d(4, 4, 3, padding="same", dilation=(2, 3)),
         nn.Tanh(),
         head=nn.Linear(4, 3),
     ).double()
