@@ -147,6 +147,22 @@ def test_disagreement_counts_other_predictions():
     assert distance.disagreement(one, 7 * one) == 0
 
 
+def test_disagreement_is_between_the_classes_of_each_example():
+    one = torch.tensor([[0.0, 1, 2], [0, 1, 2]])
+    assert distance.disagreement(one, torch.tensor([[5.0, 1, 2], [0, 1, 2]])) == 0.5
+
+
+def test_parameters_that_are_not_trained_are_no_distance():
+    one, other = _network(1), _network(1)
+    with torch.no_grad():
+        other.conv.weight += 1
+    for network in (one, other):
+        network.conv.requires_grad_(False)
+    vectors = [distance.parameter_vector(network) for network in (one, other)]
+    assert torch.equal(*vectors)
+    assert len(vectors[0]) == sum(p.numel() for p in one.parameters()) - one.conv.weight.numel()
+
+
 def test_identical_means_every_bit_of_parameters_and_buffers():
     one, other = _network(1), _network(1)
     assert distance.identical(one, other)
