@@ -130,7 +130,7 @@ def test_a_file_that_does_not_say_all_that_it_should_be_is_refused(tensors, tabl
 
 
 def test_what_changes_bits_of_training_must_be_the_same_and_no_more(tensors, smoke):
-    made = origin(smoke.compute)
+    made = origin(smoke.compute.model_dump())
     ORIGIN.update(made)
     write_tensors(tensors, TENSORS)
     for key in made:

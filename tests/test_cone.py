@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from twophase import stages
 from twophase.measures import kernel
 from twophase.stages.cone import cone
 from twophase.stages.kernel import kernel as compute_kernels
 from twophase.store.artifacts import read_table, read_tensors
-from twophase.study import Run
+from twophase.study import stages
+from twophase.study.run import Run
 
 
 def _kernels(count, size=6):

@@ -8,8 +8,8 @@ from torch.func import functional_call, hessian
 
 from twophase.measures.curvature import batch_sharpness, largest_eigenvalue, sharpness
 from twophase.networks.resnet import resnet8
-from twophase.optimizers import SGD
 from twophase.stages.curvature import _thresholds
+from twophase.study.optimizers import SGD
 
 
 def _examples(n, seed=0):

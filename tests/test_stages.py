@@ -181,7 +181,7 @@ def test_jobs_share_all_forks_in_order_whatever_their_number(run, jobs):
 
 def test_no_job_has_more_forks_than_asked_and_none_is_left_over(smoke):
     run = Run(smoke, "vgg", 0)
-    assert len(run.model.forks()) == 6
+    assert len(forks(run)) == 6
     assert [fork_jobs(run, each, 1) for each in range(1, 8)] == [6, 3, 2, 2, 2, 1, 1]
     # Two jobs for each core, of the forks of two runs.
     assert [fork_jobs(run, "auto", cores) for cores in (1, 2, 3, 9)] == [1, 2, 3, 6]
