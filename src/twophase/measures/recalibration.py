@@ -19,30 +19,10 @@ from twophase.training.tensors import bits
 FEW = 16  # images that show what a network moves
 
 # The calls that compute batch norm, and the order of what they take.
+AFTER = ("training", "momentum", "eps", "cudnn_enabled")
 ORDERS = {
-    F.batch_norm: [
-        "input",
-        "running_mean",
-        "running_var",
-        "weight",
-        "bias",
-        "training",
-        "momentum",
-        "eps",
-    ],
-    torch.batch_norm: (
-        [
-            "input",
-            "weight",
-            "bias",
-            "running_mean",
-            "running_var",
-            "training",
-            "momentum",
-            "eps",
-            "cudnn_enabled",
-        ]
-    ),
+    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", *AFTER[:3]),
+    torch.batch_norm: ("input", "weight", "bias", "running_mean", "running_var", *AFTER),
 }
 Statistics = dict[int, tuple[torch.Tensor, torch.Tensor]]  # mean and variance, by the mean's id
 
