@@ -68,7 +68,11 @@ SAME = {
     "    torch.manual_seed(17)\n"
     "    nn.init.normal_(m[3].weight)\n"
     "    return m\n",
-    "zeros": "def net():\n    m = mlp()\n    for p in m.parameters(): p.data.zero_()\n    return m\n",
+    "zeros": "def net():\n"
+    "    m = mlp()\n"
+    "    for p in m.parameters():\n"
+    "        p.data.zero_()\n"
+    "    return m\n",
     "numpy": "def net():\n"
     "    m, r = mlp(), np.random.default_rng(5)\n"
     "    m[1].weight.data = torch.from_numpy(r.normal(size=(6, 64))).float()\n"
@@ -233,7 +237,7 @@ class Steps(nn.Module):
 
 def test_a_kernel_of_zeros_is_refused():
     with (
-        pytest.warns(UserWarning),
+        pytest.warns(UserWarning, match="kernel is zero"),
         pytest.raises(RunError, match="Steps itself: the kernel of two"),
     ):
         trial.two_examples(Steps(), torch.randn(2, 1, 8, 8), "full")

@@ -34,10 +34,10 @@ def read(images: FunctionOfArrays) -> Arrays:
     """
     if images.sha256 is not None:  # says what they must be
         return arranged(_arrays(images), images, _name(images))
-    others = [_elsewhere(images, seed) for seed in HASH_SEEDS]
-    arrays = _arrays(images)  # alone in memory: the others are gone
-    own, what = digest_of(arrays), _name(images)
-    for digest_there, said in others:
+    arrays, what = _arrays(images), _name(images)
+    own = digest_of(arrays)
+    for seed in HASH_SEEDS:
+        digest_there, said = _elsewhere(images, seed)
         if digest_there is None:
             raise RunError(f"{what}: works here, but fails in another process: {said}")
         if digest_there != own:
