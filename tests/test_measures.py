@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from twophase.errors import RunError
 from twophase.measures import barrier, distance
 from twophase.study.networks import ResNet
 from twophase.training.evaluation import CHUNK
@@ -108,6 +109,83 @@ def test_recalibration_gives_batch_norm_the_statistics_of_its_inputs(examples):
     assert torch.allclose(model[1].running_mean, inputs.mean((0, 2, 3)), atol=1e-6)
     assert torch.allclose(model[1].running_var, inputs.var((0, 2, 3)), rtol=1e-4)
     assert model[1].momentum == 0.1
+
+
+class _StaysInEval(nn.BatchNorm2d):
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class _Frozen(nn.Sequential):
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def _without_tracking(features):
+    norm = nn.BatchNorm2d(features)
+    norm.track_running_stats = False  # after it was made: eval mode goes on using what is there
+    return norm
+
+
+FROZEN = {
+    "by its class": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), _StaysInEval(4)),
+    "by the network": lambda: _Frozen(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)),
+    "by momentum 0": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, momentum=0.0)),
+    "by tracking": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), _without_tracking(4)),
+}
+
+
+@pytest.mark.parametrize("how", FROZEN)
+def test_recalibration_leaves_statistics_that_training_leaves(how, examples):
+    model = FROZEN[how]()
+    moves = nn.BatchNorm2d(4, momentum=None)
+    model.append(moves).append(nn.Dropout(0.5))
+    model[1].running_mean.normal_()
+    model[1].running_var.uniform_(0.5, 2)
+    before = [buffer.clone() for buffer in model[1].buffers()]
+    state = torch.get_rng_state()
+    barrier.recalibrate_batch_norm(model, examples[0][:CHUNK])
+    assert all(map(torch.equal, model[1].buffers(), before))
+    assert torch.equal(torch.get_rng_state(), state)
+    seen = model[:2](examples[0][:CHUNK])
+    assert torch.allclose(moves.running_mean, seen.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(moves.running_var, seen.var((0, 2, 3)), rtol=1e-4)
+
+
+class _ByFunction(nn.Module):
+    """Batch norm of a class of its own, by PyTorch's function or by hand."""
+
+    def __init__(self, by_hand=False):
+        super().__init__()
+        self.conv, self.by_hand = nn.Conv2d(1, 4, 3), by_hand
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("spread", torch.ones(4))
+
+    def forward(self, x):
+        x = self.conv(x)
+        if not self.by_hand:
+            x = nn.functional.dropout(x, 0.3, self.training)
+            return nn.functional.batch_norm(x, self.mean, self.spread, training=self.training)
+        if self.training:
+            self.mean.lerp_(x.mean((0, 2, 3)), 0.1)
+        return x - self.mean[:, None, None]
+
+
+def test_batch_norm_of_another_class_is_measured_or_refused(examples):
+    model = _ByFunction()
+    barrier.recalibrate_batch_norm(model, examples[0][:CHUNK])
+    inputs = model.conv(examples[0][:CHUNK])
+    assert torch.allclose(model.mean, inputs.mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(model.spread, inputs.var((0, 2, 3)), rtol=1e-4)
+    with pytest.raises(RunError, match="'recalibrate': mean holds statistics of the images"):
+        barrier.recalibrate_batch_norm(_ByFunction(by_hand=True), examples[0])
+    # What training moves without looking at the images is no statistic of theirs.
+    model = nn.utils.spectral_norm(nn.Conv2d(1, 4, 3))
+    before = model.weight_u.clone()
+    barrier.recalibrate_batch_norm(model, examples[0])
+    assert torch.equal(model.weight_u, before)
 
 
 def test_dissimilarity_is_one_minus_the_cosine():

@@ -164,6 +164,8 @@ def test_what_is_no_picture_with_a_label_is_refused(tmp_path, monkeypatch):
     for example, said in (
         ((picture, {"boxes": []}), "its label is a dict: the set is none for classification"),
         ((picture, 1, 2), "its label is a tuple"),
+        ((picture, -2), "its label is -2, which is no class"),
+        ((picture, torch.tensor(-100)), "its label is -100, which is no class"),
         ((torch.zeros(3), 1), "is a Tensor and no picture"),
         ((Image.new("F", (28, 28)), 1), "has float pixels"),
     ):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from twophase.training.evaluation import CHUNK, Examples, logits, mean_loss
+from twophase.measures.recalibration import recalibrate_batch_norm
+from twophase.training.evaluation import Examples, logits, mean_loss
 from twophase.training.tensors import named_state
 
 NEAR = 0.02  # of the interval around the largest gap: nearer places say nothing new
@@ -28,8 +29,8 @@ def path_losses(
     """Losses of the networks alpha * one + (1 - alpha) * other, for each set of examples.
 
     Batch norm's running statistics are interpolated like the weights; with `recalibrate`, images
-    (n, C, H, W), they are measured anew on those images at every alpha. `between` is a network of
-    the same kind that is overwritten.
+    (n, C, H, W), those that training moves are measured anew on those images at every alpha.
+    `between` is a network of the same kind that is overwritten.
 
     >>> one, other, between = (torch.nn.Linear(1, 2, bias=False) for _ in range(3))
     >>> for network, weight in ((one, 1.0), (other, -1.0)):
@@ -65,30 +66,6 @@ def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: flo
             target.copy_(torch.where(a == b, a, torch.lerp(b, a, alpha)))
         else:
             target.copy_(a)
-
-
-@torch.no_grad()
-def recalibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
-    """Set batch norm's running statistics to the means, over chunks of `images` of one size, of
-    the chunks' means and variances.
-
-    >>> norm = torch.nn.BatchNorm2d(1)
-    >>> recalibrate_batch_norm(norm, torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
-    >>> norm.running_mean, norm.running_var
-    (tensor([2.]), tensor([2.]))
-    """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all chunks
-    model.eval()  # all else, such as dropout, is as in evaluation
-    for norm in norms:
-        norm.train()
-    for chunk in images.tensor_split(math.ceil(len(images) / CHUNK)):
-        model(chunk)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
 
 
 def path(
