@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twophase.commands.discard import discard
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES, asked
 from twophase.study import stages, studyfile
@@ -177,6 +178,9 @@ def run(arguments: argparse.Namespace) -> None:
             work()
             return
     _work(arguments.command, study, work)
+    if stage := stages.STAGES.get(arguments.command):
+        own = [Run(study, arguments.model, arguments.seed)] if stage.scope == "run" else runs(study)
+        discard(own)
 
 
 def _work(command: str, study: Study, work: Callable[[], object], before: float = 0) -> float:
@@ -213,6 +217,7 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
         if stages.STAGES[name].keeps_time:
             options["keep_minutes"] = arguments.keep_minutes
         spent = _work(name, study, functools.partial(function, each, **options), spent)
+        discard([each])
 
 
 def _begin(each: Run, file: Path) -> None:

@@ -160,7 +160,7 @@ def inputs_of(stage):
             found.append(stages.check_mark(run.study).path)
         for before in row.reads:
             if before.name != "data":
-                found += files_of(before.name, run, ended)
+                found += files_of(before.name, run, ended, bool(forced))
         if not ended:
             for before, other in before_in_sweep(stage, run):
                 found += files_of(before, other, not stages.STAGES[before].shared)
@@ -206,10 +206,14 @@ def whole_inputs(wildcards):
     return [stages.data_file(run.study).path, *tried, *waits]
 
 
-def files_of(stage, run, ended):
-    """The files of a run's jobs of `stage`. If what needs it has `ended`, its parts may be gone."""
+def files_of(stage, run, ended, forced=False):
+    """The files of a run's jobs of `stage`. If what needs it has `ended`, its parts may be gone. If
+    that is `forced`, it needs all of them, also those that are not kept.
+    """
     row = stages.STAGES[stage]
-    missing = not ended and [part for part in row.parts(run) if not part.path.exists()]
+    missing = not ended and stages.lacking(stage, run)
+    if forced:
+        missing = [part for part in row.parts(run) if not part.path.exists()]
     if row.shared:
         files = shares_of(stage, run, missing) if missing else []
     else:

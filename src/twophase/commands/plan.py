@@ -186,7 +186,9 @@ def _disk(stage: str, run: Run, measured: Measured) -> float:
     tables = [stages.run_table(run, table) for table in row.tables]
     sizes = [(table, 1.0) for table in tables if not table.path.exists()]
     if row.parts(run):
-        sizes += [(part, row.work(run, part).disk) for part in to_do(stage, run)]
+        gone = {part.path for part in stages.passing(stage, run)}  # which are not kept
+        todo = [part for part in to_do(stage, run) if part.path not in gone]
+        sizes += [(part, row.work(run, part).disk) for part in todo]
     return sum(
         size * measured.disk.get((run.name, str(result.identity["kind"])), SMALL_TABLE)
         for result, size in sizes

@@ -15,7 +15,9 @@ def wanted(stage: str, run: Run) -> list[Result]:
 
 
 def lacking(stage: str, run: Run) -> list[Result]:
-    """Those of them that are missing."""
+    """Those of them that are missing, but for those that are not needed any more."""
+    if stages.STAGES[stage].parts(run):
+        return stages.lacking(stage, run)
     return [result for result in wanted(stage, run) if not result.path.exists()]
 
 

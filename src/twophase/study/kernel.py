@@ -13,7 +13,7 @@ from twophase.study.records import Count, Iteration, Iterations, Mistakes, Secti
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work, part
 
-GRID = {"every", "until", "times", "references", "intervals"}  # which kernels, not what they are
+GRID = {"every", "until", "times", "references", "intervals", "keep"}  # not what kernels are
 # Inputs of a kernel at which products of all pairs cost as much as the passes through the network:
 # some 120 for ResNet-20 and VGG-16 (docs/speed.md), more where layers are narrow.
 PAIRS = 200
@@ -23,7 +23,8 @@ class Kernel(Section):
     """Kernels at these `times`, or every `every` iterations up to `until`, and the distances drawn
     from them.
 
-    `references` are the tau of S(t, tau); `intervals` the dt of S(t, t + dt).
+    `references` are the tau of S(t, tau); `intervals` the dt of S(t, t + dt). Without `keep`, the
+    kernels are deleted once their tables are there, and so are the states that only they ask for.
     """
 
     every: Count | None = None
@@ -33,6 +34,7 @@ class Kernel(Section):
     kind: Literal["full", "trace", "pseudo"]
     references: Iterations
     intervals: Annotated[list[Count], Field(min_length=1)]
+    keep: bool = True
     least: ClassVar[dict[str, Any]] = {
         "every": 1,
         "until": 2,
@@ -40,6 +42,7 @@ class Kernel(Section):
         "examples_per_class": 1,
         "references": [0],
         "intervals": [1],
+        "keep": True,
     }
 
     def steps(self) -> list[int]:
