@@ -20,37 +20,58 @@
 # turns fast; after the same transition it stays within a narrow cone. The tangent kernel says how
 # far a step on one example moves the outputs for another; *linearised* training keeps it as it is
 # at some iteration. They show this for VGG-16 and ResNet-20 on CIFAR-10, with one run each and no
-# error bars.
+# error bars. That such measures change together early in training is an idea of Fort and others
+# ([arXiv 2010.15110](https://arxiv.org/abs/2010.15110)).
 
 # %%
 from IPython.display import HTML, Markdown, display
 
 from twophase.estimators.seeds import LEVEL
-from twophase.writeup import claims, parts, sources, text, verdicts
+from twophase.writeup import claims, parts, sources, standing, text, verdicts
 from twophase.writeup.text import name_of, number
 
 rules = claims.load()
 studies = sources.published()
 tested = sources.sources()
-found = verdicts.verdicts(rules, tested)
+found = standing.judged(rules, tested)
 general = [v for v in found if v.claim.kind != "figure"]
+registered = [v for v in found if text.is_test(v)]
+exploratory = [v for v in general if not text.is_test(v)]
 
-seeds = [source.seeds for source in tested]
-lengths = [source.iterations for source in tested]
-judged = {v.source for v in general if v.word != verdicts.CANNOT_SAY}
+once = [source for source in tested if not source.same_as]
+open_ = [source for source in once if not source.withheld]
+seeds = [source.seeds for source in open_]
+lengths = [source.iterations for source in open_]
+judged = {v.source for v in general if v.word != verdicts.CANNOT_SAY and v.source in once}
+again = [text.name_of(source) for source in tested if source.same_as]
+twice = (
+    f" The runs of {', '.join(again)} are those of another study, and count once." if again else ""
+)
 display(
     Markdown(
-        f"**What was tested.** Each claim, on {text.counted(len(tested), 'network')} with "
-        f"{number(min(seeds))} to {number(max(seeds))} seeds and {number(min(lengths))} to "
-        f"{number(max(lengths))} iterations each. Their studies are listed under *How it was "
-        "tested*.\n\n"
+        f"**What was tested.** Each claim, on {text.counted(len(open_), 'network')} with "
+        f"{text.span(seeds)} seeds and {text.span(lengths)} iterations each. Their studies are "
+        "listed under *How it was "
+        f"tested*.{twice}\n\n"
         "**What came out.** Each claim has a verdict for each network, computed by a rule from "
         "tables that are published with this page. Seeds and iterations are enough to judge some "
-        f"claim on {text.counted(len(judged), 'network')}. Here, how many got which verdict; "
-        "in the table below, which network got what:\n\n" + text.summary(general)
+        f"claim on {text.counted(len(judged), 'network')}.\n\n"
+        "**Registered verdicts** are of rules that were fixed, together with their study, before "
+        "the first of its seeds began; records that the runs left show the order. "
+        + ("Here they are:" if registered else "There are none yet.")
     )
 )
-display(HTML(text.matrix(general, tested)))
+display(HTML(text.matrix(registered, tested)))
+display(Markdown(text.fallen(general)))
+
+# %%
+display(
+    Markdown(
+        "**Exploratory verdicts** are all others. Here, how many networks got which; in the table "
+        "below, which network got what:\n\n" + text.summary(exploratory)
+    )
+)
+display(HTML(text.matrix(exploratory, tested)))
 
 # %% [markdown]
 # *Replicated*: the interval of every number that the claim is about lies where the claim says it
@@ -60,7 +81,9 @@ display(HTML(text.matrix(general, tested)))
 
 # %%
 seen = ", ".join(sorted({v.source.study for v in found if v.seen})) or "none"
-strict = sum(not v.seen and v.word != verdicts.CANNOT_SAY for v in general)
+days = sorted({claim.fixed or rules.fixed for claim in rules.claims})
+fixed = " and ".join(text.day(day) for day in days)
+strict = sum(v.word != verdicts.CANNOT_SAY for v in registered)
 so_far = (
     f"so far, {text.counted(strict, 'verdict')} of these say more than *cannot say yet*"
     if strict
@@ -68,12 +91,13 @@ so_far = (
 )
 display(
     Markdown(
-        f"The rules were fixed on {text.day(rules.fixed)}. They were **written or changed after "
-        f"looking** at results of: {seen}; verdicts on these are marked *. Only verdicts on other "
-        f"studies are tests in the strict sense; {so_far}. The settings of small studies were "
-        "chosen so that they answer clearly: they show that an effect can be, not how common it "
-        f"is. Intervals are {text.percent(LEVEL)}, over seeds; at least "
-        f"{number(rules.fewest_seeds)} seeds are asked for."
+        f"The rules were fixed on {fixed}. They were **written or changed after looking** at "
+        f"results of: {seen}; verdicts on these are marked *. Only registered verdicts are tests "
+        f"in the strict sense; {so_far}. A registered study is looked at when as many seeds are "
+        "there as was registered, and before that nothing is computed of it. The settings of small "
+        "studies were chosen so that they answer clearly: they show that an effect can be, not how "
+        f"common it is. Intervals are {text.percent(LEVEL)}, over seeds, or what was registered; "
+        f"at least {number(rules.fewest_seeds)} seeds are asked for."
     )
 )
 
@@ -176,7 +200,10 @@ for source in tested:
 
 # %%
 def show_panels(study: sources.Study, file: sources.Path) -> None:
-    for name, drawn, caption in parts.panels(study, file):
+    panels = parts.panels(study, file)
+    if not panels:
+        display(Markdown(f"### {study.name}\n\n*No figure: {sources.why_none(study, file)}.*"))
+    for name, drawn, caption in panels:
         display(Markdown(f"### {study.name}: {name}"))
         display(HTML(drawn))
         display(HTML(f'<p class="caption">{caption}</p>'))

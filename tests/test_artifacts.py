@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import torch
 
-from twophase.errors import ArtifactError
+from twophase.errors import ArtifactError, RunError
 from twophase.store.artifacts import (
+    check_origin,
     read_header,
     read_table,
     read_tensors,
@@ -15,6 +16,7 @@ from twophase.store.artifacts import (
     write_table,
     write_tensors,
 )
+from twophase.store.origin import ORIGIN, origin
 from twophase.store.paths import FORMAT, Maker, Result
 
 IDENTITY = {"kind": "state", "model": "vgg", "t": 3}
@@ -116,6 +118,35 @@ def test_a_file_of_something_else_is_refused(tensors, table, tmp_path):
         assert "delete it" in str(caught.value)
     with pytest.raises(ArtifactError, match="is missing"):
         read_table(Result(tmp_path / "nowhere", {}))
+
+
+def test_a_file_that_does_not_say_all_that_it_should_be_is_refused(tensors, table):
+    silent = {"kind": "state", "model": "vgg"}
+    write_tensors(Result(tensors.path, silent), TENSORS)
+    write_table(Result(table.path, silent), TABLE)
+    for result, read in ((tensors, read_tensors), (table, read_table)):
+        with pytest.raises(ArtifactError, match="t None instead of 3"):
+            read(result)
+
+
+def test_what_changes_bits_of_training_must_be_the_same_and_no_more(tensors, smoke):
+    made = origin(smoke.compute.model_dump())
+    ORIGIN.update(made)
+    write_tensors(tensors, TENSORS)
+    for key in made:
+        other = made | {key: "another"}
+        if key in ("matplotlib", "pandas"):
+            check_origin(tensors.path, other, "this run")
+        else:
+            with pytest.raises(RunError, match=f"was made with {key} "):
+                check_origin(tensors.path, other, "this run")
+    assert {"torch", "numpy", "python", "machine", "device", "threads", "precision"} < made.keys()
+
+
+def test_results_of_another_format_have_another_name(monkeypatch):
+    before = Maker("options", "code").fingerprint
+    monkeypatch.setattr("twophase.store.paths.FORMAT", FORMAT + 1)
+    assert Maker("options", "code").fingerprint != before
 
 
 @pytest.mark.parametrize(

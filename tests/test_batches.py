@@ -1,8 +1,10 @@
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torchvision.transforms.v2 import functional as tv
 
 from twophase.errors import StudyError
@@ -110,3 +112,18 @@ def test_a_balanced_subset_has_the_same_number_of_each_class():
     assert balanced_subset(labels, 2).tolist() == [0, 1, 2, 4, 5, 6]
     with pytest.raises(StudyError, match="class 1 has only 2"):
         balanced_subset(labels, 3)
+
+
+def test_a_balanced_subset_keeps_the_order_of_the_examples():
+    assert balanced_subset(torch.tensor([2, 1, 0, 0, 1, 2]), 1).tolist() == [0, 1, 2]
+
+
+def test_no_two_uses_share_their_random_numbers():
+    # A counter that seeds a generator begins with a number of its own, whoever draws.
+    code = "\n".join(file.read_text() for file in sorted((ROOT / "src").rglob("*.py")))
+    used = set(re.findall(r"(?:default_rng|SeedSequence)\(\((\w+),", code))
+    numbers = {}
+    for names, values in re.findall(r"^([A-Z_, ]+) = (\d+(?:, \d+)*)\b", code, re.M):
+        numbers |= dict(zip(names.split(", "), values.split(", "), strict=False))
+    assert {"ORDER", "AUGMENTATION", "DIRECTION", "ARRANGEMENT", "NOISE", "DRAWN"} <= used
+    assert len({numbers[name] for name in used}) == len(used)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from twophase.errors import RunError
+from twophase.measures.barrier import barrier
 from twophase.stages.chaos import chaos
 from twophase.store.artifacts import read_table, read_tensors, write_tensors
 from twophase.store.origin import ORIGIN
@@ -83,6 +84,16 @@ def test_the_whole_path_is_kept(run, compared):
     assert len(path) == len(compared) * 2 * run.model.chaos.barrier_points
     ends = path[(path["split"] == "test") & (path["alpha"] == 1)]
     assert (ends["loss"].to_numpy() == compared["base_test_loss"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_each_splits_barrier_is_that_of_its_own_path(split, run, compared):
+    path = read_table(stages.run_table(run, "barrier_path"))
+    path = path[path["split"] == split].sort_values("alpha")
+    key = ["direction", "t0", "t1"]
+    found = path.groupby(key).apply(lambda p: barrier(p["alpha"].tolist(), p["loss"].tolist()))
+    assert compared.set_index(key)[f"{split}_barrier"].sort_index().equals(found.sort_index())
+    assert found.nunique() > 1
 
 
 def test_a_control_that_leaves_its_base_run_is_a_loud_failure(run):

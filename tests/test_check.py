@@ -81,6 +81,28 @@ def test_each_network_that_fails_has_its_line(study, raw, write_study):
     assert [line.split(": ")[1] for line in lines] == ["models.mine", "models.other"]
 
 
+def test_a_network_has_as_many_classes_as_the_images_however_few_are_tried(study, raw, in_tmp):
+    file = in_tmp / "workflow/config/many.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "import numpy as np\n\n\ndef many():\n"
+        "    x = np.random.default_rng(0).integers(0, 256, (600, 1, 8, 8), np.uint8)\n"
+        "    y = np.arange(600) % 300\n"
+        "    both = {'images': x, 'labels': y}\n"
+        "    return {f'{s}_{k}': v for s in ('train', 'test') for k, v in both.items()}\n"
+    )
+    images = {"source": "function", "file": "many.py", "function": "many"}
+    raw["data"]["images"] = {**images, "channels": 1, "image_size": 8}
+    asked = []
+
+    def net(channels, classes):
+        asked.append(classes)
+        return Net(channels, classes)
+
+    check(study(net, "matching"))
+    assert set(asked) == {300}
+
+
 def _mark(raw, write_study):
     return stages.check_mark(studyfile.load(write_study(raw))).path
 

@@ -63,7 +63,7 @@ def test_the_exponents_of_diffusion_straight_motion_and_confinement():
         0: start + 1e-3 * noise,
     }
     for exponent, points in paths.items():
-        found = growth_exponents(1 - _cosines(points), 8)
+        found = growth_exponents(1 - _cosines(points), list(range(0, 200, 10)), 80)
         assert found[0] == pytest.approx(exponent, abs=0.1)
         assert [math.isnan(each) for each in found] == [False] * 17 + [True] * 3
 

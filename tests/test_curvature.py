@@ -8,6 +8,8 @@ from torch.func import functional_call, hessian
 
 from twophase.measures.curvature import batch_sharpness, largest_eigenvalue, sharpness
 from twophase.networks.resnet import resnet8
+from twophase.stages.curvature import _thresholds
+from twophase.study.optimizers import SGD
 
 
 def _examples(n, seed=0):
@@ -78,3 +80,22 @@ def test_the_network_stays_as_it_was():
     assert sharpness(model, _examples(16), 3) == sharpness(model, _examples(16), 3)
     batch_sharpness(model, [_examples(8)])
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
+def test_sgd_on_a_quadratic_grows_beyond_the_threshold_and_falls_below(momentum, nesterov):
+    training = {"iterations": 1, "batch_size": 1, "lr": 0.1, "weight_decay": 0.0}
+    told = _thresholds(SGD(**training, momentum=momentum, nesterov=nesterov), 0.1)
+    assert told["threshold"] == pytest.approx(20)
+
+    def after(curvature):
+        x = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        steps = torch.optim.SGD([x], 0.1, momentum=momentum, nesterov=nesterov)
+        for _ in range(600):
+            steps.zero_grad()
+            (curvature * x.square() / 2).backward()
+            steps.step()
+        return float(x.detach().abs())
+
+    assert after(0.98 * told["momentum_threshold"]) < 1e-3
+    assert after(1.02 * told["momentum_threshold"]) > 1e3

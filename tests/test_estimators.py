@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from twophase.estimators import changepoint, coincidence, transition
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds
@@ -184,6 +185,27 @@ def test_half_fall_by_hand():
     assert np.isclose(transition.gap(table, falls, SCALE), np.diff(x)[0])
     rising = table.assign(value=[0.1, 0.2, 0.3])
     assert np.isnan(transition.half_falls(rising, SCALE)[0])
+
+
+def test_of_two_falls_the_larger_is_the_transition(rng):
+    times = 20 * np.arange(16)
+    for levels in ((3, 2, 0), (3, 1, 0)):
+        level = np.repeat(levels, (4, 6, 6))
+        rows = [
+            (s, t, v + 0.01 * rng.normal())
+            for s in (0, 1)
+            for t, v in zip(times, level, strict=True)
+        ]
+        changes = changepoint.change_points(pd.DataFrame(rows, columns=["seed", "t", "value"]))
+        assert changes.number.value == 2
+        assert changes.falls.tolist() == 2 * [times[10 if levels[1] == 2 else 4]]
+
+
+def test_the_interval_over_seeds_is_students():
+    values = [1.0, 2.0, 4.0, 8.0]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert over_seeds(values) == pytest.approx((3.75, low, high, 4))
+    assert over_seeds([1.0, 3.0]).high == pytest.approx(2 + 12.7062)  # Student's t of one degree
 
 
 def test_one_seed_has_no_interval():

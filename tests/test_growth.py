@@ -31,6 +31,13 @@ def test_steps_with_a_flip_do_not_count_for_the_flip_free_factor():
     assert math.isnan(flip_free_factor([1, 3], [0, 1]))
 
 
+@pytest.mark.parametrize("growth", [(30, 3), (3, 30)])
+def test_neither_the_step_to_a_flip_nor_that_from_it_counts(growth):
+    to, back = growth
+    distances = [1, 3, 3 * to, 3 * to * back, 9 * to * back]
+    assert flip_free_factor(distances, [0, 0, 5, 0, 0]) == pytest.approx(3)
+
+
 def test_gates_and_winners_are_those_of_the_layers():
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     images = torch.randn(3, 1, 4, 4)

@@ -1,6 +1,7 @@
 """Images as people have them: each is read as torchvision reads it, or refused by its name."""
 
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -264,3 +265,36 @@ def test_the_digest_is_printed_as_a_line_to_paste(study, capsys, raw):
 def test_other_sources_take_no_digest(smoke):
     with pytest.raises(Problem, match="'digits' takes no sha256"):
         digest(smoke)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
+def test_frames_that_are_left_out_are_told(kind, tmp_path, capsys):
+    def stack(frames):
+        first, *others = (Image.fromarray(picture()) for _ in range(frames))
+        return encoded(first, kind, save_all=True, append_images=others)
+
+    files = plain() | {f"train/a/{k}.png": stack(k) for k in (1, 2, 3)}
+    read(write(tmp_path, files))
+    (line,) = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1:]
+    assert "2 of 13 files hold several pictures" in line
+    assert any(f"train/a/{k}.png with {k};" in line for k in (2, 3))
+    read(write(tmp_path / "plain", plain()))
+    assert "several pictures" not in capsys.readouterr().err
+
+
+def test_images_that_are_there_twice_are_told(tmp_path, capsys):
+    files = plain()
+    files["test/b/x.bmp"] = encoded(Image.fromarray(first := picture()), "bmp")
+    files["train/a/y.png"] = files["train/b/z.png"] = encoded(first)
+    read(write(tmp_path, files))
+    said = capsys.readouterr().err
+    assert "1 of 7 test images are training images, too" in said
+    assert "1 training images are there with two labels" in said
+
+
+def test_a_zip_is_told_what_to_do_with(tmp_path):
+    with zipfile.ZipFile(tmp_path / "images.tar", "w") as archive:
+        for name, content in plain().items():
+            archive.writestr(name, content)
+    with pytest.raises(RunError, match=r"images\.tar: is a zip; .* unpack it"):
+        read(tmp_path / "images.tar")

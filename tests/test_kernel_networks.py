@@ -258,6 +258,17 @@ def test_values_kept_outside_of_the_network_are_not_trusted(detached):
             entk(model, _images())
 
 
+NORMS = [nn.BatchNorm2d(4, eps=0.5), nn.GroupNorm(2, 4, eps=0.5), nn.LayerNorm((4, 4, 4), 0.5)]
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
+def test_a_norm_divides_with_its_own_eps(norm):
+    model = _net()
+    model[1] = norm.double()
+    kernel = entk(model, _images(), check=False)
+    assert error(kernel, by_autograd(model, _images())) < 1e-12
+
+
 def test_a_class_that_is_not_pytorchs_any_more_is_found_out(monkeypatch):
     forward = nn.Linear.forward
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: forward(self, x).sin())

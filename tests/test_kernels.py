@@ -230,6 +230,25 @@ def test_every_order_gives_the_same(order, kind, monkeypatch):
     assert len(called) >= 4
 
 
+def test_products_of_pixels_know_stride_dilation_and_padding(monkeypatch):
+    """The same where the position kernel comes from products of pixels, cheap or not."""
+    kinds = {nn.Linear: (0, 1), nn.Conv2d: (1, 0)}
+    monkeypatch.setattr(plan, "_cheapest", lambda costs: "pairs")
+    monkeypatch.setattr(contract, "position_kernel_times", lambda module, *_: kinds[type(module)])
+    torch.manual_seed(0)
+    model = Network(
+        nn.Conv2d(2, 3, (2, 3), padding=(2, 1), dilation=(2, 1)),
+        nn.Tanh(),
+        nn.Conv2d(3, 4, 3, padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
+        nn.Tanh(),
+        nn.Conv2d(4, 4, 3, padding="same", dilation=(2, 3)),
+        nn.Tanh(),
+        head=nn.Linear(4, 3),
+    ).double()
+    inputs = torch.randn(4, 2, 6, 7).double()
+    assert error(entk(model, inputs), _by_func(model, inputs)) < 1e-12
+
+
 def test_float32_is_exact_to_its_precision():
     torch.manual_seed(0)
     model = Network(

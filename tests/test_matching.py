@@ -1,6 +1,7 @@
 """Networks modulo permutation, and the similarity of their features: known answers."""
 
 import itertools
+import math
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from twophase.errors import RunError, StudyError
 from twophase.measures.barrier import barrier, path_losses
-from twophase.measures.features import last_hidden, linear_cka
+from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
 from twophase.measures.permutation import check_units, moved, permute, units, weight_matching
 from twophase.networks.resnet import resnet8, resnet20
 from twophase.networks.vgg import vgg16, vgg_small
@@ -226,6 +227,45 @@ def test_cka_of_equal_features_is_one_up_to_rotation_scale_and_offset():
         return float((a @ centre @ b @ centre).trace())
 
     assert linear_cka(x, y) == pytest.approx(hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("cka", [linear_cka, unbiased_cka])
+def test_features_that_do_not_vary_have_no_cka(cka, dtype):
+    generator = torch.Generator().manual_seed(0)
+    for n in (4, 7, 300):
+        noise = torch.randn(n, 3, generator=generator, dtype=dtype)
+        constant = torch.tensor([0.1, -5.3, 1e6 / 7], dtype=dtype).repeat(n, 1)
+        # A sum in another order, as a batch of another size has, is no feature either.
+        rounded = constant * (1 + torch.finfo(dtype).eps * noise.sign())
+        for same in (constant, rounded):
+            for pair in ((same, noise), (noise, same), (same, same)):
+                assert math.isnan(cka(*pair))
+            # What varies is not lost beside what does not.
+            both = torch.cat([noise, same], 1)
+            assert cka(both, noise) == pytest.approx(1, abs=1e-6)
+
+
+def test_unbiased_cka_is_that_of_all_pairs_of_four_examples():
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(9, p, generator=generator, dtype=torch.float64) for p in (5, 3))
+    k, m = (f @ f.T for f in (x, y))
+
+    def hsic(a, b):  # the U-statistic of Song et al. 2012 by its definition
+        terms = [
+            a[i, j] * (b[i, j] + b[q, r] - 2 * b[i, q])
+            for i, j, q, r in itertools.permutations(range(9), 4)
+        ]
+        return float(sum(terms)) / len(terms)
+
+    expected = hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5
+    assert unbiased_cka(x, y) == pytest.approx(expected)
+    assert unbiased_cka(x - 3, 2 * y) == pytest.approx(expected)
+    # Nothing in common, more features than examples: 0 on average, where the biased one is near 1.
+    pairs = [torch.randn(2, 30, 400, generator=generator) for _ in range(60)]
+    assert abs(sum(unbiased_cka(*pair) for pair in pairs)) / 60 < 0.02
+    assert all(linear_cka(*pair) > 0.8 for pair in pairs)
+    assert math.isnan(unbiased_cka(x[:3], y[:3]))
 
 
 def test_the_last_hidden_features_are_what_the_last_layer_reads():

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from twophase.errors import RunError
 from twophase.measures import barrier, distance
 from twophase.study.networks import ResNet
 from twophase.training.evaluation import CHUNK
@@ -38,6 +39,12 @@ def test_the_barrier_is_the_largest_gap_not_the_gap_at_the_largest_loss():
     # The loss is largest at an end, where the gap is zero; the largest gap is 1 at the middle.
     alphas, losses = [0.0, 0.5, 1.0], [0.0, 3.0, 4.0]
     assert barrier.barrier(alphas, losses) == 1.0
+
+
+def test_the_barrier_is_above_the_line_from_the_first_loss_to_the_last():
+    # The line is at 2 after a quarter of the way from 1 to 5.
+    assert barrier.barrier([0.0, 0.25, 1.0], [1.0, 3.0, 5.0]) == 1.0
+    assert barrier.barrier([0.0, 0.25, 1.0], [5.0, 4.5, 1.0]) == 0.5
 
 
 def test_the_barrier_of_equal_losses_is_exactly_zero():
@@ -104,6 +111,83 @@ def test_recalibration_gives_batch_norm_the_statistics_of_its_inputs(examples):
     assert model[1].momentum == 0.1
 
 
+class _StaysInEval(nn.BatchNorm2d):
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class _Frozen(nn.Sequential):
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def _without_tracking(features):
+    norm = nn.BatchNorm2d(features)
+    norm.track_running_stats = False  # after it was made: eval mode goes on using what is there
+    return norm
+
+
+FROZEN = {
+    "by its class": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), _StaysInEval(4)),
+    "by the network": lambda: _Frozen(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)),
+    "by momentum 0": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, momentum=0.0)),
+    "by tracking": lambda: nn.Sequential(nn.Conv2d(1, 4, 3), _without_tracking(4)),
+}
+
+
+@pytest.mark.parametrize("how", FROZEN)
+def test_recalibration_leaves_statistics_that_training_leaves(how, examples):
+    model = FROZEN[how]()
+    moves = nn.BatchNorm2d(4, momentum=None)
+    model.append(moves).append(nn.Dropout(0.5))
+    model[1].running_mean.normal_()
+    model[1].running_var.uniform_(0.5, 2)
+    before = [buffer.clone() for buffer in model[1].buffers()]
+    state = torch.get_rng_state()
+    barrier.recalibrate_batch_norm(model, examples[0][:CHUNK])
+    assert all(map(torch.equal, model[1].buffers(), before))
+    assert torch.equal(torch.get_rng_state(), state)
+    seen = model[:2](examples[0][:CHUNK])
+    assert torch.allclose(moves.running_mean, seen.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(moves.running_var, seen.var((0, 2, 3)), rtol=1e-4)
+
+
+class _ByFunction(nn.Module):
+    """Batch norm of a class of its own, by PyTorch's function or by hand."""
+
+    def __init__(self, by_hand=False):
+        super().__init__()
+        self.conv, self.by_hand = nn.Conv2d(1, 4, 3), by_hand
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("spread", torch.ones(4))
+
+    def forward(self, x):
+        x = self.conv(x)
+        if not self.by_hand:
+            x = nn.functional.dropout(x, 0.3, self.training)
+            return nn.functional.batch_norm(x, self.mean, self.spread, training=self.training)
+        if self.training:
+            self.mean.lerp_(x.mean((0, 2, 3)), 0.1)
+        return x - self.mean[:, None, None]
+
+
+def test_batch_norm_of_another_class_is_measured_or_refused(examples):
+    model = _ByFunction()
+    barrier.recalibrate_batch_norm(model, examples[0][:CHUNK])
+    inputs = model.conv(examples[0][:CHUNK])
+    assert torch.allclose(model.mean, inputs.mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(model.spread, inputs.var((0, 2, 3)), rtol=1e-4)
+    with pytest.raises(RunError, match="'recalibrate': mean holds statistics of the images"):
+        barrier.recalibrate_batch_norm(_ByFunction(by_hand=True), examples[0])
+    # What training moves without looking at the images is no statistic of theirs.
+    model = nn.utils.spectral_norm(nn.Conv2d(1, 4, 3))
+    before = model.weight_u.clone()
+    barrier.recalibrate_batch_norm(model, examples[0])
+    assert torch.equal(model.weight_u, before)
+
+
 def test_dissimilarity_is_one_minus_the_cosine():
     one, other = torch.randn(50).double(), torch.randn(50).double()
     cosine = float(one @ other / one.norm() / other.norm())
@@ -139,6 +223,22 @@ def test_disagreement_counts_other_predictions():
     other = torch.eye(4)[[0, 1, 3, 2]] * 5
     assert distance.disagreement(one, other) == 0.5
     assert distance.disagreement(one, 7 * one) == 0
+
+
+def test_disagreement_is_between_the_classes_of_each_example():
+    one = torch.tensor([[0.0, 1, 2], [0, 1, 2]])
+    assert distance.disagreement(one, torch.tensor([[5.0, 1, 2], [0, 1, 2]])) == 0.5
+
+
+def test_parameters_that_are_not_trained_are_no_distance():
+    one, other = _network(1), _network(1)
+    with torch.no_grad():
+        other.conv.weight += 1
+    for network in (one, other):
+        network.conv.requires_grad_(False)
+    vectors = [distance.parameter_vector(network) for network in (one, other)]
+    assert torch.equal(*vectors)
+    assert len(vectors[0]) == sum(p.numel() for p in one.parameters()) - one.conv.weight.numel()
 
 
 def test_identical_means_every_bit_of_parameters_and_buffers():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 
 from twophase.networks.resnet import resnet8, resnet20
@@ -47,6 +48,32 @@ def test_vgg16_computes_what_torchvisions_features_compute():
 )
 def test_logits_have_a_column_for_each_class(build, shape):
     assert build()(torch.randn(4, *shape)).shape == (4, 10)
+
+
+@pytest.mark.parametrize(("network", "size"), [(resnet20, 32), (resnet8, 8)])
+def test_a_resnet_is_its_plain_second_implementation(network, size):
+    # He et al. 2016, section 4.2: maps and channels change between the stages alone.
+    torch.manual_seed(0)
+    ours = network(3)
+    images = torch.randn(4, 3, size, size)
+    ours.train()(images)  # statistics that are not the first ones
+    w = ours.eval().state_dict()
+
+    def layer(x, conv, norm, stride=1):
+        y = F.conv2d(x, w[f"{conv}.weight"], stride=stride, padding=1)
+        names = ("running_mean", "running_var", "weight", "bias")
+        return F.batch_norm(y, *(w[f"{norm}.{name}"] for name in names))
+
+    x, depth = layer(images, "conv", "norm").relu(), len(ours.blocks) // 3
+    for index in range(3 * depth):
+        block, stride = f"blocks.{index}", 2 if index in (depth, 2 * depth) else 1
+        y = layer(x, f"{block}.conv1", f"{block}.norm1", stride).relu()
+        y = layer(y, f"{block}.conv2", f"{block}.norm2")
+        beside = torch.zeros(4, (y.shape[1] - x.shape[1]) // 2, *y.shape[2:])  # on both sides
+        x = (y + torch.cat([beside, x[:, :, ::stride, ::stride], beside], 1)).relu()
+    assert x.shape[2] == size // 4
+    expected = x.mean((2, 3)) @ w["linear.weight"].T + w["linear.bias"]
+    assert torch.allclose(ours(images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -11,6 +11,7 @@ from twophase.commands.publish import own_files
 from twophase.errors import StudyError
 from twophase.store.own_code import imported_files
 from twophase.study import networks, stages, studyfile
+from twophase.study import stage as rows
 from twophase.study.run import runs
 from twophase.training.loop import build
 
@@ -57,7 +58,7 @@ def beside(tmp_path):
 
 def _makers(study):
     """The fingerprints of each model's stages; those of a study are of all models."""
-    stages.places._cached.cache_clear()
+    rows._part_maker.cache_clear()
     own = [stage for stage, row in stages.STAGES.items() if row.scope == "run"]
     return {
         run.name: [stages.job_fingerprint(s, run) for s in own if run in stages.runs_of(study, s)]

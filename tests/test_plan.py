@@ -133,6 +133,27 @@ def test_a_trial_finds_prices_and_sizes_and_leaves_nothing(smoke, in_trained):
         assert measured.disk["vgg", part.identity["kind"]] == expected
 
 
+@pytest.mark.parametrize(
+    "swept",
+    [{"training.iterations": [12, 14]}, {"chaos.directions": [1, 2], "training.lr": [0.02]}],
+)
+def test_models_that_differ_in_what_a_trial_leaves_out_have_prices_each(
+    swept, raw, write_study, in_tmp
+):
+    optional = ("sizes", "kernel", "linearized", "curvature", "growth", "matching", "across_seeds")
+    for section in optional:
+        raw.pop(section, None)
+    raw["models"] = {"resnet": raw["models"]["resnet"]}
+    raw["sweep"] = swept
+    study = studyfile.load(write_study(raw))
+    assert len(study.models) == 2
+    measured = measure(study)
+    for name in study.models:
+        for stage in ("base", "fork", "chaos"):
+            assert sum(measured.prices[name, stage]) > 0
+            assert (name, "state") in measured.disk
+
+
 def test_published_times_stand_in_for_a_machine_that_is_not_there(config, monkeypatch):
     shutil.copytree(ROOT / "paper/measurements/cifar10-vgg16", "paper/measurements/cifar10-vgg16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

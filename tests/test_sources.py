@@ -18,6 +18,7 @@ from twophase.datasets.arrays import arrangement
 from twophase.errors import RunError, StudyError
 from twophase.stages.check import check
 from twophase.stages.data import data, digest
+from twophase.study import stage as rows
 from twophase.study import stages, studyfile
 from twophase.study.datasets import FunctionOfArrays, TorchvisionSet
 from twophase.study.run import runs
@@ -163,6 +164,8 @@ def test_what_is_no_picture_with_a_label_is_refused(tmp_path, monkeypatch):
     for example, said in (
         ((picture, {"boxes": []}), "its label is a dict: the set is none for classification"),
         ((picture, 1, 2), "its label is a tuple"),
+        ((picture, -2), "its label is -2, which is no class"),
+        ((picture, torch.tensor(-100)), "its label is -100, which is no class"),
         ((torch.zeros(3), 1), "is a Tensor and no picture"),
         ((Image.new("F", (28, 28)), 1), "has float pixels"),
     ):
@@ -250,7 +253,7 @@ def test_the_arrays_of_a_function_are_what_is_trained_on(own, in_tmp, capsys):
 
 
 def _fingerprints(study):
-    stages.places._cached.cache_clear()
+    rows._part_maker.cache_clear()
     return [
         stages.job_fingerprint(stage, run)
         for run in runs(study)

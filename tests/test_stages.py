@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from twophase import __main__, figures
 from twophase.errors import StudyError
+from twophase.jobs import fork_jobs
 from twophase.stages.fork import fork
 from twophase.store.artifacts import sha256
 from twophase.study import stages, studyfile
@@ -176,6 +177,14 @@ def test_jobs_share_all_forks_in_order_whatever_their_number(run, jobs):
     lengths = {(t0, d): compare_points(run, t0)[-1] - t0 for t0, d in forks(run)}
     fair = sum(lengths.values()) / jobs
     assert all(sum(lengths[f] for f in share) < fair + max(lengths.values()) for share in shares)
+
+
+def test_no_job_has_more_forks_than_asked_and_none_is_left_over(smoke):
+    run = Run(smoke, "vgg", 0)
+    assert len(forks(run)) == 6
+    assert [fork_jobs(run, each, 1) for each in range(1, 8)] == [6, 3, 2, 2, 2, 1, 1]
+    # Two jobs for each core, of the forks of two runs.
+    assert [fork_jobs(run, "auto", cores) for cores in (1, 2, 3, 9)] == [1, 2, 3, 6]
 
 
 def test_forks_that_several_jobs_did_have_the_same_bytes(smoke, in_trained):

@@ -275,6 +275,16 @@ def test_a_number_without_a_dot_is_a_number(raw, write_study):
     assert load(path).models["vgg"].training.lr == 0.02
 
 
+def test_all_examples_that_there_are_may_be_asked_for_and_not_one_more(raw, write_study):
+    for option, there in (("train_examples", 1597), ("test_examples", 200)):
+        raw["evaluation"][option] = there
+        assert getattr(load(write_study(raw)).models["vgg"].evaluation, option) == there
+        raw["evaluation"][option] = there + 1
+        with pytest.raises(StudyError, match=rf"{option} = {there + 1}: must be at most {there},"):
+            load(write_study(raw))
+        raw["evaluation"][option] = there
+
+
 def test_every_iteration_that_a_stage_reads_is_kept(smoke):
     assert smoke.models["vgg"].checkpoints() == [0, 4, 6, 8, 12]
     assert compare_points(Run(smoke, "vgg", 0), 6) == [12]

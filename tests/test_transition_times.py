@@ -4,10 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from twophase.estimators import confinement, times
 from twophase.estimators.censored import over_intervals, shift
-from twophase.estimators.seeds import CannotSay, exact_share, holm, over_seeds
+from twophase.estimators.seeds import (
+    CannotSay,
+    exact_share,
+    expected_false,
+    holm,
+    least_error,
+    over_seeds,
+)
 from twophase.measures import kernel
 
 
@@ -250,6 +258,16 @@ def test_the_walk_is_that_of_the_stage(rng):
     assert np.allclose(ours, kernel.random_walk(torch.tensor(place @ place.T)).numpy())
 
 
+def test_the_growth_exponent_is_the_mean_of_the_stages(rng):
+    place = rng.normal(size=(20, 300)).cumsum(0) * 0.1
+    place[:, 0] += 3
+    place /= np.linalg.norm(place, axis=1, keepdims=True)
+    d = 1 - place @ place.T
+    # Of the kernels that reach as far.
+    stage = kernel.growth_exponents(torch.tensor(d), list(range(20)), 10)[:10]
+    assert confinement.growth(d) == pytest.approx(np.mean(stage), rel=1e-9)
+
+
 def test_early_and_late_windows_hold_as_many_kernels_as_far_apart():
     t = np.unique(np.r_[np.arange(0, 400, 20), np.arange(400, 4001, 100)])
     table = kernels(along(t, AWAY["step"], 0.1), t)
@@ -276,3 +294,11 @@ def test_the_exact_interval_of_a_share():
 def test_holms_correction_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1, 1])
+
+
+def test_the_least_error_of_students_t_is_its_p_value(rng):
+    values = rng.normal(0.8, 1, 9)
+    found = least_error(lambda level: over_seeds(values, level=level).low > 0)
+    assert found == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-5)
+    assert least_error(lambda _: False) == 1
+    assert expected_false([0.95, 0.95, 0.9706]) == pytest.approx(0.1294)

@@ -9,7 +9,15 @@ import yaml
 from conftest import ROOT, edit
 
 from twophase.errors import StudyError
-from twophase.writeup import claims, parts, quantities, readings, sources, verdicts
+from twophase.writeup import (
+    claims,
+    parts,
+    quantities,
+    readings,
+    sources,
+    transitions,
+    verdicts,
+)
 
 CLAIMS = claims.load(ROOT / "paper/claims.yaml")
 T0, T1, T = [0, 10, 25, 50, 100, 300], [50, 100, 200, 400, 600], range(0, 620, 20)
@@ -162,7 +170,7 @@ def test_few_seeds_and_a_short_horizon_say_nothing():
 
 def test_what_is_wrong_is_not_replicated():
     rng = np.random.default_rng(4)
-    clear = two_phases(rng, 5)
+    clear = two_phases(rng, 8)
     chaos = clear.tables["chaos"]
     calm = {**clear.tables, "chaos": chaos.assign(test_barrier=0.0)}
     calm = dataclasses.replace(clear, tables=calm)
@@ -210,6 +218,18 @@ def test_a_loss_that_is_no_number_is_no_low_barrier():
     tables = {**clear.tables, "chaos": chaos.assign(test_barrier=lost)}
     found = words(dataclasses.replace(clear, tables=tables))
     assert found["late-stable"] == found["same-point"] == verdicts.CANNOT_SAY
+
+
+def test_a_control_is_no_fork():
+    clear = two_phases(np.random.default_rng(4), 5)
+    chaos = clear.tables["chaos"]
+    perturbed = chaos["direction"] != "control"
+    equal = chaos.assign(**{m: chaos[m].where(perturbed, 0.0) for m in ("test_barrier", "l2")})
+    found = []
+    for table in (chaos, equal, chaos[perturbed]):
+        own = dataclasses.replace(clear, tables={**clear.tables, "chaos": table})
+        found.append((words(own), quantities.chaos(own, "test_barrier", "first", "last")))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_drop_of_the_learning_rate_is_no_transition():
@@ -331,3 +351,45 @@ def test_a_network_of_any_kind_is_said_by_its_options(raw, tmp_path):
     other = "the number is of another network"
     few = "too few seeds"
     assert why == {"own": other, "narrow": other, "plain": few, "spelled": few}
+
+
+def test_a_mean_of_barriers_some_of_which_may_be_0_asks_for_eight_seeds():
+    """Three runs without a barrier are no sign that there is none: so are one in eight of those
+    of which half have one.
+    """
+    for seeds, word in ((5, verdicts.CANNOT_SAY), (8, verdicts.NOT)):
+        clear = two_phases(np.random.default_rng(4), seeds)
+        chaos = clear.tables["chaos"].assign(test_barrier=lambda t: 1e-3 * t["seed"])
+        calm = dataclasses.replace(clear, tables={**clear.tables, "chaos": chaos})
+        assert words(calm)["early-chaos"] == word
+    assert words(two_phases(np.random.default_rng(4), 3))["early-chaos"] == verdicts.REPLICATED
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_covariation_tells_one_cause_from_two(slope):
+    """Over conditions that move the end of chaos, the entry moves as much, or not at all."""
+    rng, sources_ = np.random.default_rng(8), {}
+    t = np.arange(0, 5001, 50)
+    for factor in (1, 2, 4, 8):
+        entry = 200 * factor**slope * rng.lognormal(0, 0.1, 8)
+        ends = 50 * factor * rng.lognormal(0, 0.3, 8)
+        tables = []
+        for seed in range(8):
+            off = 1.5 / (1 + (t / entry[seed]) ** 4)
+            d = 1 + np.outer(off, off) + 0.1 * np.eye(len(t))
+            d = 1 - d / np.sqrt(np.outer(np.diagonal(d), np.diagonal(d)))
+            u, v = np.indices(d.shape)
+            columns = {"seed": seed, "t": t[u.ravel()], "u": t[v.ravel()], "distance": d.ravel()}
+            tables.append(pd.DataFrame(columns))
+        index = pd.MultiIndex.from_product([range(8), ["1"], [0, *2 ** np.arange(3, 11)], [3000]])
+        forks = index.to_frame(index=False, name=["seed", "direction", "t0", "t1"])
+        barrier = np.where(forks["t0"] < ends[forks["seed"]], 1.0, 0.0)
+        clear = source(8, forks.assign(test_barrier=barrier), pd.concat(tables), lambda _: 0.5)
+        sources_[str(factor)] = clear
+    found = transitions.covariation(sources_, "entry", 0.95)
+    assert abs(found.value - slope) < 0.15
+    assert found.low < slope + 0.1
+    assert found.high > slope - 0.1
+    same = {name: sources_["1"] for name in "abc"}
+    why = "differ by less than a factor of 1.5"
+    assert why in parts.attempt(transitions.covariation, same, "entry")[1]

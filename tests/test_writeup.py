@@ -21,7 +21,7 @@ from conftest import ENVIRONMENT, ROOT, edit, planned
 from twophase.errors import RunError
 from twophase.estimators.seeds import Estimate
 from twophase.figures import drawing
-from twophase.writeup import claims, page, parts, pdf, sources, text, verdicts
+from twophase.writeup import claims, equality, page, parts, pdf, sources, text, verdicts
 from twophase.writeup.archive import archive
 
 # What has a digit in its name and is no number.
@@ -49,7 +49,8 @@ def test_no_number_is_typed_by_hand():
 def test_claims_are_grouped_by_what_their_verdicts_share():
     def found(claim, *words):
         told = SimpleNamespace(claim=claim, id=f"is-{claim[0].lower()}")
-        return [verdicts.Verdict(told, None, word, "", [], False) for word in words]
+        source = SimpleNamespace(same_as="")
+        return [verdicts.Verdict(told, source, word, "", [], False) for word in words]
 
     yes, no, silent = verdicts.REPLICATED, verdicts.NOT, verdicts.CANNOT_SAY
     each = [*found("A.", yes, silent), *found("B.", yes, no), *found("C.", no, no)]
@@ -67,6 +68,9 @@ def test_claims_are_grouped_by_what_their_verdicts_share():
         "  -: D (1 cannot say yet)",
     ]
     assert "- *Undecided on every network*\n  - **is d**: D" in text.summary(each)
+    # The same runs by another name do not count again.
+    again = each[-1]._replace(source=SimpleNamespace(same_as="other, net"), word=no)
+    assert text.summary([*each, again]) == text.summary(each)
 
 
 def test_the_code_of_the_page_has_no_study_in_it():
@@ -114,11 +118,35 @@ def test_a_sweep_has_a_table_of_its_own_and_no_verdicts(published):
     sweep = found[0]
     rows = parts.dependence(sweep).split("<tr>")[1:]
     heads = [re.sub(r"<[^>]*>", "", head) for head in rows[0].split("</th>")[:-1]]
-    assert heads == [sweep.keys, *sweep.sources]
-    for value, source in sweep.sources.items():
+    assert heads == [sweep.keys, *(v + text.same_as(s) for v, s in sweep.sources.items())]
+    for head, source in zip(heads[1:], sweep.sources.values(), strict=True):
         training = source.tables["training"].query(f"t == {source.iterations}")
         mean = text.number(training["test_accuracy"].mean())
-        assert f'<td data-head="{value}">{mean} [' in rows[1]
+        assert f'<td data-head="{head}">{mean} [' in rows[1]
+
+
+def test_equal_runs_are_found_by_their_bits_and_count_once(published):
+    same = {source.study: source for source in published if source.same_as}
+    assert same
+    for source in same.values():
+        study, name = source.same_as.split(", ")
+        (other,) = [o for o in published if (o.study, o.name) == (study, name)]
+        assert source.network == other.network
+        assert source.model.training.lr == other.model.training.lr
+        assert set(source.used) <= set(other.used)
+    # One that is followed for longer is the same; another bit, and it is another run.
+    course = {t: (1 / (1 + t), 0.5) for t in range(0, 100, 10)}
+    longer = course | {100: (0.0, 0.5)}
+    other = course | {90: (course[90][0] * (1 + 1e-15), 0.5)}
+    each = {("a", "n"): [course], ("b", "n"): [longer, other], ("c", "n"): [other, course, course]}
+    assert equality.equal(course, longer)
+    assert not equality.equal(course, other)
+    found = equality.repeated(each)
+    assert found == {("a", "n"): ("c", "n"), ("b", "n"): ("c", "n")}
+    apart = {key: runs for key, runs in each.items() if key != ("c", "n")}
+    assert equality.repeated(apart) == {("a", "n"): ("b", "n")}
+    start = {0: course[0]}  # what all networks of one seed share
+    assert not equality.equal(start, course)
 
 
 def test_readme_quotes_the_verdicts_as_they_are(published):
@@ -309,6 +337,24 @@ def test_the_archive_is_of_the_commit_and_can_be_checked(clone, monkeypatch):
     metadata = json.loads(files[".zenodo.json"])
     assert metadata["related_identifiers"][0]["identifier"] == "arXiv:2505.13900"
 
+    # What the page shows and the commit has not: a study, one that git is told to ignore, code.
+    new = clone / "paper/measurements/new"
+    shutil.copytree(clone / "paper/measurements/smoke", new)
+    (new / "smoke.yaml").rename(new / "new.yaml")
+    with pytest.raises(RunError, match=r"^paper/measurements/new/.*: is not committed; commit it"):
+        archive()
+    with (clone / ".gitignore").open("a") as ignored:
+        ignored.write("paper/measurements/new/\n")
+    git("commit", "-qam", "ignore it")
+    with pytest.raises(RunError, match=r"^paper/measurements/new/.*: is not committed; commit it"):
+        archive()
+    shutil.rmtree(new)
+    code = clone / "src/twophase/new.py"
+    code.write_text("")
+    with pytest.raises(RunError, match="^src/twophase/new.py: is not committed"):
+        archive()
+    code.unlink()
+    assert archive().read_bytes() != first  # the commit has another .gitignore
     edit(clone / "paper/claims.yaml", "the ", "some ")
     with pytest.raises(RunError, match="paper/claims.yaml: is not committed"):
         archive()

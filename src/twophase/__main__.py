@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twophase.commands.discard import discard
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES, asked
 from twophase.jobs import missing
@@ -52,7 +53,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "publish": (
         "Copy a finished study's tables, with where they come from, to paper/measurements.",
-        ("file",),
+        ("file", "partial"),
         "commands.publish:publish",
     ),
     "plan": (
@@ -100,6 +101,10 @@ ARGUMENTS: dict[str, dict] = {
         "type": float,
         "default": 0.02,
         "help": "share of each stage's work that is done again (default: 0.02)",
+    },
+    "partial": {
+        "action": "store_true",
+        "help": "only the runs that have ended; the others are published later",
     },
     "digest": {
         "action": "store_true",
@@ -181,6 +186,9 @@ def run(arguments: argparse.Namespace) -> None:
             work()
             return
     _work(arguments.command, study, work)
+    if stage := stages.STAGES.get(arguments.command):
+        own = [Run(study, arguments.model, arguments.seed)] if stage.scope == "run" else runs(study)
+        discard(own)
 
 
 def _work(command: str, study: Study, work: Callable[[], object], before: float = 0) -> float:
@@ -207,6 +215,8 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
     each = _chosen(study, arguments, runs(study))
     _expect(arguments, stages.run_fingerprint(each))
     spent, names = 0.0, missing(each)
+    if "base" in names:
+        _begin(each, arguments.file)
     print(f"stages: {', '.join(names)}", file=sys.stderr)  # read by `logs.several`
     with _importing():
         functions = [stages.imported(name) for name in names]
@@ -215,6 +225,14 @@ def _whole_run(study: Study, arguments: argparse.Namespace) -> None:
         if stages.STAGES[name].keeps_time:
             options["keep_minutes"] = arguments.keep_minutes
         spent = _work(name, study, functools.partial(function, each, **options), spent)
+        discard([each])
+
+
+def _begin(each: Run, file: Path) -> None:
+    """Leave a record of when the base run began."""
+    from twophase.study.beginning import begin
+
+    begin(each, file)
 
 
 def _in_place(file: Path) -> None:
@@ -280,6 +298,8 @@ def _stage(study: Study, arguments: argparse.Namespace) -> Callable[[], None]:
         return functools.partial(do, study)
     each = _chosen(study, arguments, first)
     _expect(arguments, stages.job_fingerprint(name, each))
+    if name == "base":
+        _begin(each, arguments.file)
     options = {}
     if stage.shared:
         if not 1 <= arguments.part <= arguments.parts:

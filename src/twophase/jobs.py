@@ -85,8 +85,8 @@ def jobs(
     """The jobs of a study, in the order of the work, those that have ended among them.
 
     `said` is config.yaml's; `cores` is None where nobody says how many. `targets` are what is asked
-    for, else all of the study; tables in `again` are made although they are there. Raises
-    `StudyError` if `said` is wrong.
+    for, else all of the study; tables in `again`, and those of stages in it, are made although they
+    are there. Raises `StudyError` if `said` is wrong.
     """
     whole_runs, forks_per_job = said.get("whole_runs") or [], said.get("forks_per_job", "auto")
     if not isinstance(whole_runs, list):
@@ -94,8 +94,9 @@ def jobs(
     end = f"figures/{study.name}/all"
     own = [t for t in targets if t.startswith((f"figures/{study.name}/", f"results/{study.name}/"))]
     named = frozenset(own) - {end}
-    todo = {run: missing(run, again) for run in runs(study)}
-    whole = study.name in whole_runs and not named
+    lacks = {run: missing(run) for run in runs(study)}
+    todo = {run: missing(run, again) for run in lacks} if again else lacks
+    whole = study.name in whole_runs and not named and todo == lacks
     asked = Asked(study, todo, whole, forks_per_job, cores, named)
     found = [*_first(asked)]
     for run in todo:
@@ -129,17 +130,20 @@ def _has(row: stages.Stage, run: Run) -> bool:
 
 def missing(run: Run, again: Collection[str] = ()) -> list[str]:
     """The stages of a run that have something left to do, in the order of the work: those whose
-    tables are not there (or are in `again`), and those that lack parts which these need.
+    tables are not there (or which are in `again`, or their tables), and those that lack parts which
+    these need.
     """
     found: list[str] = []
     for stage, row in reversed(stages.STAGES.items()):
         if _has(row, run):
             its_runs = [run] if row.scope == "run" else stages.runs_of(run.study, stage)
             tables = [stages.run_table(each, name).path for each in its_runs for name in row.tables]
+            forced = tables and not {stage, *map(str, tables)}.isdisjoint(again)
             read = any(row in stages.STAGES[later].reads for later in found)
-            if not all(table.exists() and str(table) not in again for table in tables) or (
-                read and not all(part.path.exists() for part in row.parts(run))
-            ):
+            # What is not kept is there no more for what is made again.
+            gone = [part for part in row.parts(run) if not part.path.exists()] if read else []
+            lacks = gone if again else gone and stages.lacking(stage, run)
+            if forced or lacks or not all(table.exists() for table in tables):
                 found.insert(0, stage)
     return [stage for stage in found if stages.STAGES[stage].scope == "run"]
 
@@ -151,7 +155,9 @@ def wanted(stage: str, run: Run) -> list[Result]:
 
 
 def lacking(stage: str, run: Run) -> list[Result]:
-    """Those of them that are missing."""
+    """Those of them that are missing, but for those that are not needed any more."""
+    if stages.STAGES[stage].parts(run):
+        return stages.lacking(stage, run)
     return [result for result in wanted(stage, run) if not result.path.exists()]
 
 

@@ -40,8 +40,8 @@ def make_again(workflow: Workflow, files: Iterable[Path]) -> None:
 
 
 def asked_again(workflow: Workflow) -> frozenset[str]:
-    """The files that the command line has made although they are there."""
-    return frozenset(map(str, workflow.dag.forcefiles))
+    """The files, and rules, that the command line has made although they are there."""
+    return frozenset(map(str, workflow.dag.forcefiles | workflow.dag.forcerules))
 
 
 def say_through(handler: Callable[[logging.Handler], logging.Handler]) -> None:

@@ -27,7 +27,7 @@ from twophase.study.stage import Work
 
 # Seconds of processor time of a summary and a figure, and to start with pandas and matplotlib; of
 # Snakemake, and what it adds to each job: of `digits`, on the machine of docs/speed.md.
-SUMMARY, FIGURE, PANDAS, MATPLOTLIB, SNAKEMAKE, EACH_JOB = 0.1, 1.3, 0.6, 1.2, 4.0, 0.7
+SUMMARY, FIGURE, PANDAS, MATPLOTLIB, SNAKEMAKE, EACH_JOB = 0.05, 1.0, 0.65, 1.5, 4.0, 0.7
 SMALL_TABLE = 8192  # bytes of one that was not tried
 MOST_ROWS = 30  # of the table, one for each stage of a model; beyond, one for each model
 
@@ -187,7 +187,9 @@ def _disk(stage: str, run: Run, measured: Measured) -> float:
     tables = [stages.run_table(run, table) for table in row.tables]
     sizes = [(table, 1.0) for table in tables if not table.path.exists()]
     if row.parts(run):
-        sizes += [(part, row.work(run, part).disk) for part in to_do(stage, run)]
+        gone = {part.path for part in stages.passing(stage, run)}  # which are not kept
+        todo = [part for part in to_do(stage, run) if part.path not in gone]
+        sizes += [(part, row.work(run, part).disk) for part in todo]
     return sum(
         size * measured.disk.get((run.name, str(result.identity["kind"])), SMALL_TABLE)
         for result, size in sizes

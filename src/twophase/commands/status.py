@@ -81,10 +81,10 @@ def open_logs(study: Study, todo: dict[Run, set[str]]) -> Iterator[Open]:
         text, age = log.read_text(errors="replace"), time.time() - log.stat().st_mtime
         summary = name == "summaries" or name.endswith("_summary")
         stage = "summary" if summary else "figure" if name in drawn else name
-        rest = (several(text) or [stage])[len(SPENT.findall(text)) :]
+        ahead = (several(text) or [stage])[len(SPENT.findall(text)) :]
         run = its_runs.get(log.parents[1])
-        if rest and (run is None or stage == "run" or stage in todo[run]):
-            yield Open(log, rest[0], run, last_words(text), age)
+        if ahead and (run is None or stage == "run" or stage in todo[run]):
+            yield Open(log, ahead[0], run, last_words(text), age)
 
 
 def _row(stage: str, study: Study, jobs: list[Job], at_work: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import numpy as np
 import torch
@@ -55,8 +56,30 @@ def arranged(arrays: Arrays, images: TorchvisionSet | FunctionOfArrays, what: st
             f"{what}: its images have the digest {found}: damaged, or another data set; "
             f"data.images.sha256 = {images.sha256!r}; if you changed them, give the new digest"
         )
+    note_twins(arrays, what)
     orders = {split: torch.from_numpy(arrangement(counts[f"{split}_examples"])) for split in SPLITS}
     return {name: array[orders[name.partition("_")[0]]] for name, array in arrays.items()}
+
+
+def note_twins(arrays: Arrays, what: str) -> None:
+    """Say how many test images are training images, too, and how many training images have two
+    labels.
+    """
+    labels: dict[bytes, set[int]] = {}
+    for image, label in zip(arrays["train_images"], arrays["train_labels"].tolist(), strict=True):
+        labels.setdefault(_pixels(image), set()).add(label)
+    again = sum(_pixels(image) in labels for image in arrays["test_images"])
+    two = sum(len(each) > 1 for each in labels.values())
+    if again:
+        count = len(arrays["test_images"])
+        line = f"{again:,} of {count:,} test images are training images, too, pixel for pixel"
+        print(f"{what}: {line}", file=sys.stderr)
+    if two:
+        print(f"{what}: {two:,} training images are there with two labels or more", file=sys.stderr)
+
+
+def _pixels(image: torch.Tensor) -> bytes:
+    return hashlib.blake2b(image.contiguous().numpy(), digest_size=16).digest()
 
 
 def _some(labels: list[int]) -> str:

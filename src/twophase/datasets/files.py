@@ -10,6 +10,7 @@ import lzma
 import os
 import posixpath
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -131,6 +132,8 @@ def opened(path: Path) -> Iterator[Folder | Tar]:
         return
     if not path.exists():
         raise RunError(f"{path}: no such file or folder; data.images.path names it")
+    if zipfile.is_zipfile(path):
+        raise RunError(f"{path}: is a zip; only folders and tars are read: unpack it")
     with _readable(path):
         archive = tarfile.open(path)  # noqa: SIM115
     with archive:

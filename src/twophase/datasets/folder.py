@@ -6,13 +6,14 @@ import hashlib
 import io
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from twophase.datasets.arrays import SPLITS, arrangement
+from twophase.datasets.arrays import SPLITS, arrangement, note_twins
 from twophase.datasets.files import Folder, Tar, opened, printable
 from twophase.datasets.pictures import Refused, fitted, in_mode
 from twophase.errors import RunError, in_a_line
@@ -27,8 +28,9 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
 
     Which files are images, what their classes are, and how they become RGB is as in torchvision's
     `ImageFolder`; but names that begin with a dot and `__MACOSX` are passed over, and of pixels of
-    16 bits the upper eight are taken. Images are brought into a fixed random order, because losses
-    are measured on the first ones. Raises `RunError` if anything is not as the study says.
+    16 bits the upper eight are taken; of several frames in a file the first, with a note. Images
+    are brought into a fixed random order, because losses are measured on the first ones. Raises
+    `RunError` if anything is not as the study says.
     """
     path, size = _path(images), images.image_size
     with opened(path) as tree:
@@ -43,7 +45,7 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
             pixels = torch.empty(len(names), 3, size, size, dtype=torch.uint8)
             tensors[f"{split}_images"] = pixels
             at |= {name: pixels[index] for index, name in enumerate(names)}
-        digests, deep = {}, {}
+        digests, deep, frames = {}, {}, {}
         with progress(f"images of {path}", len(places), "img") as bar:
             for name, content in _contents(tree, places):
                 try:
@@ -54,6 +56,7 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
                 digests[name] = hashlib.sha256(content).hexdigest()
                 if brightest is not None:
                     deep[name] = brightest
+                frames[name] = _frames(content)
                 bar.update()
     if (found := _digest(digests)) != images.sha256:
         raise RunError(
@@ -67,6 +70,8 @@ def read(images: ImageFolder) -> dict[str, torch.Tensor]:
             f"than {(max(deep.values()) + 1) / 256:.1%} of their range: their upper eight bits "
             "would not say much; scale all to the full range first, or save them with 8 bits"
         )
+    _note_frames(path, frames)
+    note_twins(tensors, str(path))
     return tensors
 
 
@@ -223,3 +228,22 @@ def _decoded(content: bytes) -> tuple[Image.Image, int | None]:
     except Exception as error:  # a reader of damaged images may raise nearly anything
         raise Refused(f"cannot be decoded ({in_a_line(error)})") from None
     return image, max(high for _, high in image.getextrema()) if deep else None
+
+
+def _frames(content: bytes) -> int:
+    """How many pictures a file holds: frames of an animation, pages of a TIFF."""
+    with suppress(Exception), Image.open(io.BytesIO(content)) as image:
+        return getattr(image, "n_frames", 1)
+    return 1  # the first could be decoded, what follows is damaged
+
+
+def _note_frames(path: Path, frames: dict[str, int]) -> None:
+    """Say of how many files only a part is used."""
+    if several := [name for name, count in frames.items() if count > 1]:
+        name = several[0]
+        print(
+            f"{path}: {len(several):,} of {len(frames):,} files hold several pictures, of which "
+            f"the first is taken, such as {printable(name)} with {frames[name]}; save the others "
+            "as files of their own if they count",
+            file=sys.stderr,
+        )

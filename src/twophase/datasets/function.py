@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from twophase import switches
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
 from twophase.errors import RunError, in_a_line
 from twophase.study.datasets import FunctionOfArrays
 from twophase.study.functions import imported
+
+HASH_SEEDS = ("1", "2")  # of the processes that the function is called in, beside this one
 
 
 def read(images: FunctionOfArrays) -> Arrays:
@@ -20,14 +29,49 @@ def read(images: FunctionOfArrays) -> Arrays:
     channels, height, width) as bytes, `train_labels` (n,), whole numbers from 0 on, and the same
     for `test`, to arrays or tensors.
 
-    Raises `RunError` if it returns anything else, or fails.
+    Raises `RunError` if it returns anything else, or fails, or if without `sha256` it returns
+    others in another process.
     """
-    return arranged(_arrays(images), images, _name(images))
+    if images.sha256 is not None:  # says what they must be
+        return arranged(_arrays(images), images, _name(images))
+    arrays, what = _arrays(images), _name(images)
+    own = digest_of(arrays)
+    for seed in HASH_SEEDS:
+        digest_there, said = _elsewhere(images, seed)
+        if digest_there is None:
+            raise RunError(f"{what}: works here, but fails in another process: {said}")
+        if digest_there != own:
+            raise RunError(
+                f"{what}: returns other arrays in another process (digests {own[:8]} and "
+                f"{digest_there[:8]}): random numbers without a seed, the order of a set, or the "
+                "time? make it return the same each time"
+            )
+    return arranged(arrays, images, what)
 
 
 def digest(images: FunctionOfArrays) -> str:
     """The `sha256` that the study file may say, if these are the right images."""
+    read(images.model_copy(update={"sha256": None}))
     return digest_of(_arrays(images))
+
+
+def _elsewhere(images: FunctionOfArrays, hash_seed: str) -> tuple[str | None, str]:
+    """The digest in a process of its own, where sets have another order; none if it fails, and then
+    the last line that it says.
+    """
+    path = os.pathsep.join(sys.path)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "digest"
+        ended = subprocess.run(
+            [sys.executable, "-m", "twophase.datasets.function", str(file)],
+            input=json.dumps(images.model_dump()),
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = (ended.stderr.strip() or "nothing").splitlines()[-1]
+        return (file.read_text() if file.exists() else None), said
 
 
 def _name(images: FunctionOfArrays) -> str:
@@ -38,7 +82,8 @@ def _arrays(images: FunctionOfArrays) -> Arrays:
     """The arrays that the function returns, in its order."""
     what = _name(images)
     try:
-        found = imported(images.file, images.function)(**images.arguments)
+        with switches.kept(f"data.images.file = {images.file!r}" if images.file else what):
+            found = imported(images.file, images.function)(**images.arguments)
     except Exception as error:  # it is any code
         place = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{place.filename}:{place.lineno}: {in_a_line(error)}"
@@ -74,3 +119,8 @@ def _array(found: Mapping, name: str, what: str) -> np.ndarray:
         return np.asarray(found[name])
     except Exception as error:  # rows of several lengths, tensors on a GPU or with gradients
         raise RunError(f"{what}: {name} is no array ({in_a_line(error)})") from None
+
+
+if __name__ == "__main__":
+    asked = FunctionOfArrays.model_construct(**json.load(sys.stdin))
+    Path(sys.argv[1]).write_text(digest_of(_arrays(asked)))

@@ -123,6 +123,11 @@ def _example(dataset: Dataset, index: int) -> tuple[Image.Image, int]:
     except TypeError:
         kind = type(label).__name__
         raise Refused(f"its label is a {kind}: the set is none for classification") from None
+    if label < 0:
+        raise Refused(
+            f"its label is {label}, which is no class: the set marks images without a label so; "
+            "name splits in data.images.splits whose images all have one"
+        )
     if not isinstance(image, Image.Image):
         raise Refused(f"is a {type(image).__name__} and no picture")
     return image, label

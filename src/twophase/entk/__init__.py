@@ -20,6 +20,7 @@ and `pseudo`), P output positions, O output channels, D inputs that one output s
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -29,8 +30,9 @@ from twophase.entk.check import prove
 from twophase.entk.contract import mirror
 from twophase.entk.factors import add_shares
 from twophase.entk.layers import is_known
-from twophase.entk.network import KernelError, evaluate, mended
-from twophase.entk.plan import passes
+from twophase.entk.network import KernelError, Misfit, evaluate, mended
+from twophase.entk.plan import Task, passes
+from twophase.entk.refusals import checked, refuse_infinite
 from twophase.entk.survey import survey
 
 __all__ = ["KernelError", "entk"]
@@ -68,9 +70,13 @@ def entk(
     where that is more). Where not all layers fit at once they are taken in groups, each at the
     price of another forward pass and its backward passes.
 
+    Layers that only some examples reach, such as experts, go through plain autograd.
+
     Raises `KernelError`, a `ValueError`: with the least limit that works if a single layer does not
     fit; if an example's logits depend on the other examples, on random numbers or on earlier calls;
-    if logits are not finite or not (n, C); if a parameter is complex; if the check fails.
+    if logits are not finite or not (n, C); if no gradient reaches the parameters, or one is not
+    finite; if the kernel overflows its dtype; if a parameter is complex or sparse, or was made in
+    inference mode; if the check fails.
 
     >>> model = nn.Linear(2, 2, bias=False)
     >>> entk(model, torch.tensor([[1.0, 2.0]]))  # <x, x'> for each class
@@ -82,25 +88,48 @@ def entk(
     """
     if kind not in ("full", "trace", "pseudo"):
         raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")
-    if not len(inputs):
-        raise KernelError("the tangent kernel needs at least one example")
-    evaluate(model)
-    inputs, layers = inputs.detach(), [each for each in model.modules() if is_known(each)]
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = checked(model, inputs)
+        evaluate(model)
+        with mended(model):
+            kernel, task = _kernel(model, inputs, kind, memory_limit, check)
+        evaluate(model)
+    if task.shares and not kernel.any():
+        warnings.warn(
+            "the tangent kernel is zero: all derivatives are, as those of round and sign, or too "
+            f"small for {task.dtype}",
+            stacklevel=2,
+        )
+    return kernel
+
+
+def _kernel(
+    model: nn.Module, inputs: torch.Tensor, kind: str, limit: int | None, check: bool
+) -> tuple[torch.Tensor, Task]:
+    """The kernel, tried again without the rules for layers that some examples do not obey."""
+    layers = [each for each in model.modules() if is_known(each)]
     required = [(p, p.requires_grad) for p in model.parameters()]
-    with torch.enable_grad(), mended(model):
+    excluded: set[nn.Parameter] = set()
+    while True:
         try:
-            task = survey(model, inputs, layers, kind, memory_limit)
+            task = survey(model, inputs, layers, kind, limit, excluded)
             if not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules()):
                 for parameter in model.parameters():
                     parameter.requires_grad_(False)  # backward passes then stop at activations
             kernel = inputs.new_zeros(task.size, task.size, dtype=task.dtype)
-            for shares, block in passes(task, memory_limit):
+            for shares, block in passes(task, limit):
                 add_shares(kernel, model, inputs, task, shares, block)
+            for parameter, flag in required:
+                parameter.requires_grad_(flag)
+            mirror(kernel)
+            refuse_infinite(kernel, model, inputs, task)
+            if check:
+                prove(kernel, model, inputs, task, limit)
+            return kernel, task
+        except Misfit as found:
+            if found.parameters <= excluded:
+                raise KernelError(str(found)) from found
+            excluded |= found.parameters
         finally:
             for parameter, flag in required:
                 parameter.requires_grad_(flag)
-        mirror(kernel)
-        if check:
-            prove(kernel, model, inputs, task, memory_limit)
-    evaluate(model)
-    return kernel

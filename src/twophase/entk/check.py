@@ -7,14 +7,22 @@ import math
 import torch
 from torch import nn
 
-from twophase.entk.network import KernelError, gradients_of, logits_of, never_one
+from twophase.entk.network import (
+    KernelError,
+    Misfit,
+    gradients_of,
+    logits_of,
+    never_one,
+    references,
+)
 from twophase.entk.plan import BLOCK, MEMORY, Task
 
 
 def prove(
     kernel: torch.Tensor, model: nn.Module, inputs: torch.Tensor, task: Task, limit: int | None
 ) -> None:
-    """Compare v' H v with |d(v . f)/dtheta|^2 for two random v. Raises `KernelError`.
+    """Compare v' H v with |d(v . f)/dtheta|^2 for two random v. Raises `KernelError`, or `Misfit`
+    if a rule for layers does not hold for some examples.
 
     The examples are split at random into two halves, and one ordinary forward and backward pass
     over each gives a gradient. Their sum and their difference are those of two vectors v over all
@@ -73,6 +81,7 @@ def _gradient(
             continue
         weights = torch.cat([weights, 0 * weights]) if len(some) == 1 else weights
         logits = logits_of(model, never_one(inputs[some.to(inputs.device)]))
+        _refuse_other_uses(logits, task)
         if not logits.requires_grad:
             continue
         gradients = gradients_of(logits, task.trained, weights.to(logits))
@@ -80,6 +89,17 @@ def _gradient(
             if gradient is not None:
                 place += gradient
     return total
+
+
+def _refuse_other_uses(logits: torch.Tensor, task: Task) -> None:
+    """Raise `Misfit` if parameters enter these logits' graph more often, or less, than the first
+    examples', and the rules for layers count on that. Not to enter it at all is no matter.
+    """
+    count, _ = references(logits)
+    left = {share.parameter for share in task.shares if not share.uses}
+    wrong = {p for p in task.trained if count[p] not in (0, task.count[p])} - left
+    if wrong:
+        raise Misfit(wrong)
 
 
 def _compare(kernel: torch.Tensor, w: torch.Tensor, expected: float) -> None:
@@ -90,11 +110,19 @@ def _compare(kernel: torch.Tensor, w: torch.Tensor, expected: float) -> None:
     if not abs(found - expected) <= tolerance(kernel) * scale:
         raise KernelError(
             f"the tangent kernel is wrong: v' H v = {found:.9g} for a random v, where an ordinary "
-            f"backward pass gives {expected:.9g}. Likely causes: a hook, a mask or a value kept "
-            "from call to call that changes what a layer computes, logits that depend on the other "
-            "examples of a batch, a backward pass that is not the derivative, or numbers of lower "
-            "precision within the network (autocast)"
+            f"backward pass gives {expected:.9g}. {_small(kernel)}Likely causes: a hook, a mask or "
+            "a value kept from call to call that changes what a layer computes, logits that depend "
+            "on the other examples of a batch, a backward pass that is not the derivative, or "
+            "numbers of lower precision within the network (autocast)"
         )
+
+
+def _small(kernel: torch.Tensor) -> str:
+    """What is said of a kernel in 16 bits whose numbers are near the least that they hold."""
+    least = torch.finfo(kernel.dtype).tiny
+    if kernel.dtype.itemsize > 2 or kernel.diagonal().median() > 1e4 * least:
+        return ""
+    return f"{kernel.dtype} rounds products below {least:.1g}: use float32. "
 
 
 def tolerance(kernel: torch.Tensor) -> float:

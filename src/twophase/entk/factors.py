@@ -18,7 +18,7 @@ from twophase.entk.layers import (
     positions,
     unfolded,
 )
-from twophase.entk.network import Call, gradients_of, logits_of, never_one, recorded
+from twophase.entk.network import Call, Misfit, gradients_of, logits_of, never_one, recorded
 from twophase.entk.plan import Share, Task
 
 JACOBIANS = {"func": by_func, "autograd": by_autograd}
@@ -77,6 +77,7 @@ def _backward(
     # Recording continues in the backward passes: a checkpoint calls its layers again.
     with recorded(dict.fromkeys(module for module, _ in share_of)) as record:
         logits = logits_of(model, never_one(inputs[part]))
+        _refuse_other_calls(record, len(logits), share_of)
         calls = [call._replace(input=call.input[:count]) for call in record]
         stacks, normal = _room(calls, part, task, share_of, formed, kept)
         for c in range(task.backwards if calls else 0):
@@ -103,6 +104,21 @@ def _backward(
             place += _formed(module, a, stacks.pop(index))
 
 
+def _refuse_other_calls(
+    calls: list[Call], count: int, share_of: dict[tuple[nn.Module, str], Share]
+) -> None:
+    """Raise `Misfit` if layers are called on other than all `count` examples, or more often than
+    their order of contraction allows.
+    """
+    seen: set[nn.Module] = set()
+    for call in calls:
+        share = share_of.get((call.module, "weight"))
+        once = share is not None and share.order != "formed"
+        if not len(call.input) == call.shape[0] == count or (once and call.module in seen):
+            raise Misfit(call.module.parameters(recurse=False))
+        seen.add(call.module)
+
+
 def _room(
     calls: list[Call],
     part: slice,
@@ -127,8 +143,10 @@ def _room(
             stacks[index] = formed.new_zeros(len(a), *stack)
         else:
             if share.name not in kept:
-                inputs_kept = a.new_empty(task.n, *a.shape[1:])
+                inputs_kept = a.new_zeros(task.n, *a.shape[1:])  # some examples may not come here
                 kept[share.name] = (inputs_kept, formed.new_zeros(task.n, *stack))
+            if (a.shape[1:], stack) != tuple(t.shape[1:] for t in kept[share.name]):
+                raise Misfit([share.parameter])
             kept[share.name][0][part] = a
             stacks[index] = kept[share.name][1][part]
     return stacks, normal

@@ -19,6 +19,14 @@ class KernelError(ValueError):
     """A network whose tangent kernel cannot be computed, or came out wrong."""
 
 
+class Misfit(Exception):
+    """Parameters whose use by some examples is not what the first ones showed."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__("other examples use these parameters in another way than the first ones")
+        self.parameters = set(parameters)
+
+
 class Call(NamedTuple):
     """One call of a layer: its input, and the place in the graph where its output arises."""
 
@@ -82,12 +90,14 @@ def gradients_of(
     Raises `KernelError` if the network has no such pass.
     """
     try:
-        return torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
+        found = torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
     except torch.OutOfMemoryError:  # a RuntimeError too, but none of the network's
         raise
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise KernelError(f"the network has no ordinary backward pass: {reason}") from error
+    # Those of `Embedding(sparse=True)` are sparse.
+    return tuple(g if g is None or g.layout == torch.strided else g.to_dense() for g in found)
 
 
 def never_one(inputs: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ groups of shares and blocks of examples that fit into memory.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,6 +45,7 @@ class Share(NamedTuple):
 class Task:
     """What is asked for, and what a pass through the model showed."""
 
+    count: Counter  # how often each parameter enters the graph of the first examples' logits
     kind: str
     n: int
     classes: int

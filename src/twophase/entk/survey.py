@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
+from collections.abc import Set
 
 import torch
 from torch import nn
@@ -15,18 +16,19 @@ from twophase.entk import plan
 from twophase.entk.jacobians import right_by_func
 from twophase.entk.layers import ROLES
 from twophase.entk.network import (
-    BATCH_NORM,
     Call,
     KernelError,
     gradients_of,
     kept_values,
     logits_of,
+    never_one,
     probes,
     recorded,
     references,
     refuse_dependence,
 )
-from twophase.entk.plan import Share, Task, share_of_layers
+from twophase.entk.plan import BLOCK, Share, Task, share_of_layers
+from twophase.entk.refusals import misplaced, refuse_batch_statistics, refuse_unreached
 
 
 def survey(
@@ -35,26 +37,22 @@ def survey(
     layers: list[nn.Module],
     kind: str,
     limit: int | None,
+    excluded: Set[nn.Parameter] = frozenset(),
 ) -> Task:
     """Pass a few examples through `model`: which of `layers` are called, how often, on what shapes.
+    The parameters `excluded` are not left to the rules for layers.
 
     Raises `KernelError` if the tangent kernel is not defined, or the network cannot be followed.
     """
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.is_complex():
-            raise KernelError(
-                f"{name} is complex: keep its real and imaginary parts as real parameters, and "
-                "join them with torch.complex"
-            )
-    for name, module in model.named_modules():
-        if isinstance(module, BATCH_NORM) and (module.running_mean is None or module.training):
-            raise KernelError(
-                f"{name or 'the model'}: {module} uses no running statistics: the logits of one "
-                "example would depend on the others"
-            )
+    refuse_batch_statistics(model)
     three = probes(inputs)
     two = three[:2]
-    calls, logits, graph = _measured(model, two, layers)
+    try:
+        calls, logits, graph = _measured(model, two, layers)
+    except RuntimeError as error:
+        if reason := misplaced(model, two, error):
+            raise KernelError(reason) from error
+        raise  # the network's own fault, in its own words
     kept = kept_values(model)
     with recorded(layers) as record:
         logits_of_three = logits_of(model, three)
@@ -63,10 +61,12 @@ def survey(
         understood = _understood(calls, larger, logits, logits_of_three)
     refuse_dependence(model, inputs)
     task = _task(model, kind, len(inputs), logits, graph, limit)
-    others = _covered(task, model, logits, calls, understood)
-    if others:
+    others, unreached = _covered(task, model, logits, calls, understood, excluded)
+    rare = _reached(unreached, model, inputs, task, limit)
+    if others or rare:
         by_func = right_by_func(model, two, task, others)
-        _add_others(task, others, by_func)
+        _add_others(task, others | rare, by_func)
+    refuse_unreached(task)
     return task
 
 
@@ -96,6 +96,7 @@ def _task(
     room = (plan.MEMORY if limit is None else limit) // 8
     cache = plan.CUDA_CACHE if logits.is_cuda else plan.CACHE
     return Task(
+        count=references(logits)[0],
         kind=kind,
         n=n,
         classes=logits.shape[1],
@@ -158,16 +159,22 @@ def _covered(
     logits: torch.Tensor,
     calls: list[Call],
     understood: set[nn.Module],
-) -> dict[str, nn.Parameter]:
-    """Plan the parameters that the rules cover; return the others."""
+    excluded: Set[nn.Parameter],
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Plan the parameters that the rules cover; return the others, and those that the first
+    examples do not reach.
+    """
     uses = defaultdict(list)
     for call in calls:
         for role in ROLES:
             uses[call.module._parameters.get(role)].append((call, role))
     count, nodes = references(logits)
-    others = {}
+    others, unreached = {}, {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or not count[parameter]:
+        if not parameter.requires_grad:
+            continue
+        if not count[parameter]:
+            unreached[name] = parameter
             continue
         known = uses[parameter]
         live = sum(call.edge.node in nodes for call, _ in known)
@@ -175,11 +182,31 @@ def _covered(
             count[parameter] == live
             and all(call.module in understood for call, _ in known)
             and not parameter._backward_hooks
+            and parameter not in excluded
         ):
             task.shares.append(share_of_layers(task, name, parameter, known))
         else:
             others[name] = parameter
-    return others
+    return others, unreached
+
+
+def _reached(
+    unreached: dict[str, nn.Parameter],
+    model: nn.Module,
+    inputs: torch.Tensor,
+    task: Task,
+    limit: int | None,
+) -> dict[str, nn.Parameter]:
+    """Those of the parameters that the first examples do not reach, and some other example does:
+    experts that few are sent to, rare branches.
+    """
+    found: dict[str, nn.Parameter] = {}
+    memory = min(BLOCK, plan.MEMORY if limit is None else limit)
+    block = max(2, memory // (task.dtype.itemsize * max(1, task.graph)))
+    for some in inputs.split(block) if unreached else ():
+        count, _ = references(logits_of(model, never_one(some)))
+        found |= {name: parameter for name, parameter in unreached.items() if count[parameter]}
+    return found
 
 
 def _add_others(task: Task, others: dict[str, nn.Parameter], by_func: set[str]) -> None:
@@ -202,4 +229,4 @@ def _add_others(task: Task, others: dict[str, nn.Parameter], by_func: set[str]) 
             f"cannot follow: {', '.join(slow)}; that takes {task.n * task.backwards} backward "
             f"passes, one for each example and logit, instead of {task.backwards} over all examples"
         )
-    warnings.warn("; ".join(parts), stacklevel=4)
+    warnings.warn("; ".join(parts), stacklevel=5)

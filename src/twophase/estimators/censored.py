@@ -9,8 +9,8 @@ from scipy.special import ndtr
 from twophase.estimators.seeds import LEVEL, CannotSay, Estimate, over_seeds
 
 REACH = 12.0  # how far beyond the bounds a mean is looked for, in parts of their span
-MEANS, SPREADS = 401, 80
-SHIFTS, PLACES = 121, 240  # of `shift`
+MEANS, SPREADS = 241, 48
+SHIFTS, PLACES = 101, 180  # of `shift`
 LEAST = 1e-300
 
 
@@ -120,12 +120,12 @@ def shift(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Estimate
     cell = np.median(widths) if len(widths) else np.ptp(bounds)
     span = max(np.ptp(bounds), cell, 1e-12)
     places = np.linspace(bounds.min() - span, bounds.max() + span, PLACES)
-    means = np.linspace(places[0], places[-1], 61)
-    spreads = np.geomspace(max(cell, span / 50) / 4, span, 8)
+    means = np.linspace(places[0], places[-1], 46)
+    spreads = np.geomspace(max(cell, span / 50) / 4, span, 6)
     prior = np.exp(-0.5 * ((places - means[:, None, None]) / spreads[None, :, None]) ** 2)
     prior = (prior / prior.sum(2, keepdims=True)).reshape(-1, PLACES)
-    shifts = np.linspace(-1.5 * span, 1.5 * span, SHIFTS)
-    changes = np.geomspace(max(cell, span / 50) / 20, span, 8)
+    shifts = 1.5 * span * np.sinh(4 * np.linspace(-1, 1, SHIFTS)) / np.sinh(4)  # dense at none
+    changes = np.geomspace(max(cell, span / 50) / 20, span, 6)
     after = places[:, None, None] + shifts[:, None]  # (places, shifts, 1)
     log = np.zeros((len(prior), SHIFTS * len(changes)))
     pairs, times = np.unique(np.hstack([first, second]), axis=0, return_counts=True)
@@ -137,7 +137,8 @@ def shift(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Estimate
         found = prior[:, inside] @ chance.reshape(inside.sum(), -1)
         log += number * np.log(np.maximum(found, LEAST))
     density = np.exp(log - log.max()).sum(0).reshape(SHIFTS, -1).sum(1)
-    cumulative = (np.cumsum(density) - density / 2) / density.sum()
+    weight = density * np.gradient(shifts)
+    cumulative = (np.cumsum(weight) - weight / 2) / weight.sum()
     value, start, stop = np.interp([0.5, (1 - level) / 2, (1 + level) / 2], cumulative, shifts)
     open_ = density[[0, -1]] > 1e-3 * density.max()
     start, stop = -np.inf if open_[0] else start, np.inf if open_[1] else stop

@@ -16,11 +16,15 @@ STRONG = 10.0
 # Explanations of a series: the parameters that each needs beside the variance. A time counts twice,
 # because all times were tried (as in Zhang and Siegmund 2007, where it costs 3/2 or more); the fit
 # depends smoothly on the time constant of a decay, which counts once, as in any BIC.
-MODELS = {"level": 1, "drift": 2, "decay": 3, "one": 4, "two": 7}
+MODELS = {"level": 1, "drift": 2, "decay": 3, "smooth": 4, "one": 4, "two": 7}
 # The number of change points of each, from and to: a decay to a level is smooth, and yet its end
 # may be called one.
-CHANGES = {"level": (0, 0), "drift": (0, 0), "decay": (0, 1), "one": (1, 1), "two": (2, 2)}
-RATES = 40  # time constants of a decay that are tried
+CHANGES = {
+    "level": (0, 0), "drift": (0, 0), "decay": (0, 1), "smooth": (1, 1), "one": (1, 1),
+    "two": (2, 2),
+}  # fmt: skip
+RATES = 40  # time constants of a decay that are tried, and times of a smooth step
+WIDTHS = (0.1, 0.2, 0.4)  # of a smooth step, in log t: a tenth to nine tenths in 4.4 of them
 
 
 class Changes(NamedTuple):
@@ -37,13 +41,13 @@ class Changes(NamedTuple):
 def change_points(series: pd.DataFrame) -> Changes:
     """How many times the level of a measure changes along training: 0, 1 or 2.
 
-    `series` has `seed`, `t`, `value`; take logarithms first where ratios count. Five explanations
+    `series` has `seed`, `t`, `value`; take logarithms first where ratios count. Six explanations
     compete: one level; a drift, linear in log t, which is a power law for a logarithm and has no
     time of its own; a decay, exponential in t towards a level, which is smooth but has an end, and
-    so counts as 0 to 1; one step; two steps. Each seed has its own levels, times and variance. The
-    criterion is BIC, summed over seeds, so that a change that does not replicate has to pay in
-    each of them. The number is that of the best; its interval holds those of all explanations
-    within 10 of it.
+    so counts as 0 to 1; a smooth step, logistic in log t; one step; two steps. Each seed has its
+    own levels, times and variance. The criterion is BIC, summed over seeds, so that a change that
+    does not replicate has to pay in each of them. The number is that of the best; its interval
+    holds those of all explanations within 10 of it.
 
     Raises `CannotSay` if no explanation is better than one level, there are fewer than 8 points, or
     a seed lacks one.
@@ -57,7 +61,8 @@ def change_points(series: pd.DataFrame) -> Changes:
     one, one_places = _best_step(y)
     two, two_places = _best_steps(y)
     residuals = {"level": _within(y), "drift": _drift(y, Scale(times).x(times))}
-    residuals |= {"decay": _decay(y, times), "one": one, "two": two}
+    residuals |= {"decay": _decay(y, times), "smooth": _smooth(y, Scale(times).x(times))}
+    residuals |= {"one": one, "two": two}
     n = y.shape[1]
     floor = 1e-12 * np.maximum(_within(y), 1e-300)
     bic = {
@@ -137,6 +142,13 @@ def _decay(y: np.ndarray, times: np.ndarray) -> np.ndarray:
     t = times - times[0]
     constants = np.geomspace(np.diff(t).min(), t[-1], RATES)
     return np.min([_drift(y, np.exp(-t / constant)) for constant in constants], axis=0)
+
+
+def _smooth(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Squares around the best logistic of each row over x."""
+    middles = np.linspace(x[SHORTEST], x[-1 - SHORTEST], RATES)
+    shapes = [1 / (1 + np.exp((x - m) / w)) for m in middles for w in WIDTHS]
+    return np.min([_drift(y, shape) for shape in shapes], axis=0)
 
 
 def _segments(y: np.ndarray) -> np.ndarray:

@@ -45,15 +45,20 @@ def walk(cosines: np.ndarray) -> np.ndarray:
 
 
 def growth(d: np.ndarray) -> float:
-    """The slope of log S over log dt, S the mean over t of S(t, t + dt), for dt of one place to
-    half of the kernels: 0 if they scatter about one direction, 2 if they move straight on. A walk
-    lies between; where depends on its steps, because S ends at 1.
+    """The exponent of S(t, t + dt) in dt: for each kernel the slope of log S over log dt, for dt of
+    one place to half of the kernels; the mean over all that have so many after them. 0 if kernels
+    scatter about one direction, 2 if they move straight on. A walk lies between; where depends on
+    its steps, because S ends at 1.
 
-    `d` (n, n) are distances at equally spaced times.
+    `d` (n, n) are distances at equally spaced times. Each slope is what stage `cone` writes as
+    `growth_exponent` where it reaches as far.
     """
-    steps = np.arange(1, len(d) // 2 + 1)
-    means = [np.diagonal(d, step).mean() for step in steps]
-    return float(np.polyfit(np.log(steps), np.log(np.maximum(means, 1e-12)), 1)[0])
+    reach = len(d) // 2
+    dt = np.log(np.arange(1, reach + 1))
+    dt -= dt.mean()
+    starts = range(len(d) - reach)
+    ahead = np.array([np.log(np.maximum(d[i, i + 1 : i + 1 + reach], 1e-12)) for i in starts])
+    return float((ahead @ dt / (dt @ dt)).mean())
 
 
 def window(times: np.ndarray, start: float, stop: float, step: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,25 @@ def holm(values: ArrayLike) -> np.ndarray:
     corrected = np.empty_like(values)
     corrected[order] = np.minimum(raised, 1)
     return corrected
+
+
+def least_error(decided: Callable[[float], bool], steps: int = 20) -> float:
+    """The smallest 1 - level at which an interval still decides: a p-value for `holm`.
+
+    `decided` says of a level whether it does; wider intervals decide no more. 1 if none does.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(steps):
+        middle = (low + high) / 2
+        low, high = (low, middle) if decided(1 - middle) else (middle, high)
+    return high
+
+
+def expected_false(levels: ArrayLike) -> float:
+    """How many of the verdicts that come from intervals of these levels are false at most, in the
+    mean, if they are all that can be: the sum of their errors. They need not be independent.
+    """
+    return float((1 - np.asarray(levels, float)).sum())
 
 
 def wilson(share: float, seeds: int) -> tuple[float, float]:

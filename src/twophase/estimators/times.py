@@ -37,13 +37,13 @@ def chaos_times(runs: pd.DataFrame) -> pd.DataFrame:
     Raises `CannotSay` if there are fewer than two positive t0.
     """
     found = {}
-    for seed, own in runs.groupby("seed"):
-        share = own.groupby("t0")["above"].mean()
-        t0 = share.index.to_numpy(float)
+    counts = runs.groupby(["seed", "t0"])["above"].agg(["mean", "size"])
+    for seed, own in counts.groupby(level="seed"):
+        t0 = own.index.get_level_values("t0").to_numpy(float)
         if (t0 > 0).sum() < 2:
             raise CannotSay("has fewer than 2 perturbation times after 0")
-        weights = own.groupby("t0").size().to_numpy(float)
-        fit = isotonic_regression(share.to_numpy(float), weights=weights, increasing=False).x
+        share, weights = own["mean"].to_numpy(float), own["size"].to_numpy(float)
+        fit = isotonic_regression(share, weights=weights, increasing=False).x
         fit = fit[t0 > 0]
         part = -np.diff(np.r_[1.0, fit, 0.0])  # in each cell: before the first, ..., after the last
         with np.errstate(divide="ignore"):

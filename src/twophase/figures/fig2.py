@@ -25,7 +25,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         rows: dict[str, tuple] = {}
         if model.chaos:
             rows["forks $t_0$"] = (model.chaos.forks, "C3", "v")
-            rows["compared $t_1$"] = (model.chaos.compare, "C0", "|")
+            rows["compared $t_1$"] = (model.chaos.compared(), "C0", "|")
         if model.kernel:
             rows["kernels $t$"] = (model.kernel.steps(), "C2", "|")
         if model.linearized:

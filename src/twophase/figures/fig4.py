@@ -38,6 +38,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
                 rasterized=True,
             )
             ax.set(title=name if value == "mean" else "", aspect="equal")
+            style.kernel_times(ax, models[name], "xy")
         text = f"kernel distance $S$, {label}" if value == "mean" else label
         place = "top" if beside else "right"
         figure.colorbar(image, ax=row, label=text, location=place)

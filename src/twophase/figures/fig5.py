@@ -42,6 +42,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         row[1].legend(title="over an interval $dt$", **LEGEND)
         for ax in row[:2]:
             ax.set_ylim(0, None)
+            style.kernel_times(ax, model)
 
         row[2].remove()
         box = figure.add_subplot(row[2].get_subplotspec(), projection="3d")

@@ -80,23 +80,26 @@ def _training(training: pd.DataFrame, model: Model) -> list[str]:
 
 
 def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model) -> list[str]:
-    last = max(model.chaos.compare)
+    last = model.chaos.ends()
+    one = len(set(last.values())) == 1
     threshold = model.chaos.barrier_threshold
     lines = [
-        f"Chaos: forks compared with the base run at iteration {last} "
+        "Chaos: forks compared with the base run at "
+        f"{f'iteration {max(last.values())}' if one else 'the last t1 of each'} "
         f"(runs each: {chaos['runs'].max()}). In brackets after a count of runs: the share, 95 % "
         "interval over seeds.",
         "",
-        f"| t0 | test loss barrier (nats) | runs above {threshold:g} | disagreement "
-        "| dissimilarity |",
+        f"| {'t0' if one else 't0, t1'} | test loss barrier (nats) | runs above {threshold:g} "
+        "| disagreement | dissimilarity |",
         "|---|---|---|---|---|",
     ]
-    ends = chaos[(chaos["direction"] == "perturbed") & (chaos["t1"] == last)]
-    each = each.query("direction == 'perturbed' and t1 == @last and measure == 'test_barrier'")
+    ends = chaos[(chaos["direction"] == "perturbed") & (chaos["t1"] == chaos["t0"].map(last))]
+    each = each.query("direction == 'perturbed' and measure == 'test_barrier'")
+    each = each[each["t1"] == each["t0"].map(last)]
     for t0, rows in ends.groupby("t0"):
         rows = rows.set_index("measure")
         lines.append(
-            f"| {t0} | {_spread(rows.loc['test_barrier'])} "
+            f"| {t0 if one else f'{t0}, {last[t0]}'} | {_spread(rows.loc['test_barrier'])} "
             f"| {above(each[each['t0'] == t0], threshold)} | {_spread(rows.loc['disagreement'])} "
             f"| {_spread(rows.loc['dissimilarity'])} |"
         )

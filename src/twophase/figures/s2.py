@@ -30,7 +30,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
             ax.axvline(model.chaos.perturbation.size, color="0.6", linestyle=":", linewidth=0.8)
             ax.set(xlabel=f"size of the perturbation ({model.chaos.perturbation.kind})")
             ax.set(xscale="log", ylabel=label)
-        row[0].set_title(f"{name}: at $t_1 = {model.chaos.compare[-1]}$")
+        row[0].set_title(f"{name}: {style.when(model.chaos.ends())}")
         style.barrier_axis(row[0], model.chaos.barrier_threshold)
         row[1].set_ylim(0, None)
         style.logarithmic(row[2])

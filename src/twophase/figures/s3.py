@@ -31,6 +31,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         style.logarithmic(velocity)
         for ax in (radius, exponent, velocity):
             ax.set_xlabel("iteration $t$")
+            style.kernel_times(ax, model)
     others = (
         "\nOther seeds: angle of one seed's kernel at t with the mean direction of the others'."
     )

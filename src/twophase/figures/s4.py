@@ -31,6 +31,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
         for ax, (measure, label) in zip(row, CONTENT.items(), strict=False):
             style.line(ax, content.where(model=name, measure=measure), "t", color="C0")
             ax.set(xlabel="iteration $t$", ylabel=label)
+            style.kernel_times(ax, model)
             style.logarithmic(ax)
         row[0].set_title(name)
         row[5].axis("off")

@@ -22,14 +22,15 @@ def draw(study: Study, tables: dict[str, Result]) -> Figure:
     models = style.models(study, "matching")
     figure, axes = style.grid(len(models), 3, 2.2)
     for row, (name, model) in zip(axes, models.items(), strict=True):
-        last = (model.matching.compare or model.chaos.compare)[-1]
-        own = matching.where(model=name, t1=last)
+        chosen, chaos = model.matching.compare, model.chaos
+        last = {t: t1 for t in chaos.forks for t1 in chaos.after(t) if not chosen or t1 in chosen}
+        own = matching.where(model=name).at_ends(last)
         for measure, values in BARRIERS.items():
             looks = dict(zip(LOOKS, values, strict=True))
             style.line(row[0], own.where(measure=measure), "t0", clip_on=False, **looks)
         style.barrier_axis(row[0], model.chaos.barrier_threshold)
         row[0].set_ylabel("test loss barrier (nats)")
-        row[0].set_title(f"{name}: at $t_1 = {last}$")
+        row[0].set_title(f"{name}: {style.when(last)}")
         for ax, (measure, label) in zip(row[1:], OTHERS.items(), strict=True):
             points = own.where(measure=measure)
             style.line(ax, points, "t0", color="C0", marker="o", clip_on=False)

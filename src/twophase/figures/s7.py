@@ -45,7 +45,7 @@ def _at_the_end(points: Points, model: Model) -> Points:
 
 
 def _of_forks(points: Points, model: Model) -> Points:
-    return points.where(direction="perturbed", t1=model.chaos.compare[-1])
+    return points.where(direction="perturbed").at_ends(model.chaos.ends())
 
 
 def _from_references(points: Points, model: Model) -> Points:

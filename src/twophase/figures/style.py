@@ -84,6 +84,10 @@ class Points(NamedTuple):
             chosen.append(frame)
         return Points(*chosen)
 
+    def at_ends(self, ends: dict[int, int]) -> Points:
+        """The points of each t0 at its last t1, as `ends` has it."""
+        return Points(*(frame[frame["t1"] == frame["t0"].map(ends)] for frame in self))
+
 
 def points(tables: dict[str, Result], table: str) -> Points:
     """The points of the table called `table`, of which a figure reads the summary and each run.
@@ -144,6 +148,22 @@ def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
         thin |= {"marker": "_", "markersize": 7}
     for _, run in points.each.sort_values(x).groupby("run"):
         ax.plot(run[x], run["value"], **thin)
+
+
+def kernel_times(ax: Axes, model: Model, axes: str = "x") -> None:
+    """Logarithmic axes of iterations, with 0 on them, for kernels whose times the study names one
+    by one: they stand closer where the kernel turns fast.
+    """
+    if model.kernel.times:
+        first = next(t for t in model.kernel.times if t > 0)
+        for axis in axes:
+            getattr(ax, f"set_{axis}scale")("symlog", linthresh=first, linscale=0.3)
+
+
+def when(ends: dict[int, int]) -> str:
+    """The iteration at which all forks end, or that each has its own."""
+    last = set(ends.values())
+    return f"at $t_1 = {last.pop()}$" if len(last) == 1 else "at the last $t_1$ of each"
 
 
 def barrier_axis(ax: Axes, threshold: float) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from twophase.training.evaluation import CHUNK, Examples, logits, mean_loss
+from twophase.measures.recalibration import recalibrate_batch_norm
+from twophase.training.evaluation import Examples, logits, mean_loss
 from twophase.training.tensors import named_state
+
+NEAR = 0.02  # of the interval around the largest gap: nearer places say nothing new
+LossPath = tuple[list[float], list[float]]  # alphas, from 0 to 1, and the losses there
 
 
 def path_losses(
@@ -22,8 +29,8 @@ def path_losses(
     """Losses of the networks alpha * one + (1 - alpha) * other, for each set of examples.
 
     Batch norm's running statistics are interpolated like the weights; with `recalibrate`, images
-    (n, C, H, W), they are measured anew on those images at every alpha. `between` is a network of
-    the same kind that is overwritten.
+    (n, C, H, W), those that training moves are measured anew on those images at every alpha.
+    `between` is a network of the same kind that is overwritten.
 
     >>> one, other, between = (torch.nn.Linear(1, 2, bias=False) for _ in range(3))
     >>> for network, weight in ((one, 1.0), (other, -1.0)):
@@ -61,28 +68,69 @@ def interpolate(between: nn.Module, one: nn.Module, other: nn.Module, alpha: flo
             target.copy_(a)
 
 
-@torch.no_grad()
-def recalibrate_batch_norm(model: nn.Module, images: torch.Tensor) -> None:
-    """Set batch norm's running statistics to the means, over chunks of `images` of one size, of
-    the chunks' means and variances.
-
-    >>> norm = torch.nn.BatchNorm2d(1)
-    >>> recalibrate_batch_norm(norm, torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
-    >>> norm.running_mean, norm.running_var
-    (tensor([2.]), tensor([2.]))
+def path(
+    between: nn.Module,
+    one: nn.Module,
+    other: nn.Module,
+    points: int,
+    sets: dict[str, Examples],
+    recalibrate: torch.Tensor | None = None,
+    refine: int = 0,
+) -> dict[str, LossPath]:
+    """For each set of examples the alphas and the losses of the networks at `points` places of the
+    path, evenly spaced, and at `refine` more around the largest gap; see `path_losses`.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all chunks
-    model.eval()  # all else, such as dropout, is as in evaluation
-    for norm in norms:
-        norm.train()
-    for chunk in images.tensor_split(math.ceil(len(images) / CHUNK)):
-        model(chunk)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    alphas = [index / (points - 1) for index in range(points)]
+    losses = path_losses(between, one, other, alphas, sets, recalibrate)
+
+    def loss_at(name: str, alpha: float) -> float:
+        own = {name: sets[name]}
+        return path_losses(between, one, other, [alpha], own, recalibrate)[name][0]
+
+    return {
+        name: refined(alphas, losses[name], functools.partial(loss_at, name), refine)
+        for name in sets
+    }
+
+
+def refined(
+    alphas: list[float], losses: list[float], loss_at: Callable[[float], float], points: int
+) -> LossPath:
+    """The path with `points` more places, one after another, where the gap is largest: each at the
+    top of the parabola through the largest inner gap and its neighbours, or halfway to the farther
+    of the two where that is no new place. As it is where no gap is above zero: such a path has no
+    barrier. So too where a loss is not finite.
+
+    >>> hill = lambda alpha: 6.75 * alpha**2 * (1 - alpha)  # at most 1, at two thirds
+    >>> losses = [hill(0.0), hill(0.5), hill(1.0)]
+    >>> max(losses), round(max(refined([0.0, 0.5, 1.0], losses, hill, 4)[1]), 3)
+    (0.84375, 1.0)
+    """
+    alphas, losses = list(alphas), list(losses)
+    for _ in range(points):
+        gaps = _gaps(alphas, losses)
+        if not (all(map(math.isfinite, losses)) and max(gaps) > 0):
+            break
+        top = max(range(1, len(alphas) - 1), key=gaps.__getitem__)
+        alpha = _next(alphas[top - 1 : top + 2], gaps[top - 1 : top + 2])
+        place = bisect.bisect(alphas, alpha)
+        alphas.insert(place, alpha)
+        losses.insert(place, loss_at(alpha))
+    return alphas, losses
+
+
+def _next(x: list[float], y: list[float]) -> float:
+    """The top of the parabola through three points, of which the middle one is the highest; or the
+    middle of the wider side, where that lies on a point, or nearly so.
+    """
+    left, right = (y[1] - y[0]) / (x[1] - x[0]), (y[2] - y[1]) / (x[2] - x[1])
+    if left > right:
+        share = left / (left - right)
+        top = (x[0] + x[1]) / 2 + share * (x[2] - x[0]) / 2
+        if min(abs(top - each) for each in x) > NEAR * (x[2] - x[0]):
+            return top
+    wider = x[0] if x[1] - x[0] > x[2] - x[1] else x[2]
+    return (wider + x[1]) / 2
 
 
 def barrier(alphas: list[float], losses: list[float]) -> float:
@@ -95,9 +143,25 @@ def barrier(alphas: list[float], losses: list[float]) -> float:
     >>> barrier([0.0, 0.5, 1.0], [0.2, 1.0, 0.4])  # 1.0 against 0.3 halfway
     0.7
     """
-    if not all(math.isfinite(loss) for loss in losses):
+    return max(0.0, largest_gap(alphas, losses)) if all(map(math.isfinite, losses)) else math.nan
+
+
+def largest_gap(alphas: list[float], losses: list[float]) -> float:
+    """The largest gap at the places within a path, with its sign: below zero where all of them lie
+    below the line between the ends. Its size is then that of the places, since gaps go to zero at
+    the ends. Not a number where a loss is not finite.
+
+    >>> largest_gap([0.0, 0.25, 0.5, 1.0], [1.0, 0.5, 0.25, 1.0])
+    -0.5
+    """
+    if not all(map(math.isfinite, losses)):
         return math.nan
+    return max(_gaps(alphas, losses)[1:-1])
+
+
+def _gaps(alphas: list[float], losses: list[float]) -> list[float]:
+    """Losses less the line between the first and the last; zero at both ends by definition."""
     first, last = losses[0], losses[-1]
-    # Written so that equal losses give exactly zero. At both ends the gap is zero by definition.
+    # Written so that equal losses give exactly zero.
     inner = zip(alphas[1:-1], losses[1:-1], strict=True)
-    return max([0.0] + [loss - (first + alpha * (last - first)) for alpha, loss in inner])
+    return [0.0, *(loss - (first + alpha * (last - first)) for alpha, loss in inner), 0.0]

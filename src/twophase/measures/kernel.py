@@ -132,20 +132,38 @@ def random_walk(cosines: torch.Tensor) -> torch.Tensor:
     return (-(way[:, None] - way[None, :]).abs()).exp()
 
 
-def growth_exponents(distances: torch.Tensor, reach: int) -> list[float]:
-    """For each kernel the slope of log S(t, t + dt) over log dt, for dt of 1 to `reach` places:
-    0 if the kernel is confined, 1 if it diffuses freely, 2 if it moves straight on.
+def velocities(distances: torch.Tensor, times: list[int]) -> list[float]:
+    """S from each kernel to the next over the iterations between the two (Fort et al. 2020); not a
+    number for the last.
 
-    Not a number where fewer than three kernels follow, or one of them is the same kernel.
+    >>> velocities(torch.tensor([[0.0, 0.5, 0.9], [0.5, 0.0, 0.25], [0.9, 0.25, 0.0]]), [0, 1, 5])
+    [0.5, 0.0625, nan]
+    """
+    between = torch.tensor(times).diff().to(distances)
+    return [*(distances.diagonal(offset=1) / between).tolist(), float("nan")]
 
-    >>> t = torch.arange(5.0)
-    >>> [round(each, 3) for each in growth_exponents((t[:, None] - t[None, :]).abs() ** 2, 3)]
+
+def growth_exponents(distances: torch.Tensor, times: list[int], reach: int) -> list[float]:
+    """For each kernel the slope of log S(t, t + dt) over log dt, over the later kernels at most
+    `reach` iterations away: 0 if the kernel is confined, 1 if it diffuses freely, 2 if it moves
+    straight on.
+
+    `distances` (count, count) are between the kernels at `times`, which rise. Not a number where
+    fewer than three kernels are so near, or one of them is the same kernel.
+
+    >>> t = torch.tensor([0.0, 1, 2, 4, 7])
+    >>> squares = (t[:, None] - t[None, :]).abs() ** 2
+    >>> [round(each, 3) for each in growth_exponents(squares, [0, 1, 2, 4, 7], 6)]
     [2.0, 2.0, nan, nan, nan]
     """
+    # In units of the smallest interval: the slope is the same, and so its bits on an even grid.
+    at = torch.tensor(times)
+    unit = int(at.diff().min())
     exponents = []
     for t in range(len(distances)):
-        ahead = distances[t, t + 1 : t + 1 + reach].clamp(min=0).log()
-        dt = torch.arange(1, len(ahead) + 1).to(ahead).log()
+        near = (at > at[t]) & (at <= at[t] + reach)
+        ahead = distances[t, near].clamp(min=0).log()
+        dt = ((at[near] - at[t]).to(ahead) / unit).log()
         if len(ahead) < 3 or not ahead.isfinite().all():
             exponents.append(float("nan"))
             continue

@@ -1,7 +1,10 @@
 """Stage `chaos`: compare every fork with its base run."""
 
+import functools
+
 import pandas as pd
 import torch
+from torch import nn
 
 from twophase.errors import RunError
 from twophase.measures import barrier, distance
@@ -16,6 +19,7 @@ from twophase.training.loop import State, initial_state, load_state
 from twophase.training.machine import prepare
 
 SPLITS = ("train", "test")
+RECALIBRATED = "test_recalibrated"  # the path whose batch norm is measured again
 Sets = dict[str, Examples]
 
 
@@ -25,8 +29,10 @@ def chaos(run: Run) -> None:
     `chaos`: study, model, seed, direction, t0, t1, perturbation_l2, dissimilarity, l2,
     train_barrier, test_barrier, disagreement (test), identical (all bits of the two networks),
     state_dissimilarity (with batch norm's buffers among the parameters), then loss and accuracy of
-    both ends. `barrier_path`: study, model, seed, direction, t0, t1, split, alpha (1 is the base
-    run), loss. Comparisons that are there already are kept.
+    both ends, train_gap and test_gap (the largest gap within the path, with its sign). Where the
+    study asks for it, test_barrier_recalibrated: the test barrier with batch norm's statistics
+    measured again along the path. `barrier_path`: study, model, seed, direction, t0, t1, split,
+    alpha (1 is the base run), loss. Comparisons that are there already are kept.
 
     Raises `RunError` if a fork with perturbation zero is not the base run, bit for bit, or if
     fork and base run were made by other packages or on another kind of machine.
@@ -52,9 +58,9 @@ def chaos(run: Run) -> None:
             bar.update()
 
     compared = pd.concat(parts, ignore_index=True)
-    write_table(stages.run_table(run, "barrier_path"), _paths(compared, _alphas(run)))
-    compared = compared.drop(columns=[f"{split}_path" for split in SPLITS])
-    write_table(stages.run_table(run, "chaos"), compared)
+    write_table(stages.run_table(run, "barrier_path"), _paths(compared))
+    own = compared.drop(columns=[c for c in compared if c.endswith(("_path", "_alphas"))])
+    write_table(stages.run_table(run, "chaos"), own.assign(**_gaps(compared)))
 
 
 def compare(
@@ -84,16 +90,7 @@ def compare(
             "not deterministic, the network draws random numbers (dropout), or "
             "threads, device or packages changed in between"
         )
-    recalibrate = run.model.chaos.barrier_batch_norm == "recalibrate"
-    alphas = _alphas(run)
-    losses = barrier.path_losses(
-        between.model,
-        base.model,
-        fork.model,
-        alphas,
-        sets,
-        sets["train"][0] if recalibrate else None,
-    )
+    paths = _measured_paths(run, [state.model for state in (between, base, fork)], sets)
     vectors = [distance.parameter_vector(state.model) for state in (base, fork)]
     states = [distance.state_vector(state.model) for state in (base, fork)]
     perturbed = read_table(stages.perturbation(run, t0, direction))
@@ -105,8 +102,8 @@ def compare(
         "perturbation_l2": perturbed["perturbation_l2"].item(),
         "dissimilarity": distance.dissimilarity(*vectors),
         "l2": distance.l2(*vectors),
-        "train_barrier": barrier.barrier(alphas, losses["train"]),
-        "test_barrier": barrier.barrier(alphas, losses["test"]),
+        "train_barrier": barrier.barrier(*paths["train"]),
+        "test_barrier": barrier.barrier(*paths["test"]),
         "disagreement": distance.disagreement(base_ends["test"], fork_ends["test"]),
         "identical": identical,
         "state_dissimilarity": distance.dissimilarity(*states),
@@ -115,24 +112,57 @@ def compare(
         for split, (_, labels) in sets.items():
             row[f"{name}_{split}_loss"] = mean_loss(ends[split], labels)
             row[f"{name}_{split}_accuracy"] = accuracy(ends[split], labels)
-    return row | {f"{split}_path": losses[split] for split in SPLITS}
+    if RECALIBRATED in paths:
+        row["test_barrier_recalibrated"] = barrier.barrier(*paths[RECALIBRATED])
+    for name, (alphas, losses) in paths.items():
+        row[f"{name}_path"] = losses
+        if run.model.chaos.barrier_refine:
+            row[f"{name}_alphas"] = alphas
+    return row
 
 
-def _alphas(run: Run) -> list[float]:
-    points = run.model.chaos.barrier_points
-    return [index / (points - 1) for index in range(points)]
+def _measured_paths(run: Run, networks: list[nn.Module], sets: Sets) -> dict[str, barrier.LossPath]:
+    """The path's losses on each split, and on the test examples with other statistics if asked.
+
+    `networks` are the one that is overwritten, the base run and the fork.
+    """
+    options = run.model.chaos
+    images, test = sets["train"][0], {RECALIBRATED: sets["test"]}
+    measured = functools.partial(barrier.path, *networks, options.barrier_points)
+    again = images if options.barrier_batch_norm == "recalibrate" else None
+    paths = measured(sets, again, options.barrier_refine)
+    if options.recalibrated:
+        paths |= measured(test, images, options.barrier_refine)
+    return paths
 
 
 def _ends(state: State, sets: Sets) -> dict[str, torch.Tensor]:
     return {split: logits(state.model, images) for split, (images, _) in sets.items()}
 
 
-def _paths(compared: pd.DataFrame, alphas: list[float]) -> pd.DataFrame:
+def _path(row: dict, name: str) -> barrier.LossPath:
+    """A path of a comparison; without alphas it is evenly spaced."""
+    losses = list(row[f"{name}_path"])
+    even = [index / (len(losses) - 1) for index in range(len(losses))]
+    return list(row.get(f"{name}_alphas", even)), losses
+
+
+def _paths(compared: pd.DataFrame) -> pd.DataFrame:
     """The table `barrier_path`: a row for each point of each path."""
     key = ("study", "model", "seed", "direction", "t0", "t1")
+    names = [c.removesuffix("_path") for c in compared if c.endswith("_path")]
     return pd.DataFrame(
         {**{name: row[name] for name in key}, "split": split, "alpha": alpha, "loss": loss}
         for row in compared.to_dict("records")
-        for split in SPLITS
-        for alpha, loss in zip(alphas, row[f"{split}_path"], strict=True)
+        for split in names
+        for alpha, loss in zip(*_path(row, split), strict=True)
     )
+
+
+def _gaps(compared: pd.DataFrame) -> dict[str, list[float]]:
+    """The columns with the largest gaps."""
+    rows = compared.to_dict("records")
+    return {
+        f"{split}_gap": [barrier.largest_gap(*_path(row, split)) for row in rows]
+        for split in SPLITS
+    }

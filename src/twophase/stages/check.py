@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from twophase.errors import Problem, RunError
-from twophase.stages import network_checks
+from twophase.stages import network_checks, network_starts
 from twophase.stages.linearized import linear_logits
 from twophase.store.artifacts import write_table, write_tensors
 from twophase.study import stages
@@ -83,6 +83,7 @@ def _try(run: Run, tried: list[str], data: Data) -> None:
     images, labels = data.normalised(data.train.images[:FEW]), data.train.labels[:FEW]
     with _told("base", brief, data):
         state = network_checks.two_steps(brief, data, images)
+        network_starts.other_weights(run, data)
     own = {
         "kernel": lambda: network_checks.two_examples(state.model, images, brief.model.kernel.kind),
         "curvature": lambda: network_checks.second_derivatives(state.model, images, labels),

@@ -14,6 +14,7 @@ from twophase.measures.kernel import (
     kernel_distances,
     project,
     random_walk,
+    velocities,
 )
 from twophase.store.artifacts import read_tensors, write_table
 from twophase.study import stages
@@ -30,8 +31,8 @@ def cone(run: Run) -> None:
     x_share, y_share, z_share. `kernel_content`: t, trace (over examples), norm (Frobenius),
     effective_rank, alignment (with the labels). `cone`: t, radius (degrees, of the kernels from t
     on), null_radius (of a random walk with the same angles between neighbours), exponent (of S in
-    dt, over the study's `intervals`), velocity (S to the next kernel, each iteration; Fort et al.
-    2020).
+    dt, over kernels at most the longest of the study's `intervals` away), velocity (S to the next
+    kernel, each iteration; Fort et al. 2020).
     """
     device = prepare(run.study.compute)
     data = load_data(stages.data_file(run.study), run.study.data.images, device)
@@ -67,8 +68,8 @@ def cone(run: Run) -> None:
         ],
     )
     radii, null = cone_radii(1 - distances), cone_radii(random_walk(1 - distances))
-    exponents = growth_exponents(distances, max(options.intervals) // options.every)
-    speed = [*(distances.diagonal(offset=1) / options.every).tolist(), float("nan")]
+    exponents = growth_exponents(distances, steps, max(options.intervals))
+    speed = velocities(distances, steps)
     columns = zip(steps, radii.tolist(), null.tolist(), exponents, speed, strict=True)
     names = ("t", "radius", "null_radius", "exponent", "velocity")
     write("cone", [dict(zip(names, values, strict=True)) for values in columns])

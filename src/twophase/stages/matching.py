@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from twophase.measures.barrier import barrier, path_losses
-from twophase.measures.features import last_hidden, linear_cka
+from twophase.measures.barrier import barrier, path
+from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
 from twophase.measures.permutation import Units, check_units, moved, permute, units, weight_matching
 from twophase.progress import progress
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
@@ -23,8 +23,8 @@ def matching(run: Run) -> None:
     Table: study, model, seed, direction, t0, t1, test_barrier (as in `chaos`),
     recalibrated_barrier (batch norm's statistics measured again at each point of the path, on the
     training examples), matched_barrier (so too, after the fork's units were matched with the base
-    run's), moved (share of the hidden units that the match moves), cka (of the inputs of the last
-    linear layer on the test examples; the match does not change it).
+    run's), moved (share of the hidden units that the match moves), cka and unbiased_cka (of the
+    inputs of the last linear layer on the test examples; the match does not change them).
 
     Raises `RunError` if the network's units cannot be matched, or if fork and base run were made by
     other packages or on another kind of machine.
@@ -62,19 +62,19 @@ def _matched(run: Run, networks: list[State], found: Units, sets: dict) -> dict[
     """The measures of one pair; the fork's network is left permuted."""
     base, fork, between = (state.model for state in networks)
     images, test = sets["train"][0], {"test": sets["test"]}
-    points = run.model.chaos.barrier_points
-    alphas = [index / (points - 1) for index in range(points)]
+    options = run.model.chaos
+    points, refine = options.barrier_points, options.barrier_refine
 
-    def path(again: bool) -> float:
+    def highest(again: bool) -> float:
         recalibrate = images if again else None
-        losses = path_losses(between, base, fork, alphas, test, recalibrate)
-        return barrier(alphas, losses["test"])
+        return barrier(*path(between, base, fork, points, test, recalibrate, refine)["test"])
 
     row = {
-        "test_barrier": path(run.model.chaos.barrier_batch_norm == "recalibrate"),
-        "recalibrated_barrier": path(True),
+        "test_barrier": highest(options.barrier_batch_norm == "recalibrate"),
+        "recalibrated_barrier": highest(True),
     }
-    cka = linear_cka(*(last_hidden(network, sets["test"][0]) for network in (base, fork)))
+    features = [last_hidden(network, sets["test"][0]) for network in (base, fork)]
+    row |= {"cka": linear_cka(*features), "unbiased_cka": unbiased_cka(*features)}
     places = weight_matching(base, fork, found, run.model.matching.sweeps)
     permute(fork, found, places)
-    return row | {"matched_barrier": path(True), "moved": moved(found, places), "cka": cka}
+    return row | {"matched_barrier": highest(True), "moved": moved(found, places)}

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from twophase import switches
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
+from twophase.stages.network_starts import check_apart, check_gradients_dense, check_switches
 from twophase.study.run import Run
 from twophase.training import loop
 from twophase.training.attention import plain_attention
@@ -32,6 +34,7 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     Raises `RunError` if logits or gradients cannot be used, or if a network that reads a state does
     not go on as the one that came to it by itself, bit for bit.
     """
+    before = switches.read()
     _check_tensors(run, data)
     one, other = (initial_state(run.model, data, run.seed) for _ in range(2))
     if different := _different(one, other):
@@ -43,9 +46,16 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     # the other network.
     for mode in (False, True, True):
         _check_logits(other.model, images, data.classes, mode)
-    first = _copies(one)
+        check_switches(before, other.model)
+    first, still = _copies(one), _copies(other)
     with recorded(one.model) as calls:
-        advance(one, run, data, 1)
+        try:
+            advance(one, run, data, 1)
+        except RuntimeError:
+            check_gradients_dense(other.model, images)
+            raise
+    check_apart(other, still)
+    check_switches(before, one.model)
     _check_finite(one.model, calls)
     _check_gradients(one.model)
     _check_moved(one.model, first)
@@ -125,6 +135,12 @@ def two_examples(model: nn.Module, images: torch.Tensor, kind: str) -> None:
         ) from None
     if not kernel.isfinite().all():
         raise RunError("the kernel of two examples is not finite; look for infinite derivatives")
+    if not kernel.any():
+        raise RunError(
+            f"{described(model, '')}: the kernel of two examples is zero: every derivative of the "
+            "logits is, as those of round and sign; mend the network, or do without this stage: "
+            "`kernel: false`"
+        )
 
 
 def second_derivatives(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from twophase.training.loop import KEEP_MINUTES
 
 
 def sizes(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
-    """Write the table `sizes` of one base run: `chaos`, at its last t1 and without the controls,
+    """Write the table `sizes` of one base run: `chaos`, where forks end and without the controls,
     for each size of the perturbation.
 
     `sizes`: study, model, seed, size (as the study says it), then the columns of `chaos`. The rows
@@ -25,7 +25,7 @@ def sizes(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
         other = of_size(run, size)
         fork(other, keep_minutes=keep_minutes)
         chaos(other)
-        compared[size] = read_table(stages.run_table(other, "chaos"))
+        compared[size] = read_table(stages.run_table(other, "chaos")).merge(points)
         for name in stages.STAGES["chaos"].tables:  # so that a run has one table `chaos`
             stages.run_table(other, name).path.unlink()
     rows = pd.concat(dict(sorted(compared.items())), names=["size", None]).reset_index("size")

@@ -13,6 +13,7 @@ from pydantic import Field
 from twophase.store.paths import Result
 from twophase.study.base import BASE, images
 from twophase.study.records import (
+    Count,
     Iteration,
     Iterations,
     Mistakes,
@@ -23,6 +24,8 @@ from twophase.study.records import (
 )
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work, part, since
+
+GAPS = "gaps"  # of tables with these columns; those without are not the same
 
 
 class Perturbation(Record):
@@ -37,37 +40,67 @@ class Perturbation(Record):
 
 
 class Chaos(Section):
-    """Forks at every t0 of `forks`, compared with the base run at every later t1 of `compare`.
+    """Forks at every t0 of `forks`, compared with the base run at every later t1 of `compare`, and
+    at t0 + dt for every dt of `follow`; they end at the last of these. One of the two may be empty.
 
-    `control` names the forks that are also run with a perturbation of zero.
+    `control` names the forks that are also run with a perturbation of zero. The barrier is the
+    largest gap at `barrier_points` places of the path, and `barrier_refine` more around it.
+    `recalibrated` asks for the barrier with batch norm's statistics measured again, too.
     """
 
     forks: Iterations
-    compare: Iterations
+    compare: list[Iteration] = []
+    follow: list[Count] = []
     directions: Annotated[int, Field(ge=1, le=1000)]
     control: list[Iteration]
     perturbation: Perturbation
     barrier_points: Annotated[int, Field(ge=3)]
+    barrier_refine: Annotated[int, Field(ge=0, le=100)] = 0
     barrier_batch_norm: Literal["interpolate", "recalibrate"]
     barrier_threshold: Positive
+    recalibrated: bool = False
     least: ClassVar[dict[str, Any]] = {
         "forks": [1],
         "compare": [2],
+        "follow": [],
         "directions": 1,
         "control": [1],
         "barrier_points": 3,
+        "barrier_refine": 1,
         "barrier_threshold": 1.0,  # figures show it, no stage reads it
     }
 
     def states(self, model: Any) -> set[int]:
         """Where forks start, and what they are compared with."""
-        return {*self.forks, *self.compare}
+        return {*self.forks, *self.compared()}
+
+    def after(self, t0: int) -> list[int]:
+        """Iterations t1 at which the forks from t0 are compared with the base run."""
+        later = {t1 for t1 in self.compare if t1 > t0}
+        return sorted(later | {t0 + dt for dt in self.follow})
+
+    def compared(self) -> list[int]:
+        """All iterations t1 at which any fork is compared with the base run."""
+        return sorted({t1 for t0 in self.forks for t1 in self.after(t0)})
+
+    def ends(self) -> dict[int, int]:
+        """The last iteration t1 of the forks from each t0."""
+        return {t0: self.after(t0)[-1] for t0 in self.forks}
 
     def mistakes(self, model: Any) -> Mistakes:
         """Forks and compare points that do not meet within the training."""
-        for option in ("forks", "compare", "control"):
+        for option in ("forks", "compare", "follow", "control"):
             yield from must_rise(option, getattr(self, option))
         last = model.training.iterations
+        if not (self.compare or self.follow):
+            yield "compare", "= []: must be the iterations of comparisons, or chaos.follow be given"
+        for dt in self.follow:
+            if dt + max(self.forks) > last:
+                yield (
+                    "follow",
+                    f"= {dt}: the fork from {max(self.forks)} would end after training; "
+                    f"must be at most {last - max(self.forks)}",
+                )
         for t0 in self.forks:
             if t0 >= last:
                 yield (
@@ -75,7 +108,7 @@ class Chaos(Section):
                     f"= {t0}: forks at or after the end of training; "
                     f"must be less than training.iterations = {last}",
                 )
-            elif t0 >= max(self.compare):
+            elif not self.follow and t0 >= max(self.compare, default=last):
                 yield (
                     "forks",
                     f"= {t0}: no compare point follows this fork; "
@@ -94,6 +127,8 @@ class Chaos(Section):
                     f"= {t1}: no fork reaches this point; "
                     f"must be more than the first fork, {min(self.forks)}",
                 )
+        if self.recalibrated and self.barrier_batch_norm == "recalibrate":
+            yield "recalibrated", "= True: is what chaos.barrier_batch_norm says; leave it out"
         for t0 in sorted(set(self.control) - set(self.forks)):
             yield (
                 "control",
@@ -103,7 +138,7 @@ class Chaos(Section):
 
 def compare_points(run: Run, t0: int) -> list[int]:
     """Iterations t1 at which the forks from t0 are compared with the base run."""
-    return [t1 for t1 in run.model.chaos.compare if t1 > t0]
+    return run.model.chaos.after(t0)
 
 
 def forks(run: Run) -> list[tuple[int, str]]:
@@ -152,8 +187,8 @@ def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
 
 def comparing(run: Run) -> list:
     """The options that say how a fork is compared with its base run."""
-    elsewhere = {"forks", "compare", "directions", "control", "perturbation", "barrier_threshold"}
-    barrier = run.model.chaos.options(exclude=elsewhere)
+    elsewhere = {"forks", "compare", "follow", "directions", "control", "perturbation"}
+    barrier = run.model.chaos.options(exclude=elsewhere | {"barrier_threshold"})
     return [barrier, run.model.evaluation.options()]
 
 
@@ -169,8 +204,12 @@ def fork_work(run: Run, part: Result) -> Work:
 
 
 def comparison_work(run: Run, part: Result) -> Work:
-    """Evaluate the fork and each point of the path."""
-    return Work(rest=(run.model.chaos.barrier_points + 1) * images(run))
+    """Evaluate the fork and each point of the path; with other statistics, these and the test
+    examples.
+    """
+    options = run.model.chaos
+    paths = (options.barrier_points + options.barrier_refine) * (1 + options.recalibrated)
+    return Work(rest=(paths + 1) * images(run))
 
 
 FORK = Stage(
@@ -199,7 +238,7 @@ CHAOS = Stage(
     },
     options=comparing,
     parts=lambda run: [comparison(run, *point) for point in comparisons(run)],
-    grid=comparisons,
+    grid=lambda run: [comparisons(run), GAPS],
     work=comparison_work,
     section="chaos",
     summarised=("chaos",),

@@ -9,39 +9,45 @@ from pydantic import Field
 from twophase.store.paths import Result
 from twophase.study.base import BASE
 from twophase.study.data import DATA
-from twophase.study.records import Count, Iterations, Mistakes, Section, must_rise
+from twophase.study.records import Count, Iteration, Iterations, Mistakes, Section, must_rise, show
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work, part
 
-GRID = {"every", "until", "references", "intervals"}  # which kernels, not what they are
+GRID = {"every", "until", "times", "references", "intervals", "keep"}  # not what kernels are
 # Inputs of a kernel at which products of all pairs cost as much as the passes through the network:
 # some 120 for ResNet-20 and VGG-16 (docs/speed.md), more where layers are narrow.
 PAIRS = 200
 
 
 class Kernel(Section):
-    """Kernels every `every` iterations up to `until`, and the distances drawn from them.
+    """Kernels at these `times`, or every `every` iterations up to `until`, and the distances drawn
+    from them.
 
-    `references` are the tau of S(t, tau); `intervals` the dt of S(t, t + dt).
+    `references` are the tau of S(t, tau); `intervals` the dt of S(t, t + dt). Without `keep`, the
+    kernels are deleted once their tables are there, and so are the states that only they ask for.
     """
 
-    every: Count
-    until: Count
+    every: Count | None = None
+    until: Count | None = None
+    times: list[Iteration] = []
     examples_per_class: Count
     kind: Literal["full", "trace", "pseudo"]
     references: Iterations
     intervals: Annotated[list[Count], Field(min_length=1)]
+    keep: bool = True
     least: ClassVar[dict[str, Any]] = {
         "every": 1,
         "until": 2,
+        "times": [],
         "examples_per_class": 1,
         "references": [0],
         "intervals": [1],
+        "keep": True,
     }
 
     def steps(self) -> list[int]:
         """Iterations t whose kernel is computed."""
-        return list(range(0, self.until + 1, self.every))
+        return self.times or list(range(0, self.until + 1, self.every))
 
     def states(self, model: Any) -> set[int]:
         """The states whose kernel is computed."""
@@ -49,9 +55,38 @@ class Kernel(Section):
 
     def mistakes(self, model: Any) -> Mistakes:
         """A grid that training does not reach, references and intervals that lie between it."""
-        yield from must_rise("references", self.references)
-        yield from must_rise("intervals", self.intervals)
-        last = model.training.iterations
+        for option in ("times", "references", "intervals"):
+            yield from must_rise(option, getattr(self, option))
+        if self.times and (self.every or self.until):
+            yield (
+                "times",
+                f"= {show(self.times)}: takes the place of every and until; leave them out",
+            )
+        elif self.times:
+            yield from self._of_times(model.training.iterations)
+        elif not (self.every and self.until):
+            lacks = "every" if self.every is None else "until"
+            yield lacks, ": is missing; kernel.times may stand in the place of every and until"
+        else:
+            yield from self._of_grid(model.training.iterations)
+
+    def _of_times(self, last: int) -> Mistakes:
+        times = set(self.times)
+        if max(times) > last:
+            yield (
+                "times",
+                f"= {max(times)}: lies after the end of training; "
+                f"must be at most training.iterations = {last}",
+            )
+        if len(times) < 3:
+            yield "times", f"= {show(self.times)}: are fewer than three kernels"
+        for tau in sorted(set(self.references) - times):
+            yield "references", f"= {tau}: is no kernel's time; must be among kernel.times"
+        for dt in self.intervals:
+            if not any(t + dt in times for t in times):
+                yield "intervals", f"= {dt}: joins no two of kernel.times"
+
+    def _of_grid(self, last: int) -> Mistakes:
         if self.until > last:
             yield (
                 "until",

@@ -14,8 +14,8 @@ from twophase.study.stage import Stage, Work, part
 
 class Matching(Section):
     """Forks of `chaos` after a permutation of their units that brings them next to the base run,
-    at every t1 of `compare`; without it, at the last of `chaos.compare`. The search goes over all
-    layers at most `sweeps` times.
+    at every t1 of `compare`; without it, where each fork ends. The search goes over all layers at
+    most `sweeps` times.
     """
 
     compare: Iterations | None = None
@@ -25,17 +25,20 @@ class Matching(Section):
     def mistakes(self, model: Any) -> Mistakes:
         """Compare points that forks do not have."""
         yield from must_rise("compare", self.compare or [])
-        for t1 in sorted(set(self.compare or []) - set(model.chaos.compare)):
-            yield (
-                "compare",
-                f"= {t1}: is no compare point; must be among chaos.compare = {model.chaos.compare}",
-            )
+        those = model.chaos.compared()
+        such = f"chaos.compare = {those}" if not model.chaos.follow else f"those of forks, {those}"
+        for t1 in sorted(set(self.compare or []) - set(those)):
+            yield "compare", f"= {t1}: is no compare point; must be among {such}"
 
 
 def matching_points(run: Run) -> list[tuple[int, str, int]]:
     """All (t0, direction, t1) at which perturbed forks are matched with the base run."""
-    compare = run.model.matching.compare or run.model.chaos.compare[-1:]
-    return [p for p in comparisons(run) if p[1] != "control" and p[2] in compare]
+    chosen, ends = run.model.matching.compare, run.model.chaos.ends()
+    return [
+        (t0, direction, t1)
+        for t0, direction, t1 in comparisons(run)
+        if direction != "control" and (t1 in chosen if chosen else t1 == ends[t0])
+    ]
 
 
 def match(run: Run, t0: int, direction: str, t1: int) -> Result:
@@ -45,14 +48,17 @@ def match(run: Run, t0: int, direction: str, t1: int) -> Result:
 
 def _options(run: Run) -> list:
     """How units are matched, and the networks compared then."""
-    return [run.model.matching.options(exclude={"compare"}), comparing(run)]
+    barrier, evaluation = comparing(run)
+    barrier.pop("recalibrated", None)  # which it measures anyway
+    return [run.model.matching.options(exclude={"compare"}), [barrier, evaluation]]
 
 
 def _work(run: Run, part: Result) -> Work:
     """Evaluate three paths, two of them with batch norm measured again."""
     sizes = run.model.evaluation
     passes = 2 * sizes.train_examples + 3 * sizes.test_examples
-    return Work(rest=run.model.chaos.barrier_points * passes)
+    points = run.model.chaos.barrier_points + run.model.chaos.barrier_refine
+    return Work(rest=points * passes)
 
 
 MATCHING = Stage(

@@ -60,6 +60,14 @@ class Model(Record):
         asked = [section.states(self) for section in self.sections().values()]
         return sorted({0, self.training.iterations}.union(*asked))
 
+    def passing(self) -> set[int]:
+        """Those of them that only kernels ask for, of a model that does not keep these."""
+        if self.kernel is None or self.kernel.keep:
+            return set()
+        others = [section for name, section in self.sections().items() if name != "kernel"]
+        asked = [section.states(self) for section in others]
+        return self.kernel.states(self) - {0, self.training.iterations}.union(*asked)
+
     def brief(self) -> Model:
         """The same model in a trial of two iterations (see `stages/check.py`)."""
         sections = {name: section.brief() for name, section in self.sections().items()}

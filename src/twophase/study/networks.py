@@ -162,13 +162,15 @@ class Own(OfImageSize):
     `module:function` of an installed package.
 
     The builder takes `options`, and those of `channels`, `classes` and `image_size` that it names.
-    What the code says counts, not where the file lies.
+    What the code says counts, not where the file lies. `same_weights` lets it start from the same
+    weights whatever the seed, such as those of a file.
     """
 
     architecture: Literal["own"] = "own"
     file: str | None = None
     builder: str
     arguments: Arguments = {}
+    same_weights: bool = False
     family: ClassVar = "own"
 
 

@@ -91,8 +91,9 @@ class Section(Record):
 
     def brief(self) -> Self:
         """The section in a trial of two iterations: the smallest grids, few examples."""
+        own = {key: getattr(self, key) for key in self.least}
         update = {
-            key: min(value, getattr(self, key)) if type(value) is int else value
+            key: min(value, own[key]) if type(value) is type(own[key]) is int else value
             for key, value in self.least.items()
         }
         return self.model_copy(update=update)

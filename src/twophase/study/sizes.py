@@ -10,7 +10,7 @@ from pydantic import Field
 
 from twophase.store.paths import Result
 from twophase.study.base import BASE
-from twophase.study.chaos import CHAOS, FORK, comparison_work, fork_work, forks
+from twophase.study.chaos import CHAOS, FORK, GAPS, comparison_work, fork_work, forks
 from twophase.study.records import Iterations, Mistakes, Positive, Section, must_rise
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Sizes(Section):
-    """Forks of `chaos` after perturbations of other sizes, compared with the base run at the last
-    of `chaos.compare`.
+    """Forks of `chaos` after perturbations of other sizes, compared with the base run where these
+    end.
 
     `values` are of the kind that `chaos.perturbation` says; its own size is always among them.
     `forks` are some of `chaos.forks`, and without it all of them.
@@ -51,8 +51,8 @@ def other_sizes(run: Run) -> list[float]:
 def size_points(run: Run) -> list[tuple[int, str, int]]:
     """All (t0, direction, t1) at which forks are compared for each size of perturbation."""
     model = run.model
-    chosen, last = model.sizes.forks or model.chaos.forks, model.chaos.compare[-1]
-    return [(t0, d, last) for t0, d in forks(run) if t0 in chosen and d != "control"]
+    chosen, ends = model.sizes.forks or model.chaos.forks, model.chaos.ends()
+    return [(t0, d, ends[t0]) for t0, d in forks(run) if t0 in chosen and d != "control"]
 
 
 def of_size(run: Run, size: float) -> Run:
@@ -66,6 +66,7 @@ def _of_size(study: Study, name: str, size: float) -> Study:
     update = {
         "forks": model.sizes.forks or model.chaos.forks,
         "compare": model.chaos.compare[-1:],
+        "follow": model.chaos.follow[-1:],
         "control": [],
         "perturbation": model.chaos.perturbation.model_copy(update={"size": size}),
     }
@@ -93,7 +94,7 @@ SIZES = Stage(
     tables={"sizes": ("size", "direction", "t0", "t1")},
     options=lambda run: None,
     parts=_parts,
-    grid=lambda run: [other_sizes(run), size_points(run)],
+    grid=lambda run: [other_sizes(run), size_points(run), GAPS],
     work=_work,
     section="sizes",
     summarised=("sizes",),

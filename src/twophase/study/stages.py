@@ -65,6 +65,8 @@ STAGES: dict[str, Stage] = {
         LINEARIZED,
     )
 }
+# The stages that read what a study need not keep: kernels, and the states that only they ask for.
+READ_BY = {"base": ("kernel", "trajectory"), "kernel": ("cone", "across_seeds")}
 STAGE_OF = {name: stage for stage, row in STAGES.items() for name in row.tables}
 # The tables that have a summary over all runs, with their keys.
 SUMMARISED = {name: row.tables[name] for row in STAGES.values() for name in row.summarised}
@@ -135,6 +137,39 @@ def fingerprints(study: Study) -> set[str]:
     return found | {
         job_fingerprint(stage, run) for stage in STAGES for run in runs_of(study, stage)
     }
+
+
+def lacking(stage: str, run: Run) -> list[Result]:
+    """The parts of a run's stage that are missing, but for those that are not needed any more."""
+    missing = [part for part in STAGES[stage].parts(run) if not part.path.exists()]
+    if missing and stage in READ_BY:
+        gone = {part.path for part in spent(stage, run)}
+        missing = [part for part in missing if part.path not in gone]
+    return missing
+
+
+def passing(stage: str, run: Run) -> list[Result]:
+    """The parts of a run's stage that the study does not keep."""
+    if stage == "base":
+        return [base_state(run, t) for t in sorted(run.model.passing())]
+    kept = run.model.kernel is None or run.model.kernel.keep
+    return [] if kept or stage != "kernel" else KERNEL.parts(run)
+
+
+def spent(stage: str, run: Run) -> list[Result]:
+    """The same once all that reads them has ended: `commands/discard.py` deletes them."""
+    found = passing(stage, run)
+    return found if found and all(_ended(each, run) for each in READ_BY[stage]) else []
+
+
+def _ended(stage: str, run: Run) -> bool:
+    """Whether nothing of a stage is left to do, or the model does without it."""
+    row = STAGES[stage]
+    if not getattr(run.model, row.section):
+        return True
+    seeds = [run.seed] if row.scope == "run" else run.study.seeds  # of which one job does all
+    tables = [run_table(replace(run, seed=seed), name) for seed in seeds for name in row.tables]
+    return all(table.path.exists() for table in tables) and not lacking(stage, run)
 
 
 def run_fingerprint(run: Run) -> str:

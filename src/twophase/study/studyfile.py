@@ -335,10 +335,14 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         for section in SHARED:
             record = getattr(model, section)
             for option, line in record.mistakes(model) if record else ():
-                yield f"{_key(raw, ('models', name, section, *option.split('.')))} {line}"
+                key = _key(raw, ("models", name, section, *option.split(".")))
+                yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
         for option, line in _unfit(study, model, folder):
             key = _key(raw, ("models", name, *option.split(".")))
             yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
+    kernels = [model.kernel for model in study.models.values() if model.kernel]
+    if study.sweep and not all(kernel.keep for kernel in kernels):
+        yield "kernel.keep = False: models of a sweep share states; leave it out"
     if study.compute.precision == "tf32" and study.compute.device != "cuda":
         yield "compute.precision = 'tf32': exists on device cuda only; must be 'float32'"
 

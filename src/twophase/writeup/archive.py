@@ -17,6 +17,7 @@ from twophase.store.artifacts import whole_file
 from twophase.writeup import page, pdf
 
 FOLDER = Path("dist")
+MADE_FROM = ("Snakefile", "src", "workflow", "paper", "envs")  # what a new file in them may change
 DAY = (1980, 1, 1, 0, 0, 0)  # of all files, so that the same content has the same bytes
 
 
@@ -25,18 +26,20 @@ def archive() -> Path:
     tables, the write-up as page, PDF and notebook, `SHA256SUMS` of all of these, and
     `.zenodo.json`, the metadata for a DOI. Returns its path.
 
-    Raises `RunError` outside of a git checkout, or if the write-up is not that of this commit.
+    Raises `RunError` outside of a git checkout, or if the write-up is not that of this commit: a
+    file that it is made from is not there, be it new, changed, or one that git ignores.
     """
     commit = _git("rev-parse", "HEAD").decode().strip()
-    if changed := _git("status", "--porcelain", "--untracked-files=no").decode().strip():
-        raise RunError(f"{changed.splitlines()[0].split()[-1]}: is not committed; commit it first")
+    committed = _committed()
+    if odd := _not_there(committed):
+        raise RunError(f"{odd}: is not committed; commit it first")
     if not (page.current() and pdf.current()):
         raise RunError(
             f"{page.PAGE}: is missing or of other tables or code, or {pdf.PDF} is; run `snakemake "
             f"--cores all {pdf.PDF}` first"
         )
     made = (page.PAGE, page.NOTEBOOK, pdf.PDF)
-    files = _committed() | {str(path): path.read_bytes() for path in made}
+    files = committed | {str(path): path.read_bytes() for path in made}
     files[".zenodo.json"] = (json.dumps(_metadata(files, commit), indent=2) + "\n").encode()
     sums = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}" for name in sorted(files)]
     files["SHA256SUMS"] = ("\n".join(sums) + "\n").encode()
@@ -48,6 +51,21 @@ def archive() -> Path:
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             packed.writestr(info, files[file])
     return path
+
+
+def _not_there(committed: dict[str, bytes]) -> str | None:
+    """A file of the checkout that is not as in the commit, if there is one."""
+    changed = (
+        _git("status", "--porcelain", "--untracked-files=no", "--no-renames", "-z")
+        .decode()
+        .split("\0")
+    )
+    new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *MADE_FROM).decode()
+    read = [str(path) for path in page.read_from()]
+    lost = [file for file in read if committed.get(file) != Path(file).read_bytes()]
+    return next(
+        iter([c[3:] for c in changed if c] + [n for n in new.split("\0") if n] + lost), None
+    )
 
 
 def _committed() -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from twophase.study import studyfile
 from twophase.study.records import Number, Record, show
 from twophase.writeup import CLAIMS
 from twophase.writeup.quantities import QUANTITIES
+from twophase.writeup.registered import Registration, each_once
 
 
 class Range(Record):
@@ -57,6 +58,9 @@ class Part(Record):
 class Claim(Record):
     """A claim with its source and its tests; `only` says of which study and network it is. An
     `architecture` is the network with all its other options at their defaults.
+
+    `fixed` and `seen` are those of the file if the claim has none of its own. It is judged where
+    the claims that it `needs`, which stand above it, are replicated.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -65,6 +69,9 @@ class Claim(Record):
     kind: Literal["abstract", "figure", "ours"]
     only: dict[Literal["study", "architecture"], str] = {}
     horizon: int = 0
+    fixed: str | None = None
+    seen: list[str] | None = None
+    needs: list[str] = []
     parts: list[Part] = Field(min_length=1)
 
 
@@ -77,6 +84,7 @@ class Claims(Record):
     tolerance: Number = Field(ge=1)
     quoted: list[str]
     quoted_studies: list[str]
+    registered: list[Registration] = []
     claims: list[Claim]
 
     @field_validator("claims")
@@ -87,11 +95,40 @@ class Claims(Record):
             raise ValueError("a claim's id is there twice")
         return claims
 
+    @field_validator("registered")
+    @classmethod
+    def _study_once(cls, registered: list[Registration]) -> list[Registration]:
+        return each_once(registered)
+
     @model_validator(mode="after")
-    def _quoted_are_there(self) -> Claims:
-        if missing := set(self.quoted) - {claim.id for claim in self.claims}:
-            raise ValueError(f"quoted must be ids of claims; {sorted(missing)[0]} is none")
+    def _named_are_there(self) -> Claims:
+        names = [claim.id for claim in self.claims]
+        named = {"quoted": self.quoted}
+        named |= {f"registered, {each.study}": each.claims for each in self.registered}
+        for key, ids in named.items():
+            if missing := set(ids) - set(names):
+                raise ValueError(f"{key}: must be ids of claims; {sorted(missing)[0]} is none")
+        for index, claim in enumerate(self.claims):
+            if missing := set(claim.needs) - set(names[:index]):
+                raise ValueError(
+                    f"{claim.id}: needs: must be ids of claims above it; {sorted(missing)[0]} is "
+                    "none"
+                )
+        for each in self.registered:
+            needs = {need for name in each.claims for need in self.claim(name).needs}
+            if missing := needs - set(each.claims):
+                raise ValueError(
+                    f"registered, {each.study}: a claim needs {sorted(missing)[0]}; register both"
+                )
         return self
+
+    def claim(self, name: str) -> Claim:
+        """The claim with this id."""
+        return next(claim for claim in self.claims if claim.id == name)
+
+    def seen_by(self, claim: Claim) -> list[str]:
+        """The studies whose results had been looked at when the claim's rule was fixed."""
+        return self.seen if claim.seen is None else claim.seen
 
 
 def load(path: Path = CLAIMS) -> Claims:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING
 from twophase.figures import FIGURES, code_of
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.fingerprint import code_digest
+from twophase.store.history import reachable
 from twophase.store.paths import MEASUREMENTS, digest
+from twophase.study.beginning import RECORD
 from twophase.writeup import CLAIMS
+from twophase.writeup.registered import REGISTRATION
 
 # What executes and converts is imported where it is used: the Snakefile asks only for freshness.
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ MODULES = (
     "writeup.quantities",
     "writeup.text",
     "writeup.verdicts",
+    "writeup.standing",
     "writeup.parts",
     "writeup.page",
 )
@@ -46,14 +51,27 @@ SHELL = """<!doctype html>
 
 def read_from() -> list[Path]:
     """The files that the page is made from."""
-    tables = sorted(path for path in MEASUREMENTS.rglob("*") if path.is_file())
+    folders = MEASUREMENTS, CLAIMS.parent / REGISTRATION
+    tables = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     return [SCRIPT, STYLE, CLAIMS, *(p for p in tables if not p.name.startswith("."))]
 
 
 def made_by() -> str:
-    """What the page is made by: its files, the code of the write-up and of all figures."""
+    """What the page is made by: its files, the code of the write-up and of all figures, and whether
+    the commits at which registered runs began are in the history here.
+    """
     files = [(str(path), sha256(path)) for path in read_from()]
-    return f"made by {digest([files, code_digest(*MODULES), [code_of(f) for f in FIGURES]])[:8]}"
+    parts = [files, code_digest(*MODULES), [code_of(f) for f in FIGURES]]
+    if begun := _begun():
+        parts.append(begun)
+    return f"made by {digest(parts)[:8]}"
+
+
+def _begun() -> list[str]:
+    """Of each published record of a run's beginning, why its commit is not in the history."""
+    records = sorted(MEASUREMENTS.rglob(RECORD))
+    commits = [json.loads(path.read_text(encoding="utf-8")).get("commit") for path in records]
+    return [reachable(commit, MEASUREMENTS) for commit in commits if commit]
 
 
 def current() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
-from twophase.figures import FIGURES, drawing, load, style
+from twophase.figures import FIGURES, load, style
 from twophase.study.model import Study
-from twophase.writeup import quantities
+from twophase.writeup import quantities, views
 from twophase.writeup.sources import Source, Sweep
 from twophase.writeup.text import interval, name_of, number, svg, table
 
@@ -30,7 +31,7 @@ def settings(sources: list[Source]) -> str:
                 f"{source.network['architecture']} {network}".strip(),
                 number(training.iterations),
                 f"{number(training.lr)}, {number(training.batch_size)}",
-                f"{number(source.seeds)} × {number(chaos.directions)}" if chaos else "–",
+                source.withheld or _seeds(source),
                 f"{chaos.perturbation.kind} {number(chaos.perturbation.size)}" if chaos else "–",
                 number(model.kernel.examples_per_class) if model.kernel else "–",
             ]
@@ -42,10 +43,15 @@ def settings(sources: list[Source]) -> str:
     return table(head, rows)
 
 
+def _seeds(source: Source) -> str:
+    chaos = source.model.chaos
+    return f"{number(source.seeds)} × {number(chaos.directions)}" if chaos else "–"
+
+
 def controls(source: Source) -> str:
     """How many forks without perturbation there are, and how many equal their base run."""
     if "chaos" not in source.tables:
-        return "–"
+        return source.withheld or "–"
     chaos = source.tables["chaos"]
     control = chaos[chaos["direction"] == "control"]
     return f"{number(int(control['identical'].sum()))} of {number(len(control))}"
@@ -193,19 +199,26 @@ def dependence(sweep: Sweep) -> str:
         [what, *(attempt(estimate, source)[1] for source in sweep.sources.values())]
         for what, estimate in DEPENDENT.items()
     ]
-    return table([sweep.keys, *sweep.sources], rows)
+    heads = [
+        f"{value} (same runs as {source.same_as})" if source.same_as else value
+        for value, source in sweep.sources.items()
+    ]
+    return table([sweep.keys, *heads], rows)
 
 
 def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
     """Each figure that a published study has the tables for: its name, SVG and caption. Of a sweep,
-    only those of what depends on its options.
+    only those of what depends on its options; of a registered study, only what was looked at.
     """
     found = []
-    for name in drawing.redrawable(study, file):
-        if name != "findings" and FIGURES[name].of_sweeps == bool(study.sweep):
-            drawn = load(name).draw(study, drawing.published_tables(study, file, name))
-            found.append((name, svg(drawn, f"{name} of {study.name}"), FIGURES[name].caption))
-            style.plt.close(drawn)
+    with tempfile.TemporaryDirectory() as scratch:
+        part, drawn = views.shown(study, file, Path(scratch))
+        for name, tables in drawn.items():
+            if name != "findings" and FIGURES[name].of_sweeps == bool(study.sweep):
+                figure = load(name).draw(part, tables)
+                panel = svg(figure, f"{name} of {study.name}")
+                found.append((name, panel, FIGURES[name].caption))
+                style.plt.close(figure)
     return found
 
 
@@ -218,13 +231,15 @@ def origin(study: Study, file: Path) -> str:
         found = {" ".join(str(origin.get(key, "?")) for key in keys) for origin in origins}
         return "; ".join(sorted(found))
 
+    not_there = ", ".join(provenance.get("not_in_that_commit", []))
+    without = not_there and f", which does not hold: <code>{not_there}</code>"
     seconds = sum(provenance["processor_seconds"].values())
     rows = [
         [
             "tables",
             f"<code>{file.parent}</code>, with their digests in <code>provenance.json</code>",
         ],
-        ["published at commit", f"<code>{provenance['published_at_commit']}</code>"],
+        ["published at commit", f"<code>{provenance['published_at_commit']}</code>{without}"],
         ["machine", each("machine")],
         ["threads, precision", each("threads", "precision")],
         ["Python, PyTorch, NumPy", each("python", "torch", "numpy")],

@@ -30,17 +30,19 @@ def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
 
 
 @per_source
-def forks(source: Source) -> pd.DataFrame:
-    """The comparisons of perturbed forks, in the first phase of the learning rate; the control is
-    left out. `wait` is t1 - t0.
-
-    Raises `CannotSay` if there are none.
-    """
+def comparisons(source: Source) -> pd.DataFrame:
+    """All comparisons of perturbed forks; the control is left out. `wait` is t1 - t0."""
     chaos = source.table("chaos")
-    chaos = first_phase(source, chaos[chaos["direction"] != "control"])
-    if chaos.empty:
+    return chaos[chaos["direction"] != "control"].assign(wait=lambda c: c["t1"] - c["t0"])
+
+
+@per_source
+def forks(source: Source) -> pd.DataFrame:
+    """Those in the first phase of the learning rate; raises `CannotSay` if there are none."""
+    found = first_phase(source, comparisons(source))
+    if found.empty:
         raise CannotSay("has no comparison before the learning rate drops")
-    return chaos.assign(wait=chaos["t1"] - chaos["t0"])
+    return found
 
 
 def waits(source: Source) -> list[int]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from twophase.estimators.seeds import CannotSay
+from twophase.estimators.seeds import LEVEL, CannotSay
 from twophase.store.artifacts import read_table
 from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import networks, stages, studyfile
@@ -17,15 +18,17 @@ from twophase.study.model import Model, Study
 from twophase.study.run import Run
 from twophase.study.stages import published_name
 from twophase.study.sweep import label
+from twophase.writeup import equality, registered
+from twophase.writeup.registered import Registration
 
 
 class Tables(Mapping):
-    """A model's published tables by name, read when asked for, all seeds together that have one; a
-    study that lacks a section, or was published before it existed, lacks its tables.
+    """A model's published tables by name, read when asked for, all `seeds` together that have one;
+    a study that lacks a section, or was published before it existed, lacks its tables.
     """
 
-    def __init__(self, study: Study, model: str, folder: Path) -> None:
-        self.runs = [Run(study, model, seed) for seed in study.seeds]
+    def __init__(self, study: Study, model: str, folder: Path, seeds: list[int]) -> None:
+        self.runs = [Run(study, model, seed) for seed in seeds]
         self.folder = folder
         self.read: dict[str, pd.DataFrame] = {}
 
@@ -65,12 +68,24 @@ class Source:
     threshold: float  # barriers above it separate two runs, in nats
     tables: Mapping[str, pd.DataFrame]
     model: Model | None = None
+    registration: Registration | None = None  # if the study and this model of it are registered
+    withheld: str = ""  # why it has no tables, if a registered look has not been reached
+    file: Path | None = None  # the study's
+    used: tuple[int, ...] = ()  # the seeds, in the order of the study's file
+    same_as: str = ""  # the source, if any, that has all these runs too: they count once
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table; raises `CannotSay` if the study has none."""
+        """A table; raises `CannotSay` if the study has none, or they are withheld."""
+        if self.withheld:
+            raise CannotSay(self.withheld)
         if name not in self.tables:
             raise CannotSay(f"has no table {name}")
         return self.tables[name]
+
+    def level_of(self, claim: str) -> float:
+        """The level of intervals for a claim."""
+        own = self.registration
+        return own.level if own and claim in own.claims else LEVEL
 
 
 def published(folder: Path = MEASUREMENTS) -> list[tuple[Study, Path]]:
@@ -81,9 +96,10 @@ def published(folder: Path = MEASUREMENTS) -> list[tuple[Study, Path]]:
 
 def sources(folder: Path = MEASUREMENTS) -> list[Source]:
     """Each network of each published study, but for the models of sweeps (see `sweeps`)."""
+    each = _all(folder)
     return [
-        _source(study, name, file)
-        for study, file in published(folder)
+        each[study.name, name]
+        for study, _ in published(folder)
         if not study.sweep
         for name in study.models
     ]
@@ -101,25 +117,81 @@ class Sweep(NamedTuple):
 def sweeps(folder: Path = MEASUREMENTS) -> list[Sweep]:
     """Each network that a published study sweeps options of."""
     found: dict[tuple[str, str], Sweep] = {}
-    for study, file in published(folder):
+    each = _all(folder)
+    for study, _ in published(folder):
         for name, swept in study.sweep.items():
             new = Sweep(study.name, swept.of, ", ".join(swept.values), {})
             own = found.setdefault((study.name, swept.of), new)
             values = ", ".join(map(label, swept.values.values()))
-            own.sources[values] = _source(study, name, file)
+            own.sources[values] = each[study.name, name]
     return list(found.values())
 
 
+def network_of(model: Model) -> dict[str, object]:
+    """A model's architecture, and its options that differ from their default."""
+    options = model.network.options(exclude=networks.BESIDE)
+    return {"architecture": model.network.architecture} | options
+
+
+def registration_of(study: Study, file: Path) -> Registration | None:
+    """The registration of a study whose published file this is."""
+    return registered.read(file.parent.parent.parent / "claims.yaml").get(study.name)
+
+
+def seeds_looked_at(study: Study, model: str, file: Path) -> tuple[list[int], str]:
+    """The published seeds of a model that are looked at; of a registered one, why it is none if no
+    look has been reached. A look is at the first seeds of the study.
+    """
+    there = [seed for seed in study.seeds if _is_there(Run(study, model, seed), file)]
+    registration = registration_of(study, file)
+    if registration is None or not registration.covers(model):
+        return there, ""
+    in_order = list(itertools.takewhile(lambda seed: seed in there, study.seeds))
+    look = registration.look(len(in_order))
+    if look is None:
+        wanted = study.seeds[: registration.looks[0]]
+        return [], f"{len(set(wanted) & set(there))} of {len(wanted)} seeds; not looked at"
+    return study.seeds[:look], ""
+
+
+def why_none(study: Study, file: Path) -> str:
+    """Why nothing of a published study is drawn."""
+    each = {name: seeds_looked_at(study, name, file)[1] for name in study.models}
+    told = [f"{name}: {why}" for name, why in each.items() if why]
+    return "; ".join(told) or "no tables that one is drawn from are published"
+
+
+def _is_there(run: Run, file: Path) -> bool:
+    return (file.parent / f"{published_name(run, 'training')}.parquet").exists()
+
+
+def _all(folder: Path) -> dict[tuple[str, str], Source]:
+    """Each model of each published study, by the names of both."""
+    each = {
+        (study.name, name): _source(study, name, file)
+        for study, file in published(folder)
+        for name in study.models
+    }
+    same = equality.repeated({k: equality.runs(source.tables) for k, source in each.items()})
+    return {
+        key: replace(source, same_as=", ".join(same.get(key, ()))) for key, source in each.items()
+    }
+
+
 def _source(study: Study, name: str, file: Path) -> Source:
-    model = study.models[name]
+    model, registration = study.models[name], registration_of(study, file)
+    used, withheld = seeds_looked_at(study, name, file)
     return Source(
         study=study.name,
         name=name,
-        network={"architecture": model.network.architecture}
-        | model.network.options(exclude=networks.BESIDE),
+        network=network_of(model),
         iterations=model.training.iterations,
-        seeds=len(study.seeds),
+        seeds=len(used),
         threshold=model.chaos.barrier_threshold if model.chaos else float("nan"),
-        tables=Tables(study, name, file.parent),
+        tables={} if withheld else Tables(study, name, file.parent, used),
         model=model,
+        registration=registration if registration and registration.covers(name) else None,
+        withheld=withheld,
+        file=file,
+        used=tuple(used),
     )

@@ -6,7 +6,7 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 
 from matplotlib import rc_context
@@ -22,7 +22,9 @@ from twophase.writeup.verdicts import (
     NOT,
     OTHER_DATA,
     OTHER_NETWORK,
+    REGISTERED,
     REPLICATED,
+    UNCHECKED,
     WORDS,
     Outcome,
     Verdict,
@@ -49,6 +51,11 @@ def number(value: float) -> str:
     else:
         text = f"{value:.3g}"
     return text.replace(",", "\u202f").replace("-", "−")
+
+
+def span(values: Sequence[float]) -> str:
+    """From the smallest of some numbers to the largest; "no" if there are none."""
+    return f"{number(min(values))} to {number(max(values))}" if values else "no"
 
 
 def counted(count: int, noun: str) -> str:
@@ -119,36 +126,71 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") ->
     )
 
 
+def same_as(source: Source) -> str:
+    """Which source holds the same runs, so that they count once; nothing if none does."""
+    return f" (same runs as {source.same_as})" if source.same_as else ""
+
+
+def is_test(v: Verdict) -> bool:
+    """Whether a verdict is shown among the registered ones: it is one, or may become one."""
+    own = v.source.registration
+    waits = bool(own and v.claim.id in own.claims and v.source.withheld)
+    return waits or v.standing in (REGISTERED, UNCHECKED)
+
+
 def matrix(found: list[Verdict], sources: list[Source]) -> str:
     """Sources in rows, claims in columns, a verdict in each cell; an asterisk behind a source if
     the rules were written after looking at its study. Sources of which no claim can be said have no
-    row and are listed below.
+    row and are listed below. A cell is empty where a verdict is not among those found.
     """
     rows, silent = [], []
+    claims = dict.fromkeys(v.claim.id for v in found)
     for source in sources:
-        own = [v for v in found if v.source is source]
-        name = name_of(source) + "\u00a0*" * any(v.seen for v in own)
-        if {v.word for v in own} == {CANNOT_SAY}:
+        own = {v.claim.id: v for v in found if v.source is source}
+        name = name_of(source) + "\u00a0*" * any(v.seen for v in own.values()) + same_as(source)
+        if not own:
+            continue
+        if source.withheld:
+            silent.append(f"{name} ({source.withheld})")
+        elif {v.word for v in own.values()} == {CANNOT_SAY}:
             silent.append(name)
         else:
-            rows.append([name, *(mark(v.word, v.why) for v in own)])
-    claims = dict.fromkeys(short(v.claim) for v in found)
-    judged = table(["Study, network", *claims], rows, "matrix") if rows else ""
+            rows.append([name, *(_cell(own.get(claim)) for claim in claims)])
+    heads = [claim.replace("-", " ") for claim in claims]
+    judged = table(["Study, network", *heads], rows, "matrix") if rows else ""
     those = f"<p>No claim can be judged yet on: {'; '.join(silent)}.</p>" if silent else ""
     return judged + those
+
+
+def _cell(v: Verdict | None) -> str:
+    return mark(v.word, v.why) if v else ""
+
+
+def fallen(found: list[Verdict]) -> str:
+    """The verdicts that were registered and are exploratory, or whose order cannot be checked, with
+    the reason, as a list in Markdown.
+    """
+    told = [
+        f"- *{short(v.claim)}*, {name_of(v.source)}: {v.standing}, for {v.because}"
+        for v in found
+        if v.because
+    ]
+    return "\n".join(told)
 
 
 def details(found: list[Verdict], claims: Claims) -> str:
     """Every part of some verdicts: what was measured, where it must lie, and whether it does."""
     rows = []
     for v in found:
-        asterisk = " *" if v.seen else ""
-        rows.append(
-            [f"<b>{v.claim.claim}</b><br>{v.claim.source}", "", "", mark(v.word) + asterisk]
-        )
+        told = mark(v.word)
+        if v.source.withheld:
+            told = f"<i>{v.source.withheld}</i>"
+        elif is_test(v):
+            told += f"<br>{v.standing}"
+        rows.append([f"<b>{v.claim.claim}</b><br>{v.claim.source}", "", "", told + " *" * v.seen])
         for outcome in v.outcomes:
             rows.append(_part(outcome, claims))
-        if v.why and not v.outcomes:
+        if v.why and not v.outcomes and not v.source.withheld:
             rows.append([v.why, "", "", ""])
     return table(["Claim and its parts", "Here", "Holds if", "Verdict"], rows, "details")
 
@@ -161,8 +203,9 @@ def _part(outcome: Outcome, claims: Claims) -> list[str]:
 
 def summary(found: list[Verdict]) -> str:
     """The claims by what their verdicts have in common, as a list in Markdown. Behind each, how
-    many networks got which verdict.
+    many networks got which verdict; those with the same runs as another do not count.
     """
+    found = [v for v in found if not v.source.same_as]
     groups: dict[str, list[str]] = {
         "Replicated on each network that can be judged": [],
         "Depends on the network, or holds in part": [],
@@ -186,18 +229,19 @@ def reasons(found: list[Verdict]) -> str:
     """Why nothing can be said of a number, with the sources that it is of, if there are any."""
     each: dict[str, list[str]] = {}
     for v in found:
-        if v.why not in (OTHER_DATA, OTHER_NETWORK):
+        if v.why not in (OTHER_DATA, OTHER_NETWORK) and not v.source.same_as:
             each.setdefault(v.why, []).append(name_of(v.source))
     told = "; ".join(f"{why} ({', '.join(names)})" for why, names in each.items())
     return told or "no published study is of this network on this data set"
 
 
 def quoted(found: list[Verdict], claims: Claims) -> str:
-    """The verdicts that README quotes, as a table in Markdown: claims and studies as the file says,
-    and for each source the verdict, with what was measured for the claim's first part.
+    """The verdicts that README quotes, as tables in Markdown: first those that are registered, then
+    claims and studies as the file says; each with what was measured for the claim's first part.
 
     Raises `RunError` if a study that is to be quoted is not published.
     """
+    tests = _quoted_tests(found, claims)
     studies = list(dict.fromkeys(v.source.study for v in found))
     for study in claims.quoted_studies:
         if study not in studies:
@@ -205,26 +249,59 @@ def quoted(found: list[Verdict], claims: Claims) -> str:
                 f"{CLAIMS}: quoted_studies: {study} is not published; must be of "
                 f"{', '.join(studies)}"
             )
-    others = [study for study in studies if study not in claims.quoted_studies]
-    found = [v for v in found if v.source.study in claims.quoted_studies]
+    registered = {each.study for each in claims.registered}
+    others = [s for s in studies if s not in claims.quoted_studies and s not in registered]
+    found = [v for v in found if v.source.study in claims.quoted_studies and not is_test(v)]
+    names = [name for name in claims.quoted if any(v.claim.id == name for v in found)]
+    lines = _grid(names, found)
+    notes = ["\\* The rule was written, or changed, after looking at results of this study."]
+    notes = notes * any(v.seen for v in found)
+    if others:
+        notes.append(f"On the page below, too: {', '.join(others)}.")
+    return "\n".join([*tests, *lines, "", " ".join(notes)]).strip()
+
+
+def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
+    """The registered verdicts, and what was registered and is not published."""
+    if not claims.registered:
+        return []
+    tests = [v for v in found if is_test(v)]
+    lines = ["Registered before the first of their seeds began:", ""] * bool(tests)
+    for each in claims.registered:
+        own = [v for v in tests if v.source.study == each.study]
+        lines += [*_grid(each.claims, own), ""] if own else []
+    there = {v.source.study for v in found}
+    if waiting := [
+        f"{each.study} ({each.date})" for each in claims.registered if each.study not in there
+    ]:
+        lines += [f"Registered, none of it published yet: {', '.join(waiting)}.", ""]
+    if lost := fallen(found):
+        lines += [lost, ""]
+    return [*lines, "Exploratory:", ""]
+
+
+def _grid(names: list[str], found: list[Verdict]) -> list[str]:
+    """Claims in rows, sources in columns, in Markdown."""
     sources = list(dict.fromkeys(v.source for v in found))
     lines = [
         "| claim | " + " | ".join(map(name_of, sources)) + " |",
         "|---" * (1 + len(sources)) + "|",
     ]
-    for name in claims.quoted:
-        own = [v for v in found if v.claim.id == name]
-        cells = [_quoted_cell(v) for v in own]
-        told = f"{own[0].claim.claim} *({own[0].claim.parts[0].says})*"
-        lines.append(f"| {told} | " + " | ".join(cells) + " |")
-    notes = ["\\* The rule was written, or changed, after looking at results of this study."]
-    notes = notes * any(v.seen for v in found)
-    if others:
-        notes.append(f"On the page below, too: {', '.join(others)}.")
-    return "\n".join([*lines, "", " ".join(notes)]).strip()
+    for name in names:
+        own = {v.source: v for v in found if v.claim.id == name}
+        cells = [_quoted_cell(own.get(source)) for source in sources]
+        claim = next((v.claim for v in own.values()), None)
+        if claim:
+            told = f"{claim.claim} *({claim.parts[0].says})*"
+            lines.append(f"| {told} | " + " | ".join(cells) + " |")
+    return lines
 
 
-def _quoted_cell(verdict: Verdict) -> str:
+def _quoted_cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "–"
+    if verdict.source.withheld:
+        return f"*{verdict.source.withheld}*"
     measured = "".join(f": {interval(o.estimate)}" for o in verdict.outcomes[:1] if o.estimate)
     return f"**{verdict.word}**{measured}" + " \\*" * verdict.seen
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
 
-from twophase.estimators.seeds import CannotSay, Estimate
+from twophase.estimators.seeds import LEVEL, CannotSay, Estimate
 from twophase.writeup.claims import Claim, Claims, Part
 from twophase.writeup.quantities import QUANTITIES
 from twophase.writeup.sources import Source
@@ -22,6 +23,8 @@ OTHER_DATA, OTHER_NETWORK = (
     "the number is of another data set",
     "the number is of another network",
 )
+NO_TIME = "no time to compare"  # a claim that this one needs is not replicated
+REGISTERED, UNCHECKED, EXPLORATORY = "registered", "registered, order not checked", "exploratory"
 
 
 class Outcome(NamedTuple):
@@ -34,7 +37,11 @@ class Outcome(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a source says of a claim; `seen` if the rule was written after looking at its study."""
+    """What a source says of a claim; `seen` if the rule was written after looking at its study.
+
+    It is `REGISTERED`, or `UNCHECKED` where there is no history to see that in, or `EXPLORATORY`;
+    `because` says why if the claim is registered for the study, and yet exploratory or unchecked.
+    """
 
     claim: Claim
     source: Source
@@ -42,6 +49,8 @@ class Verdict(NamedTuple):
     why: str
     outcomes: list[Outcome]
     seen: bool
+    standing: str = EXPLORATORY
+    because: str = ""
 
 
 def limits(part: Part, tolerance: float) -> tuple[float, float]:
@@ -53,12 +62,12 @@ def limits(part: Part, tolerance: float) -> tuple[float, float]:
     return (-np.inf if low is None else low), (np.inf if high is None else high)
 
 
-def judge(part: Part, source: Source, claims: Claims) -> Outcome:
+def judge(part: Part, source: Source, claims: Claims, level: float = LEVEL) -> Outcome:
     """A part holds if the interval lies between its limits, does not hold if it lies outside of
     them, and if it lies across one nothing can be said.
     """
     try:
-        estimate = QUANTITIES[part.quantity](source, **part.at)
+        estimate = estimated(part, source, level)
     except CannotSay as reason:
         return Outcome(part, None, None, str(reason))
     if estimate.seeds < claims.fewest_seeds:
@@ -71,11 +80,22 @@ def judge(part: Part, source: Source, claims: Claims) -> Outcome:
     return Outcome(part, estimate, None, "the interval holds both yes and no")
 
 
+def estimated(part: Part, source: Source, level: float) -> Estimate:
+    """A part's quantity. Raises `CannotSay` if nothing can be said of it at this level."""
+    quantity = QUANTITIES[part.quantity]
+    if "level" in inspect.signature(quantity).parameters:
+        return quantity(source, **part.at, level=level)
+    if level != LEVEL:
+        raise CannotSay(f"{part.quantity} has intervals of {LEVEL:.0%} only")
+    return quantity(source, **part.at)
+
+
 def verdict(claim: Claim, source: Source, claims: Claims) -> Verdict:
     """Replicated if all parts hold, not replicated if none does, partly if some do and some do
-    not; else it cannot be said yet: a part is open, or seeds or iterations are too few.
+    not; else it cannot be said yet: a part is open, a claim that this one needs is not replicated,
+    or seeds or iterations are too few. Of a source that is withheld nothing is computed.
     """
-    seen = source.study in claims.seen
+    seen = source.study in claims.seen_by(claim)
 
     def cannot(why: str, outcomes: list[Outcome] | None = None) -> Verdict:
         return Verdict(claim, source, CANNOT_SAY, why, outcomes or [], seen)
@@ -85,11 +105,16 @@ def verdict(claim: Claim, source: Source, claims: Claims) -> Verdict:
         return cannot(OTHER_DATA)
     if architecture and source.network != {"architecture": architecture}:
         return cannot(OTHER_NETWORK)
+    if source.withheld:
+        return cannot(source.withheld)
     if source.seeds < claims.fewest_seeds:
         return cannot("too few seeds")
     if source.iterations < claim.horizon:
         return cannot("too few iterations")
-    outcomes = [judge(part, source, claims) for part in claim.parts]
+    for need in claim.needs:
+        if verdict(claims.claim(need), source, claims).word != REPLICATED:
+            return cannot(f"{NO_TIME}: {need} is not replicated here")
+    outcomes = [judge(part, source, claims, source.level_of(claim.id)) for part in claim.parts]
     found = {outcome.holds for outcome in outcomes}
     if found >= {True, False}:
         return Verdict(claim, source, PARTLY, "", outcomes, seen)

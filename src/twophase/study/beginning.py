@@ -1,0 +1,77 @@
+"""When a base run began: at which commit of the checkout, and what differed from it.
+
+The record of a base run's beginning lies beside its results and in no table, whose bytes must not
+depend on it. With it a reader can see that rules were registered before the run was there.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from twophase.store.artifacts import sha256, whole_file
+from twophase.store.history import CODE, commit, git
+from twophase.store.own_code import imported_files
+from twophase.store.paths import run_folder
+from twophase.study import stages
+from twophase.study.base import base_state
+from twophase.study.functions import place
+from twophase.study.model import Study
+from twophase.study.run import Run
+from twophase.study.stage import unfinished
+
+RULES = (Path("paper/claims.yaml"), Path("paper/registration"))
+RECORD = "record.json"  # the name under which a record is published, beside its run's tables
+
+
+def own_files(study: Study) -> list[Path]:
+    """The files of the study's own networks and images, without which it cannot be read."""
+    own = [study.data.images, *(model.network for model in study.models.values())]
+    files = (getattr(each, "file", None) for each in own)
+    return [path for file in files if file for path in imported_files(place(file, ""))]
+
+
+def changed(study: Study, file: Path) -> list[str]:
+    """The files that the commit has not, or has with other content, of those that say what comes
+    out: the code, the study's file and its own files, the claims and their registration.
+    """
+    paths = [CODE, *(p.absolute() for p in (file, *own_files(study), *RULES))]
+    top = git("rev-parse", "--show-toplevel", folder=CODE)
+    if top is None:
+        return []
+    # What git is told to ignore is not in the commit either.
+    asked = ["status", "--porcelain", "--untracked-files=all", "--ignored", "-z", "--no-renames"]
+    inside = [str(path) for path in paths if path.resolve().is_relative_to(Path(top).resolve())]
+    said = git(*asked, "--", *inside, folder=CODE) or ""
+    names = [line[3:] for line in said.split("\0") if line and "__pycache__" not in line]
+    outside = [str(path) for path in paths[1:] if str(path) not in inside and path.exists()]
+    return sorted(names + outside)
+
+
+def record_file(run: Run) -> Path:
+    """Where the record of a base run lies: by its options alone, so that results which were adopted
+    from older code keep theirs; models of a sweep that share a base run share it.
+    """
+    options = base_state(run, 0).maker.options[:8]
+    return run_folder(run.shared) / f"record.{options}.json"
+
+
+def begin(run: Run, file: Path) -> None:
+    """Write the record of a base run: commit, what differs from it, the study's digest, the time.
+
+    It is never written again, nor if the run has begun already: then there is none, for it is not
+    known when it began.
+    """
+    record, first = record_file(run), base_state(run, 0)
+    begun = (first.path, unfinished(first).path, stages.run_table(run, "training").path)
+    if record.exists() or any(path.exists() for path in begun):
+        return
+    said = {
+        "commit": commit(),
+        "changed": changed(run.study, file),
+        "study": sha256(file),
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with whole_file(record) as temporary:
+        temporary.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")

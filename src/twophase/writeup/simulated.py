@@ -1,0 +1,115 @@
+"""Tables of made-up runs whose truth is known, on the grids of a study.
+
+With a registration such tables are frozen, together with what its rules say of them: so it can be
+seen later whether an estimator says something else. They are no model of training. A kernel is a
+direction in a few dimensions; it has a home and wanders about it; how far it still is from home is
+what differs. A fork ends behind a barrier if it comes before its run's chaos time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from twophase.study.base import checkpoints
+from twophase.study.chaos import comparisons, forks
+from twophase.study.kernel import kernel_steps
+from twophase.study.model import Study
+from twophase.study.run import Run
+
+# Chaos time and kernel time over the middle of the study's forks; None: there is no such time.
+TRUTHS: dict[str, tuple[float | None, float | None]] = {
+    "one": (1.0, 1.0),
+    "two": (8**-0.5, 8**0.5),
+    "none": (None, None),
+    "power": (1.0, None),
+}
+DIMENSIONS, MOST_KERNELS = 40, 60
+Tables = dict[str, pd.DataFrame]
+
+
+def tables(study: Study, model: str, truth: str, seeds: list[int]) -> Tables:
+    """The tables `chaos`, `kernel_distance` and `training` of all seeds, of the sections that the
+    model has, with the columns that quantities read. Numbers are rounded, so that files are small.
+    """
+    each = [_run(Run(study, model, seed), truth) for seed in seeds]
+    return {name: pd.concat([run[name] for run in each], ignore_index=True) for name in each[0]}
+
+
+def _run(run: Run, truth: str) -> Tables:
+    rng = np.random.default_rng([list(TRUTHS).index(truth), run.seed])
+    model = run.model
+    times = np.array(model.chaos.forks if model.chaos else [model.training.iterations / 20])
+    middle = float(np.exp(np.log(times[times > 0]).mean()))
+    own = middle * rng.lognormal(0, 0.25)
+    chaos, kernel = (time and time * own for time in TRUTHS[truth])
+    found = {"training": _training(run, rng)}
+    if model.chaos:
+        found["chaos"] = _chaos(run, rng, chaos)
+    if model.kernel:
+        found["kernel_distance"] = _kernels(run, rng, kernel, truth)
+    return {name: table.assign(seed=run.seed) for name, table in found.items()}
+
+
+def _training(run: Run, rng: np.random.Generator) -> pd.DataFrame:
+    training, t = run.model.training, np.array(checkpoints(run))
+    accuracy = 0.1 + 0.7 * t / (t + training.iterations / 10) + rng.normal(0, 0.01, len(t))
+    values = {"train_loss": 1 - accuracy, "test_loss": 1.2 - accuracy}
+    values |= {"train_accuracy": accuracy, "test_accuracy": accuracy}
+    rounded = {name: np.round(value, 4) for name, value in values.items()}
+    return pd.DataFrame({"t": t, "lr": training.lr, **rounded})
+
+
+def _chaos(run: Run, rng: np.random.Generator, time: float | None) -> pd.DataFrame:
+    """Forks before `time` end behind a barrier, which takes a tenth of training to grow."""
+    table = pd.DataFrame(comparisons(run), columns=["t0", "direction", "t1"])
+    ends_apart = np.zeros(len(table), bool)
+    if time is not None:
+        blur = {fork: rng.lognormal(0, 0.1) for fork in forks(run)}
+        places = zip(table["t0"], table["direction"], strict=True)
+        ends_apart = np.array([fork[0] < time * blur[fork] for fork in places])
+    grown = -np.expm1(-(table["t1"] - table["t0"]) / (run.model.training.iterations / 10))
+    barrier = np.where(ends_apart, 1.6 * grown, 0.01) * rng.lognormal(0, 0.1, len(table))
+    disagreement = 0.1 + 0.05 * ends_apart + rng.normal(0, 0.005, len(table))
+    l2 = np.where(ends_apart, 20.0, 5.0) * rng.lognormal(0, 0.1, len(table))
+    control = table["direction"] == "control"
+    measures = {
+        "test_barrier": barrier,
+        "train_barrier": barrier,
+        "test_gap": np.where(barrier > 0.1, barrier, -barrier),
+        "train_gap": np.where(barrier > 0.1, barrier, -barrier),
+        "disagreement": disagreement,
+        "l2": l2,
+        "dissimilarity": l2 / 1000,
+    }
+    rounded = {name: np.where(control, 0, np.round(value, 4)) for name, value in measures.items()}
+    return table.assign(**rounded, identical=control, perturbation_l2=np.where(control, 0, 5e-5))
+
+
+def _kernels(run: Run, rng: np.random.Generator, time: float | None, truth: str) -> pd.DataFrame:
+    """Distances of all pairs of kernels; with many in the study's grid, of evenly chosen ones."""
+    steps = kernel_steps(run)
+    t = np.array(steps[:: -(-len(steps) // MOST_KERNELS)], float)
+    shape = len(t), DIMENSIONS
+    gaps = np.diff(t, prepend=0)[:, None] / max(1.0, t[-1])
+    free = np.cumsum(rng.normal(size=shape) * np.sqrt(gaps), 0)
+    if time is not None:
+        away = 2 / (1 + (t / time) ** 4)
+    elif truth == "power":
+        away = 2 * (1 + t / t[1]) ** -0.5
+    else:
+        away = np.zeros(len(t))
+    noise = rng.normal(size=shape) * (0.05 if away.any() else 0.005)
+    place = away[:, None] * (_unit(rng.normal(size=DIMENSIONS)) + 2 * free) + noise
+    place[:, 0] += 1
+    if not away.any():
+        place += free
+    place = _unit(place)
+    distance = np.round(np.maximum(1 - place @ place.T, 0), 4)
+    np.fill_diagonal(distance, 0)
+    index = pd.MultiIndex.from_product([t.astype(int), t.astype(int)], names=["t", "u"])
+    return pd.DataFrame({"distance": distance.ravel()}, index=index).reset_index()
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
