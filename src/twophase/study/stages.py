@@ -1,4 +1,4 @@
-"""The stages of a study: the table of all of them, and the results that they leave.
+"""What the stages of a study leave: their results, and what of these is missing.
 
 Commands, rules, publishing and adoption read this table. A stage is a module of `stages/` with a
 function of the same name; what may be asked of it, and its row, is a module beside this one. No
@@ -16,57 +16,22 @@ from functools import lru_cache
 from twophase.store.fingerprint import code_digest
 from twophase.store.paths import RESULTS, Maker, Result, digest, run_folder, table
 from twophase.study import stage as rows
-from twophase.study.across_seeds import ACROSS_SEEDS
-from twophase.study.base import BASE
 from twophase.study.base import base_state as base_state
-from twophase.study.chaos import CHAOS, FORK
 from twophase.study.chaos import comparison as comparison
 from twophase.study.chaos import fork_state as fork_state
 from twophase.study.chaos import perturbation as perturbation
-from twophase.study.check import CHECK
 from twophase.study.check import check_mark as check_mark
-from twophase.study.curvature import CURVATURE
 from twophase.study.curvature import curvature_at as curvature_at
-from twophase.study.data import DATA
 from twophase.study.data import data_file as data_file
-from twophase.study.growth import GROWTH
 from twophase.study.growth import growth_part as growth_part
-from twophase.study.kernel import CONE, KERNEL
 from twophase.study.kernel import kernel_file as kernel_file
-from twophase.study.linearized import LINEARIZED
 from twophase.study.linearized import linearized_end as linearized_end
 from twophase.study.linearized import linearized_state as linearized_state
-from twophase.study.matching import MATCHING
 from twophase.study.matching import match as match
-from twophase.study.model import Study
+from twophase.study.model import READ_BY, STAGES, Study
 from twophase.study.run import Run, runs
-from twophase.study.sizes import SIZES
-from twophase.study.stage import Stage
 from twophase.study.stage import unfinished as unfinished
-from twophase.study.trajectory import TRAJECTORY
 
-# In the order of the work.
-STAGES: dict[str, Stage] = {
-    row.name: row
-    for row in (
-        DATA,
-        CHECK,
-        BASE,
-        FORK,
-        CHAOS,
-        SIZES,
-        KERNEL,
-        CONE,
-        ACROSS_SEEDS,
-        CURVATURE,
-        GROWTH,
-        TRAJECTORY,
-        MATCHING,
-        LINEARIZED,
-    )
-}
-# The stages that read what a study need not keep: kernels, and the states that only they ask for.
-READ_BY = {"base": ("kernel", "trajectory"), "kernel": ("cone", "across_seeds")}
 STAGE_OF = {name: stage for stage, row in STAGES.items() for name in row.tables}
 # The tables that have a summary over all runs, with their keys.
 SUMMARISED = {name: row.tables[name] for row in STAGES.values() for name in row.summarised}
@@ -153,7 +118,7 @@ def passing(stage: str, run: Run) -> list[Result]:
     if stage == "base":
         return [base_state(run, t) for t in sorted(run.model.passing())]
     kept = run.model.kernel is None or run.model.kernel.keep
-    return [] if kept or stage != "kernel" else KERNEL.parts(run)
+    return [] if kept or stage != "kernel" else STAGES["kernel"].parts(run)
 
 
 def spent(stage: str, run: Run) -> list[Result]:
