@@ -11,7 +11,7 @@ from twophase.errors import RunError
 from twophase.stages.check import check
 from twophase.stages.data import data
 from twophase.store.artifacts import read_table
-from twophase.store.fingerprint import closure
+from twophase.store.code import closure
 from twophase.study import stages, studyfile
 from twophase.study.run import runs
 from twophase.training import loop

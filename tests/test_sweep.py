@@ -153,7 +153,7 @@ def test_what_models_share_is_adopted_once(short, monkeypatch):
     swept = short(sweep={"training.iterations": [4, 6]})
     one, other = (Run(swept, f"vgg-iterations-{last}", 0) for last in (4, 6))
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "digest_of", lambda *modules: "older")
+        patch.setattr(rows, "code_digest", lambda *modules: "older")
         rows._part_maker.cache_clear()
         data(swept)
         for run in (one, other):

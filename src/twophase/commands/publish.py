@@ -55,8 +55,8 @@ def publish(study: Study, file: Path, partial: bool = False) -> None:
     if not left_out:
         _write_summaries(study, folder)
     shutil.copyfile(file, folder / f"{study.name}.yaml")
-    for path in own_files(study):
-        copy = folder / path.relative_to(file.parent.absolute())
+    for path, beside in own_files(study).items():
+        copy = folder / beside.relative_to(file.parent.absolute())
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     _write_provenance(study, file, folder)

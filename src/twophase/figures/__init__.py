@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from twophase.store.fingerprint import code_digest
+from twophase.store.code import code_digest
 from twophase.store.paths import Result, digest
 from twophase.study import stages
 from twophase.study.model import Study

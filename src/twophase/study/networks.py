@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from twophase.store.own_code import Place
+from twophase.store.code import Place
 from twophase.study import functions
 from twophase.study.records import Arguments, Count, Mistakes, Number, Record
 

@@ -13,8 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from twophase.store import paths
-from twophase.store.fingerprint import code_digest
-from twophase.store.own_code import Place, digest_of
+from twophase.store.code import Place, code_digest
 from twophase.store.paths import Maker, Result, digest
 from twophase.study.run import Run
 
@@ -90,7 +89,7 @@ def _part_maker(stage: Stage, study: Study, name: str) -> Maker:
     modules = stage.code(run) if stage.code else (f"stages.{stage.name}",)
     return Maker(
         digest([stage.options(run), [maker.options for maker in before]]),
-        digest([digest_of(*modules), [maker.code for maker in before]]),
+        digest([code_digest(*modules), [maker.code for maker in before]]),
     )
 
 

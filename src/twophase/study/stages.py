@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
-from twophase.store.fingerprint import code_digest
+from twophase.store.code import code_digest
 from twophase.store.paths import RESULTS, Maker, Result, digest, run_folder, table
 from twophase.study import stage as rows
 from twophase.study.base import base_state as base_state
