@@ -48,5 +48,6 @@ CHECK = Stage(
     grid=lambda run: None,
     work=lambda run, part: Work(),
     code=_code,
+    named=("data.augmentation", "compute", "models"),
     memory_mb=8000,
 )

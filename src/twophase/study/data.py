@@ -80,6 +80,7 @@ DATA = Stage(
     parts=lambda run: [data_file(run.study)],
     grid=lambda run: None,
     work=lambda run, part: Work(),
+    named=("data.images",),
     code=lambda run: ("stages.data", *datasets.code(run.study.data.images)),
     memory_mb=2000,
 )

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
-from twophase.store.code import code_digest
-from twophase.store.paths import RESULTS, Maker, Result, digest, run_folder, table
+from twophase.store.code import code_digest, digests
+from twophase.store.paths import RESULTS, Maker, Result, digest, recipe, run_folder, table
 from twophase.study import stage as rows
 from twophase.study.base import base_state as base_state
 from twophase.study.chaos import comparison as comparison
@@ -67,11 +67,14 @@ def run_table(run: Run, name: str) -> Result:
 def summary_table(study: Study, name: str) -> Result:
     """Mean and range, over seeds and directions, of the runs' tables called `name`."""
     its_runs = runs_of(study, STAGE_OF[name])
-    makers = [table_maker(STAGE_OF[name], run) for run in its_runs]
+    before = {str(run): table_maker(STAGE_OF[name], run) for run in its_runs}
+    makers = before.values()
     shown = [[str(run) for run in its_runs], SUMMARISED[name]]
     maker = Maker(
         digest([shown, [m.options for m in makers]]),
         digest([code_digest("stages.summary"), [m.code for m in makers]]),
+        recipe({}, digests("stages.summary"), before),
+        before,
     )
     identity = {"kind": "summary", "study": study.name, "table": name}
     result = table(
@@ -146,7 +149,7 @@ def run_fingerprint(run: Run) -> str:
 
 def summaries_fingerprint(study: Study) -> str:
     """The fingerprint of a job that makes all summaries of a study."""
-    return digest([summary_table(study, name).maker for name in tables_of(study)])[:8]
+    return digest([summary_table(study, name).maker.fingerprint for name in tables_of(study)])[:8]
 
 
 def every(study: Study) -> list[Result]:
@@ -166,7 +169,8 @@ def job_fingerprint(stage: str, run: Run) -> str:
         return part_maker(stage, run).fingerprint
     if row.scope == "run":
         return table_maker(stage, run).fingerprint
-    return digest([table_maker(stage, each) for each in runs_of(run.study, stage)])[:8]
+    makers = [table_maker(stage, each) for each in runs_of(run.study, stage)]
+    return digest([maker.fingerprint for maker in makers])[:8]
 
 
 def before_in_sweep(stage: str, run: Run) -> list[tuple[str, Run]]:
