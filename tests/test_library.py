@@ -296,3 +296,21 @@ def test_a_wheel_holds_the_package_and_works_where_no_checkout_is(tmp_path):
         "workflow/config/smoke.yaml: cannot be read: No such file or directory; a study lies in "
         "workflow/config of a checkout, where the command must run\n"
     )
+
+
+def test_the_example_parts_early_and_not_late():
+    file = ROOT / "examples/butterfly.py"
+    run = subprocess.run(
+        [sys.executable, file],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    said = re.findall(r"at (\d+): barrier ([\d.]+) nats, kernel distance ([\d.]+)", run.stdout)
+    (t0, early, far), (t1, late, near) = said
+    assert (t0, t1) == ("0", "300"), run.stderr
+    assert float(early) > 0.1 > 0.01 > float(late)  # the study's threshold; findings say how often
+    assert float(far) > float(near) > 0
+    code = file.read_text().split("def apart")[1].split("\n\n\n")[0]
+    assert f"```python\ndef apart{code}\n```" in (ROOT / "docs/library.md").read_text()

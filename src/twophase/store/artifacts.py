@@ -139,9 +139,10 @@ def said_by(path: Path) -> dict:
         with path.open("rb") as file:
             if path.suffix == ".parquet":
                 return json.loads(pq.read_metadata(file).metadata[b"twophase"])
-            length = int.from_bytes(file.read(8), "little")
-            return _tensors_header(path, length.to_bytes(8, "little") + file.read(length))
-    except (OSError, ArtifactError, pa.ArrowInvalid, ValueError, KeyError, TypeError, MemoryError):
+            first = file.read(8)
+            length = min(int.from_bytes(first, "little"), path.stat().st_size)
+            return _tensors_header(path, first + file.read(length))
+    except (OSError, ArtifactError, pa.ArrowInvalid, ValueError, KeyError, TypeError):
         return {}
 
 
