@@ -2,6 +2,7 @@
 from snakemake.settings.enums import Quietness
 
 from twophase.commands import display
+from twophase.commands.reasons import reasons
 
 
 def check_targets():
@@ -58,6 +59,4 @@ def say_why():
 @plainly
 def reasons_of(name):
     """Why results of a study are made again, line by line."""
-    from twophase.commands.reasons import reasons  # late: it reads tables, which starts slowly
-
     return list(reasons(load(name)))

@@ -8,7 +8,6 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from twophase.store.artifacts import said_by
 from twophase.store.paths import RESULTS, Maker, Result
 
 MOST = 4  # differences that are told one by one
@@ -123,7 +122,7 @@ def _like(result: Result, asked: Container[Path]) -> Iterator[dict]:
         beside = sorted(folder.parent.glob(folder.name.replace(mark, "-????????")))
         firsts = (next(_files(each), None) for each in beside if each != folder)
         others = [each for each in firsts if each]
-    return (header for each in others if each not in asked and (header := said_by(each)))
+    return (header for each in others if each not in asked and (header := _said(each)))
 
 
 def _recipe_of(fingerprint: str, path: Path) -> dict:
@@ -134,7 +133,7 @@ def _recipe_of(fingerprint: str, path: Path) -> dict:
     for pattern in (f"*-{fingerprint}*", f"*/seed*/*-{fingerprint}*"):
         for found in sorted(study.glob(pattern)):
             file = next(_files(found), None) if found.is_dir() else found
-            if file and (recipe := said_by(file).get("recipe")):
+            if file and (recipe := _said(file).get("recipe")):
                 return recipe
     return {}
 
@@ -144,3 +143,9 @@ def _files(folder: Path) -> Iterator[Path]:
         path for path in sorted(folder.rglob("*")) if path.suffix in (".parquet", ".safetensors")
     )
     return (path for path in files if path.name[0] != ".")
+
+
+def _said(file: Path) -> dict:
+    from twophase.store.artifacts import said_by  # late: what reads tables starts slowly
+
+    return said_by(file)
