@@ -86,7 +86,7 @@ def _few(data: Data) -> Data:
 
 
 def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
-    """Do the work of some stages of a run, in brief, in a folder. Raises `RunError` if one fails."""
+    """Do the work of some stages of a run, in brief, in a folder; `RunError` if one fails."""
     brief = _brief(run)
     images, labels = data.normalised(data.train.images[:FEW]), data.train.labels[:FEW]
     with _told("base", brief, data):
