@@ -89,12 +89,15 @@ for figure in figures.FIGURES:
 
 
 def formatted_inputs(wildcards):
-    """The tables of a figure in another format. One of other options or code is drawn again."""
+    """A figure that is drawn; one of other options or code is drawn again in this format, too."""
     study = load(wildcards.study)
-    file = Path(f"figures/{study.name}/{wildcards.figure}.{wildcards.format}")
-    if not figures.is_current(file, figures.made_by(study, wildcards.figure)):
-        make_again([file])
-    return figure_inputs(wildcards.figure)(wildcards)
+    drawn = f"figures/{study.name}/{wildcards.figure}.pdf"
+    file = Path(drawn).with_suffix(f".{wildcards.format}")
+    job = job_of(drawn, wildcards)
+    if job is None or figures.is_current(file, figures.made_by(study, wildcards.figure)):
+        return drawn if job and job.left else ancient(drawn)
+    patches.make_again(workflow, [file])
+    return drawn
 
 
 # A figure in another format: figures/<study>/fig3.svg.

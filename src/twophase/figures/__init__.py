@@ -190,6 +190,12 @@ def files(figure: str) -> list[str]:
     return [figure + suffix for suffix in FIGURES[figure].files]
 
 
+def first_drawn(target: str) -> str:
+    """The file behind which a target is drawn: a figure in another format follows its PDF."""
+    stem, _, kind = target.rpartition(".")
+    return f"{stem}.pdf" if kind in FORMATS and Path(stem).name in FIGURES else target
+
+
 def made_by(study: Study, figure: str) -> str:
     """What a figure is made by; it stands in each of the figure's files."""
     return made_from(study, figure, [str(t.path) for t in tables(study, figure).values()])
