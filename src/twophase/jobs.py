@@ -93,7 +93,7 @@ def jobs(
         raise StudyError(f"whole_runs = {whole_runs!r}: must be a list of studies")
     end = f"figures/{study.name}/all"
     own = [t for t in targets if t.startswith((f"figures/{study.name}/", f"results/{study.name}/"))]
-    named = frozenset(own) - {end}
+    named = frozenset(map(figures.first_drawn, own)) - {end}
     lacks = {run: missing(run) for run in runs(study)}
     todo = {run: missing(run, again) for run in lacks} if again else lacks
     whole = study.name in whole_runs and not named and todo == lacks
