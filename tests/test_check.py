@@ -173,7 +173,8 @@ def test_the_mark_is_of_all_code_that_the_study_runs(smoke):
     (run,) = runs(smoke)[:1]
     counted = closure(*stages.STAGES["check"].code(run))
     own = {f"stages.{stage}" for stage in stages.STAGES if stages.runs_of(smoke, stage)}
-    assert own | {"networks.vgg", "networks.resnet", "optimizers.sgd", "trial", "entk"} <= counted
+    own |= {"stages.network_checks", "stages.network_starts"}
+    assert own | {"networks.vgg", "networks.resnet", "optimizers.sgd", "entk"} <= counted
     assert "optimizers.adamw" not in counted
 
 
