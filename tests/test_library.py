@@ -26,7 +26,12 @@ from twophase.errors import ArtifactError, RunError, StudyError
 
 MEASURES = [f"measures.{module.name}" for module in pkgutil.iter_modules(measures.__path__)]
 # Of other modules only what docs/library.md names.
-PUBLIC = {"entk": "entk", "perturbation": "perturb", "batches": "batch", "tables": "load"}
+PUBLIC = {
+    "entk": "entk",
+    "training.perturbation": "perturb",
+    "training.batches": "batch",
+    "tables": "load",
+}
 
 
 def _public(name):
