@@ -58,6 +58,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("file", "partial"),
         "commands.publish:publish",
     ),
+    "next": (
+        "Do the next seeds of a long study within the minutes given, and publish each.",
+        ("file", "minutes", "first"),
+        "commands.next:next_seeds",
+    ),
     "plan": (
         "Say what is left to do, and the hours, memory and disk that it takes.",
         ("file", "cores"),
@@ -103,6 +108,15 @@ ARGUMENTS: dict[str, dict] = {
     "cores": {
         "type": int,
         "help": "cores that the jobs will share (default: all of this machine)",
+    },
+    "minutes": {
+        "type": float,
+        "required": True,
+        "help": "minutes that it may take; what is stopped then is resumed by the same command",
+    },
+    "first": {
+        "type": int,
+        "help": "seeds that every model gets before any gets more (default: all)",
     },
     "sample": {
         "type": float,
