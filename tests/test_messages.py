@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 import yaml
@@ -279,11 +280,10 @@ def test_a_checkout_may_lie_anywhere_and_runs_its_own_code(name, tmp_path, copy_
     study.write_text((CONFIG / "smoke.yaml").read_text())
     # Not activated: Snakemake's own Python must be found.
     environment = {"PATH": os.defpath, "PYTHONPATH": str(installed.parent)}
-    command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    command = (forked.LIGHT, folder, environment, "snakemake", "--cores", "1")
     data = stages.data_file(load(study)).path
-    options = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
-    dry = subprocess.run([*command, "--dry-run", "figures/v2.1/all"], **options)
+    dry = forked.run(*command, "--dry-run", "figures/v2.1/all")
     assert dry.returncode == 0, dry.stderr
-    run = subprocess.run([*command, str(data)], **options)
+    run = forked.run(*command, data)
     assert run.returncode == 0, run.stderr
     assert (folder / data).exists()
