@@ -21,6 +21,15 @@ CONFIG = ROOT / "workflow" / "config"
 # The figures of the smoke study: all but those of sweeps.
 SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps}
 
+# The files that take longest, in this order before all others: several processes that share the
+# tests by files end together only if none begins a long one late.
+LONG = ["slurm", "pipeline", "freshness", "site", "keep", "adopt", "published", "writeup"]
+
+
+def pytest_collection_modifyitems(items):
+    names = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: [*names, item.path.stem].index(item.path.stem))
+
 
 def snakemake(folder, *arguments):
     """Run Snakemake in a checkout; its jobs start as a user's do."""
