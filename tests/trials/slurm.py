@@ -56,9 +56,9 @@ class Trial:
             text=True,
         )
 
-    def run(self, *options: str) -> tuple[int, str]:
+    def run(self, *options: str, targets: list[str] = TARGETS) -> tuple[int, str]:
         """Run it to its end: status and output."""
-        return ended(self.start(*options))
+        return ended(self.start(*options, targets=targets))
 
     def slurm(self, *command: str) -> str:
         """Output of one of SLURM's commands."""
