@@ -126,7 +126,11 @@ def test_snakemake_plan_and_status_find_nothing_to_do(mine, tmp_path, copy_check
     folder = copy_checkout(tmp_path / "checkout")
     file = folder / "workflow/config/mine.yaml"
     file.write_text(yaml.safe_dump(mine))
-    done = snakemake(folder, "--cores", "2", "figures/mine/all", "--config", "forks_per_job=6")
+    some = [f"figures/mine/{figure}.pdf" for figure in ("fig3", "fig5")]  # in separate jobs
+    done = snakemake(folder, "--cores", "2", *some, "--config", "forks_per_job=6")
+    assert done.returncode == 0, done.stderr
+    whole = ("--cores", "2", "figures/mine/all", "--config", "whole_runs=[mine]")
+    done = snakemake(folder, *whole)
     assert done.returncode == 0, done.stderr
     assert not list(folder.glob("results/mine/vgg/seed0/kernel-*/*.safetensors"))
     assert planned(folder, "figures/mine/all") == {}
@@ -140,6 +144,6 @@ def test_snakemake_plan_and_status_find_nothing_to_do(mine, tmp_path, copy_check
     again = planned(folder, "figures/mine/all")
     assert {"base", "kernel", "cone"} <= again.keys()
     assert not {"fork", "chaos", "data"} & again.keys()
-    made = snakemake(folder, "--cores", "2", "figures/mine/all", "--config", "whole_runs=[mine]")
+    made = snakemake(folder, *whole)
     assert made.returncode == 0, made.stderr
     assert planned(folder, "figures/mine/all") == {}
