@@ -111,7 +111,9 @@ print(json.dumps(loaded))
             ours = code.closure(own)
             # A folder without `__init__.py` runs no code.
             assert theirs - ours <= {"networks.bare"}, name
-            assert ours - theirs <= {"networks.late"}, name
+            # What draws is imported where it draws, so that whoever lists jobs starts fast.
+            excess = {module for module in ours - theirs if not module.startswith("figures.")}
+            assert excess <= {"networks.late"}, name
 
 
 @pytest.mark.parametrize(
