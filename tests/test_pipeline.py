@@ -224,6 +224,7 @@ def test_conda_pins_are_the_locks():
     )
     conda = yaml.safe_load((ROOT / "envs/conda.yaml").read_text())["dependencies"]
     names = {"pytorch": "torch", "matplotlib-base": "matplotlib", "typst-py": "typst"}
+    names["ruamel.yaml"] = "ruamel-yaml"
     pins = dict(dependency.split("=") for dependency in conda)
     assert pins.pop("python") == "3.11"
     assert {names.get(name, name): pin for name, pin in pins.items()} == {

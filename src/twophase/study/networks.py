@@ -19,13 +19,13 @@ from pydantic import BeforeValidator, Field
 
 from twophase.store.code import Place
 from twophase.study import functions
-from twophase.study.records import Arguments, Count, Mistakes, Number, Record
+from twophase.study.records import Arguments, Count, Mistakes, Record
 
 # Bounded, so that a slip of the keyboard asks for no network that fits nowhere.
-Width = Annotated[Number, Field(gt=0, le=16)]
+Width = Annotated[float, Field(gt=0, le=16)]
 Channels = Annotated[int, Field(ge=1, le=100_000)]
 Layers = Annotated[int, Field(ge=1, le=1000)]
-Dropout = Annotated[Number, Field(ge=0, lt=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "gelu", "silu"]
 Pooling = Literal["max", "average"]
 HeadInit = Literal["normal", "kaiming_fan_out"]
