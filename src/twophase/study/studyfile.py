@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import Node
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from twophase.errors import StudyError
 from twophase.study import datasets, networks, sweep
@@ -48,7 +48,20 @@ RESERVED = ("all", "config")
 
 
 class _Constructor(SafeConstructor):
-    """Says where a number of thousands of digits stands, or a date that there is not."""
+    """Says where a number of thousands of digits stands, or a date that there is not; and refuses
+    a key that stands twice beside `<<`, too, of which ruamel.yaml keeps the last.
+    """
+
+    def flatten_mapping(self, node: MappingNode) -> Any:
+        """Put what is merged into a section, whose own keys must differ."""
+        # One that an alias names comes here again, with what was merged into it.
+        own = [] if getattr(node, "merge", None) else node.value
+        keys = [key for key, _ in own if isinstance(key, ScalarNode)]
+        for index, key in enumerate(keys):
+            if any(key.value == other.value != "<<" for other in keys[:index]):
+                problem = f"the key '{key.value}' stands twice"
+                raise ConstructorError(None, None, problem, key.start_mark)
+        return super().flatten_mapping(node)
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         """What a piece of the file says."""
