@@ -38,7 +38,7 @@ def _record(record: type[Record], written: dict[str, Any]) -> str:
     """
     shared = [kind for kind in record.mro()[1:] if getattr(kind, "model_fields", {})]
     rows = [
-        f"| `{key}` | {option['description']} | {_shown(option['examples'][0])} "
+        f"| `{key}` | {option.get('description', '')} | {_shown(*option.get('examples', ['']))} "
         f"| {_allowed(option)} | {_default(option, record, key)} |"
         for key, option in written["properties"].items()
     ]

@@ -93,10 +93,19 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Chaos": {
         "forks": ("The t0: iterations at which a copy of the base run is perturbed.", [0, 100]),
         "compare": ("The t1: iterations at which forks and base run are compared.", [200, 500]),
+        "follow": (
+            "The t1 after each t0: so many iterations later; `compare` may be [].",
+            [50, 400],
+        ),
         "directions": ("How many perturbations, of the same size, from each t0.", 2),
         "control": ("The t0 from which there is also a fork without perturbation.", [0]),
         "perturbation": ("The noise that is added at t0.", {"kind": "std", "size": 1e-7}),
         "barrier_points": ("Points on the straight path between two networks, with its ends.", 11),
+        "barrier_refine": ("How many points more are put around the largest gap of a path.", 8),
+        "recalibrated": (
+            "Whether the barrier is also measured with batch norm's statistics measured anew.",
+            True,
+        ),
         "barrier_batch_norm": (
             "Batch norm's running statistics on that path: `interpolate` takes them from the line "
             "between those of the two ends, as the weights; `recalibrate` measures them anew at "
@@ -117,6 +126,11 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Kernel": {
         "every": ("Iterations between two kernels.", 25),
         "until": ("The last iteration with a kernel, a multiple of `every`.", 500),
+        "times": (
+            "Iterations of kernels, one by one, in the place of `every` and `until`.",
+            [0, 9, 90],
+        ),
+        "keep": ("Whether kernels are kept once their tables are there.", False),
         "examples_per_class": ("Training examples of each class that the kernel is of.", 4),
         "kind": (
             "`full` for all pairs of examples and classes, `trace` for the trace over classes, "
@@ -210,6 +224,7 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "wide_head": ("ImageNet's two layers of 4096 units before the last.", False),
         "width": ("A factor on the channels of all convolutions.", 0.25),
         "activation": ("What follows each layer.", "gelu"),
+        "pooling": ("What ends each block of convolutions.", "average"),
         "head_init": ("How the last layer is drawn: N(0, 0.01), or as convolutions.", "normal"),
         "dropout": ("Share of the wide head's units that training sets to zero.", 0.5),
     },
@@ -218,6 +233,7 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "batch_norm": ("Whether batch norm follows each convolution.", True),
         "width": ("A factor on the channels of all convolutions.", 0.5),
         "activation": ("What follows each layer.", "silu"),
+        "pooling": ("What ends each block of convolutions.", "average"),
         "head_init": (
             "How the last layer is drawn: N(0, 0.01), or as convolutions.",
             "kaiming_fan_out",
@@ -260,6 +276,7 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Own": {
         "architecture": ("May be left out.", "own"),
         "file": ("The file beside the study file that has the builder.", "my_network.py"),
+        "same_weights": ("Whether every seed may start from the same weights.", True),
         "builder": ("Its name; without a file `module:function` of a package.", "build"),
         "options": ("What the builder is called with.", {"depth": 3}),
     },

@@ -14,7 +14,7 @@ from twophase.errors import StudyError
 from twophase.figures import style
 
 LEAST = 2.1  # inches that a panel needs to be read
-CHARACTERS = 15.0  # of a title, in an inch
+CHARACTERS = 12.5  # of a title, in an inch
 
 
 class Panel(NamedTuple):
