@@ -60,5 +60,5 @@ def test_a_study_in_whole_runs_has_few_jobs(finished, smoke, in_tmp):
     logs = {log.name.partition("-")[0] for log in finished.glob("results/smoke/logs/*.log")}
     assert logs == {"data", "check", "summaries", "manifest.log"}
     assert len([*finished.glob("results/**/*.parquet")]) > 50
-    for words in ((), ("--config", "whole_runs=[smoke]")):
+    for words in ((), ("--config", "whole_runs=[smoke]", "--")):
         assert planned(finished, "figures/smoke/all", *words) == {}
