@@ -235,7 +235,7 @@ def barriers(ax: Axes, data: pd.DataFrame, threshold: float) -> None:
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
-def legend(ax: Axes, title: str = "", columns: int = 5, entries: list | None = None) -> None:
+def legend(ax: Axes, title: str = "", columns: int = 4, entries: list | None = None) -> None:
     """The legend above the axes: below it are data."""
     entries = entries or list(zip(*ax.get_legend_handles_labels(), strict=True))
     if entries:
