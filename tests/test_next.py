@@ -1,6 +1,8 @@
 """Long studies are done seed by seed, and each seed that has ended is published."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -44,7 +46,9 @@ def test_a_seed_is_published_as_soon_as_it_has_ended(study, in_tmp):
     assert (folder / "resnet/seed4/training.parquet").exists()
     tables = json.loads((folder / "provenance.json").read_text())["tables"]
     assert {"resnet/seed4/training", "resnet/seed2/training"} <= tables.keys()
-    command.next_seeds(made, relative, 10.0, None)  # nothing is left
+    words = [sys.executable, "-m", "twophase", "next", relative, "--minutes", "1", "--first", "1"]
+    again = subprocess.run(words, capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (0, "")  # nothing is left
 
 
 def test_what_fails_is_said_and_ends_it(study, in_tmp):
