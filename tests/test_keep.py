@@ -6,12 +6,13 @@ from conftest import command, planned, snakemake
 
 from twophase.commands.discard import discard
 from twophase.errors import StudyError
-from twophase.jobs import lacking, missing
+from twophase.jobs import lacking
 from twophase.stages.across_seeds import across_seeds
 from twophase.store.artifacts import read_table
 from twophase.study import stages
 from twophase.study.base import checkpoints
 from twophase.study.run import Run, runs
+from twophase.study.stages import missing
 from twophase.study.studyfile import load
 
 # Training ends at 12, forks start at 0 and 4 and are compared at 6 and 12.

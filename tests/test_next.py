@@ -9,8 +9,8 @@ from conftest import ROOT
 
 from twophase.commands import next as command
 from twophase.errors import RunError, StudyError
-from twophase.jobs import missing
 from twophase.study.run import Run
+from twophase.study.stages import missing
 from twophase.study.studyfile import load
 
 

@@ -7,13 +7,13 @@ import torch
 from conftest import read_images
 from torch import nn
 
-from twophase import switches
 from twophase.errors import RunError
 from twophase.stages import network_checks as trial
 from twophase.stages import network_starts as start
 from twophase.study import studyfile
 from twophase.study.datasets import FunctionOfArrays
 from twophase.study.run import Run
+from twophase.training import switches
 from twophase.training.batches import Data, Split
 from twophase.training.loop import build, initial_state
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from twophase import figures, jobs
+from twophase import figures
 from twophase.commands.adopt import adopt
 from twophase.errors import StudyError
 from twophase.figures import panels, style
@@ -159,9 +159,9 @@ def test_what_models_share_is_adopted_once(short, monkeypatch):
         for run in (one, other):
             base(run)
     rows._part_maker.cache_clear()
-    assert jobs.missing(one) == jobs.missing(other) == ["base"]
+    assert stages.missing(one) == stages.missing(other) == ["base"]
     adopt(swept, 0.02)
-    assert jobs.missing(one) == jobs.missing(other) == []
+    assert stages.missing(one) == stages.missing(other) == []
     states = {part.path for run in (one, other) for part in stages.STAGES["base"].parts(run)}
     assert {path.stem for path in states} == {"t-000000", "t-000004", "t-000006"}
     assert set(states) == set(Path().rglob("base-*/t-*"))

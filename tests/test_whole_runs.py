@@ -22,10 +22,10 @@ def _own(run):
 def test_a_run_lacks_the_stages_whose_tables_are_not_there_and_what_these_read(in_trained, smoke):
     run = Run(smoke, "vgg", 0)
     after = [name for name in _own(run) if name not in ("base", "fork")]
-    assert jobs.missing(run) == after  # base runs and forks are there
+    assert stages.missing(run) == after  # base runs and forks are there
     for part in stages.STAGES["fork"].parts(run)[:1]:
         part.path.unlink()
-    assert jobs.missing(run) == ["fork", *after]
+    assert stages.missing(run) == ["fork", *after]
 
 
 def test_parts_that_nothing_reads_any_more_are_not_missed(in_trained, smoke):
@@ -37,7 +37,7 @@ def test_parts_that_nothing_reads_any_more_are_not_missed(in_trained, smoke):
                 file.write_bytes(b"a table")
     for part in stages.STAGES["fork"].parts(run) + stages.STAGES["base"].parts(run):
         part.path.unlink()
-    assert jobs.missing(run) == []
+    assert stages.missing(run) == []
 
 
 def test_the_fingerprint_of_a_whole_run_is_that_of_all_its_stages(raw, write_study, smoke):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twophase.tables import load as load
+    from twophase.study.tables import load as load
 
 __all__ = ["draw", "load"]  # noqa: F822
 
@@ -17,7 +17,7 @@ __all__ = ["draw", "load"]  # noqa: F822
 def __getattr__(name: str) -> Any:
     """`load` and `draw`, imported when they are asked for: `import twophase` costs nothing."""
     if name == "load":
-        from twophase.tables import load
+        from twophase.study.tables import load
 
         return load
     if name == "draw":

@@ -20,10 +20,10 @@ from pathlib import Path
 from twophase.commands.discard import discard
 from twophase.errors import Problem, StudyError
 from twophase.figures import FIGURES, FORMATS, asked
-from twophase.jobs import missing
 from twophase.study import stages, studyfile
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run, runs
+from twophase.study.stages import missing
 
 LOOKS = ("format", "width", "panel", "style", "caption")  # of a figure; without them its own files
 # Commands beside the stages: what they do, their arguments, and the function that does it.

@@ -12,10 +12,10 @@ from pathlib import Path
 from twophase.commands.logs import span
 from twophase.commands.publish import publish
 from twophase.errors import RunError, StudyError
-from twophase.jobs import missing
 from twophase.study import stages
 from twophase.study.model import Study
 from twophase.study.run import Run
+from twophase.study.stages import missing
 
 
 def next_seeds(study: Study, file: Path, minutes: float, first: int | None) -> None:

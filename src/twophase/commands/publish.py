@@ -19,7 +19,7 @@ from twophase.study.beginning import RECORD, own_files
 from twophase.study.model import Study
 from twophase.study.run import Run, runs
 from twophase.study.stages import published_name
-from twophase.tables import not_finished
+from twophase.study.tables import not_finished
 
 
 def publish(study: Study, file: Path, partial: bool = False) -> None:

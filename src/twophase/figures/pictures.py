@@ -18,7 +18,7 @@ from twophase.store.origin import ORIGIN
 from twophase.store.paths import Result, digest
 from twophase.study import studyfile
 from twophase.study.model import STUDIES, Study
-from twophase.tables import not_finished, published_study
+from twophase.study.tables import not_finished, published_study
 
 
 def drawn(

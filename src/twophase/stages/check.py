@@ -20,7 +20,6 @@ import torch
 from twophase import figures
 from twophase.errors import Problem, RunError
 from twophase.figures import pictures
-from twophase.jobs import missing
 from twophase.stages import network_checks, network_starts
 from twophase.stages.linearized import linear_logits
 from twophase.stages.summary import summary
@@ -30,6 +29,7 @@ from twophase.study.datasets import Source
 from twophase.study.model import STUDIES, Model, Study
 from twophase.study.records import FEW
 from twophase.study.run import Run, runs
+from twophase.study.stages import missing
 from twophase.training.batches import Data, Split, load_data
 from twophase.training.layer_calls import described, raising
 from twophase.training.loop import initial_state

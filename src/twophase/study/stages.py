@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import lru_cache
 
@@ -105,6 +105,26 @@ def fingerprints(study: Study) -> set[str]:
     return found | {
         job_fingerprint(stage, run) for stage in STAGES for run in runs_of(study, stage)
     }
+
+
+def missing(run: Run, again: Collection[str] = ()) -> list[str]:
+    """The stages of a run that have something left to do, in the order of the work: those whose
+    tables are not there (or which are in `again`, or their tables), and those that lack parts which
+    these need.
+    """
+    found: list[str] = []
+    for stage, row in reversed(STAGES.items()):
+        if row.section is None or getattr(run.model, row.section):
+            its_runs = [run] if row.scope == "run" else runs_of(run.study, stage)
+            tables = [run_table(each, name).path for each in its_runs for name in row.tables]
+            forced = tables and not {stage, *map(str, tables)}.isdisjoint(again)
+            read = any(row in STAGES[later].reads for later in found)
+            # What is not kept is there no more for what is made again.
+            gone = [part for part in row.parts(run) if not part.path.exists()] if read else []
+            lacks = gone if again else gone and lacking(stage, run)
+            if forced or lacks or not all(table.exists() for table in tables):
+                found.insert(0, stage)
+    return [stage for stage in found if STAGES[stage].scope == "run"]
 
 
 def lacking(stage: str, run: Run) -> list[Result]:
