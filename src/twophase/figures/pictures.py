@@ -96,6 +96,9 @@ def write(
     kinds = [format or "pdf"] if format or not plain else [n.split(".")[1] for n in files(figure)]
     with style.theme(style_sheet):
         composed = panels.composed(shown, width or style.WIDTH, panel, caption)
+        # Laid out once: else each file moves the panels a little further than the one before.
+        composed.draw_without_rendering()
+        composed.set_layout_engine("none")
         for kind in kinds:
             with whole_file(folder / f"{figure}{panel or ''}.{kind}") as temporary:
                 if kind == "txt":
