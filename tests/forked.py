@@ -68,7 +68,7 @@ def run(modules, folder, environment, *arguments):
     asked = {
         "arguments": words,
         "environment": environment,
-        "folder": os.fspath(folder),
+        "folder": os.path.abspath(folder),  # the server may work in another one
         "streams": [stream.name for stream in streams],
     }
     print(json.dumps(asked), file=server.stdin, flush=True)
