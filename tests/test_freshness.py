@@ -161,7 +161,7 @@ NO_CHANGES = [
     (CONFIG, "forks_per_job: auto", "forks_per_job: 1"),
     (CONFIG, "keep_minutes: 5", "keep_minutes: 1"),
     ("src/twophase/training/loop.py", '"""', '"""Said otherwise: '),
-    ("src/twophase/progress.py", "import", "import re\nimport"),
+    ("src/twophase/training/progress.py", "import", "import re\nimport"),
     ("workflow/rules/data.smk", "data set of", "images of"),
 ]
 
