@@ -83,7 +83,9 @@ def job_of(file, wildcards):
         return None
     if job := jobs_of(wildcards.study).get(file):
         return job
-    study = STUDY.format(study=wildcards.study)
+    study, name = STUDY.format(study=wildcards.study), Path(file).stem
+    if name in figures.FIGURES and name not in figures.asked(load(wildcards.study)):
+        sys.exit(f"{study}: has no section that {name} shows")
     sys.exit(f"{file}: the study and the code ask for other files now; see `twophase plan {study}`")
 
 
