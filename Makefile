@@ -15,7 +15,7 @@ test: .venv/ready
 	$(ACTIVATE) && ruff check . && ruff format --check .
 	$(ACTIVATE) && snakefmt --check Snakefile workflow/rules
 	$(ACTIVATE) && snakemake --lint
-	$(ACTIVATE) && pytest --numprocesses=auto --dist=loadfile
+	$(ACTIVATE) && pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 bench: .venv/ready
 	$(ACTIVATE) && python benchmarks/kernels.py

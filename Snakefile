@@ -41,3 +41,4 @@ include: "workflow/rules/paper.smk"
 
 check_targets()
 say_little()
+say_why()

@@ -39,7 +39,8 @@ def main() -> None:
             try:
                 started = time.monotonic()
                 trial = slurm.Trial(folder, where)
-                status, output = trial.run("--jobs=1", "--config", f"forks_per_job={forks}")
+                options = ("--jobs=1", "--config", f"forks_per_job={forks}")
+                status, output = trial.run(*options, targets=["figures/smoke/all"])
                 wall = time.monotonic() - started
             finally:
                 cluster.stop(where)

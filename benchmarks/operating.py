@@ -26,7 +26,7 @@ from twophase.writeup import claims, transitions, verdicts
 from twophase.writeup.sources import Source
 
 ROOT = Path(__file__).parents[1]
-TRIALS, POOL = 400, 150  # experiments of each cell; runs that they draw their seeds from
+TRIALS, POOL = 200, 150  # experiments of each cell; runs that they draw their seeds from
 LEVELS = {3: 0.95, 8: 0.9706, 16: 0.9706}  # of intervals, by the number of seeds: two looks
 Each = tuple[np.ndarray, np.ndarray, Callable, str]  # of each run: bounds; then over seeds; reading
 

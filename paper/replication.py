@@ -26,7 +26,7 @@
 # %%
 from IPython.display import HTML, Markdown, display
 
-from twophase.estimators.seeds import LEVEL
+from twophase.estimators.seeds import LEVEL, expected_false
 from twophase.writeup import claims, parts, sources, standing, text, verdicts
 from twophase.writeup.text import name_of, number
 
@@ -37,6 +37,7 @@ found = standing.judged(rules, tested)
 general = [v for v in found if v.claim.kind != "figure"]
 registered = [v for v in found if text.is_test(v)]
 exploratory = [v for v in general if not text.is_test(v)]
+decided = [LEVEL for v in exploratory for o in v.outcomes if o.holds is not None and o.estimate]
 
 once = [source for source in tested if not source.same_as]
 open_ = [source for source in once if not source.withheld]
@@ -68,7 +69,9 @@ display(Markdown(text.fallen(general)))
 display(
     Markdown(
         "**Exploratory verdicts** are all others. Here, how many networks got which; in the table "
-        "below, which network got what:\n\n" + text.summary(exploratory)
+        "below, which network got what:\n\n" + text.summary(exploratory) + "\n\n"
+        f"{text.counted(len(decided), 'interval')} lie within their range or outside of it. One in "
+        f"twenty misses its number: up to {expected_false(decided):.1f} of these are expected to."
     )
 )
 display(HTML(text.matrix(exploratory, tested)))

@@ -1,9 +1,8 @@
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from filelock import FileLock
@@ -22,15 +21,19 @@ CONFIG = ROOT / "workflow" / "config"
 # The figures of the smoke study: all but those of sweeps.
 SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps}
 
+# The files that take longest, in this order before all others: several processes that share the
+# tests by files end together only if none begins a long one late.
+LONG = ["slurm", "pipeline", "freshness", "site", "keep", "adopt", "published", "writeup"]
+
+
+def pytest_collection_modifyitems(items):
+    names = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: [*names, item.path.stem].index(item.path.stem))
+
 
 def snakemake(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
+    """Run Snakemake in a checkout; its jobs start as a user's do."""
+    return forked.run(forked.LIGHT, folder, ENVIRONMENT, "snakemake", *arguments)
 
 
 def planned(folder, target, *arguments):
@@ -45,14 +48,9 @@ def planned(folder, target, *arguments):
 
 
 def command(folder, *arguments):
-    """Run a command of the program in a checkout, as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "twophase", *map(str, arguments)],
-        cwd=folder,
-        env=ENVIRONMENT | {"PYTHONPATH": "src"},
-        capture_output=True,
-        text=True,
-    )
+    """Run a command of the program in a checkout, with the code there."""
+    environment = ENVIRONMENT | {"PYTHONPATH": "src"}
+    return forked.run(forked.HEAVY, folder, environment, "twophase", *arguments)
 
 
 def edit(file, old, new):
@@ -139,12 +137,24 @@ def finished(tmp_path_factory, worker_id, copy_checkout):
 
     Where several processes share the tests, one of them runs it for all.
     """
+    return _once(tmp_path_factory, worker_id, "smoke", copy_checkout)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory, worker_id):
+    """The same of the study `small` of `trials/kill.py`."""
+    return _once(tmp_path_factory, worker_id, "small", kill.with_small_study)
+
+
+def _once(tmp_path_factory, worker_id, study, make):
     root = tmp_path_factory.getbasetemp()
-    folder = (root if worker_id == "master" else root.parent) / "finished"
+    folder = (root if worker_id == "master" else root.parent) / f"finished-{study}"
     with FileLock(f"{folder}.lock"):
-        if not (folder / "figures/smoke/all").exists():
-            copy_checkout(folder)
-            run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+        if not (folder / f"figures/{study}/all").exists():
+            make(folder)
+            # Few jobs: that separate ones leave the same bytes is a test of its own.
+            whole = ("--config", f"whole_runs=[{study}]")
+            run = snakemake(folder, "--cores", "2", f"figures/{study}/all", *whole)
             assert run.returncode == 0, run.stderr
     return folder
 

@@ -1,11 +1,11 @@
 """What each result is made by, in a copy of the package that a test may edit."""
 
 import json
+import os
 import re
 import shutil
-import subprocess
-import sys
 
+import forked
 import yaml
 from conftest import CONFIG, ROOT
 
@@ -78,9 +78,8 @@ def copy(folder):
 
 def cells(folder):
     """What makes each result, by the code in a folder and for the study there."""
-    run = subprocess.run(
-        [sys.executable, "-B", "-c", CELLS], cwd=folder, capture_output=True, text=True
-    )
+    alone = {"PYTHONDONTWRITEBYTECODE": "1"}
+    run = forked.run(forked.LIGHT, folder, os.environ | alone, "-c", CELLS)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

@@ -7,11 +7,13 @@ from conftest import edit, snakemake
 from faulty import FAULTS, DifferentiableOnce, MoreOutputs, Net
 from unusual import GOOD
 
+from twophase import figures
 from twophase.errors import RunError
+from twophase.figures import pictures
 from twophase.stages.check import check
 from twophase.stages.data import data
 from twophase.store.artifacts import read_table
-from twophase.store.fingerprint import closure
+from twophase.store.code import closure
 from twophase.study import stages, studyfile
 from twophase.study.run import runs
 from twophase.training import loop
@@ -32,6 +34,7 @@ def study(raw, write_study, in_tmp, monkeypatch):
         raw["models"]["mine"] |= dict.fromkeys(without, False)
         found = studyfile.load(write_study(raw))
         data(found)
+        monkeypatch.setattr(pictures, "tried", lambda *_: None)  # has a test of its own
         return found
 
     return study
@@ -60,6 +63,38 @@ def test_odd_networks_that_are_right_pass(kind, study):
 def test_a_wrong_derivative_is_told_by_the_linearised_stage(study):
     with pytest.raises(RunError, match=r"stage linearized: layer between \(Twice\): .*`jvp`"):
         check(study(DifferentiableOnce, "curvature"))
+
+
+def test_a_figure_that_fails_does_so_before_training(raw, write_study, in_tmp, monkeypatch):
+    studied = studyfile.load(write_study(raw))
+    data(studied)
+    drawn = []
+
+    def fails(study, tables):
+        drawn.append(study)
+        raise KeyError("a kind of one's own")
+
+    monkeypatch.setattr(figures.load("s4"), "draw", fails)
+    expected = 'mine.yaml: figure s4 cannot be drawn from two iterations: KeyError: "a kind of'
+    with pytest.raises(RunError, match=expected):
+        check(studied)
+    assert drawn[0].models.keys() == studied.models.keys()
+    assert not stages.check_mark(studied).path.exists()
+    assert not list(Path().glob("**/training*.parquet"))
+
+
+def test_check_draws_every_figure_of_a_study(raw, write_study, in_tmp, monkeypatch):
+    raw["across_seeds"] = {}
+    raw["sweep"] = {"chaos.perturbation.size": [1e-7, 1e-5]}
+    studied = studyfile.load(write_study(raw))
+    data(studied)
+    shown = []
+    tried = pictures.tried
+    monkeypatch.setattr(
+        pictures, "tried", lambda s, figure: (shown.append(figure), tried(s, figure))
+    )
+    check(studied)
+    assert shown == figures.asked(studied) == list(figures.FIGURES)
 
 
 def test_nothing_but_the_mark_is_left(study):
@@ -138,7 +173,8 @@ def test_the_mark_is_of_all_code_that_the_study_runs(smoke):
     (run,) = runs(smoke)[:1]
     counted = closure(*stages.STAGES["check"].code(run))
     own = {f"stages.{stage}" for stage in stages.STAGES if stages.runs_of(smoke, stage)}
-    assert own | {"networks.vgg", "networks.resnet", "optimizers.sgd", "trial", "entk"} <= counted
+    own |= {"stages.network_checks", "stages.network_starts"}
+    assert own | {"networks.vgg", "networks.resnet", "optimizers.sgd", "entk"} <= counted
     assert "optimizers.adamw" not in counted
 
 

@@ -10,7 +10,7 @@ import pytest
 import twophase
 from twophase import figures
 from twophase.figures import drawing, manifest
-from twophase.tables import published_study
+from twophase.study.tables import published_study
 
 WHOLE = {".pdf": "%PDF {}\n%%EOF\n", ".png": "PNG {} IEND\xaeB`\x82", ".md": "<!-- {} -->\n"}
 

@@ -171,7 +171,7 @@ READERS = {
     "summary": (
         lambda run: stages.summary_table(run.study, "chaos"),
         lambda run: stages.summary_table(run.study, "training"),
-        lambda run: drawing.draw(run.study, "fig3", Path("figures")),
+        lambda run: drawing.draw(run.study, "findings", Path("figures")),
         lambda run: [],
     ),
 }

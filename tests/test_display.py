@@ -1,7 +1,11 @@
+import contextlib
 import io
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from snakemake.logging import DefaultFormatter, logger
@@ -25,9 +29,12 @@ def shown(monkeypatch):
     monkeypatch.setattr(logger, "level", logging.INFO)
     monkeypatch.setattr(display.time, "monotonic", lambda: Clock.now)
     monkeypatch.setattr(display.Display, "_tick", lambda self: None)
+    before = signal.getsignal(signal.SIGINT), sys.excepthook
     display.install("figures/all", lambda: ["figures/digits/fig3.png"])
     assert isinstance(logger.handlers[0], display.Display)
-    return logger.handlers[0], Clock, out
+    yield logger.handlers[0], Clock, out
+    signal.signal(signal.SIGINT, before[0])
+    sys.excepthook = before[1]
 
 
 def tell(text, level=logging.INFO, event=None, **extra):
@@ -57,8 +64,9 @@ def test_one_line_tells_jobs_done_the_time_left_and_what_runs(shown):
     clock.now = 100
     finish(1)
     start(3, "run")
-    # One of 100 s is done, one as old is about to end, two are left; two at a time.
-    assert handler.left() == pytest.approx((0 + 100 + 100) / 2)
+    # One of 100 s is done, one as old is about to end, two are left, and one that is not known is
+    # taken for the shortest seen; two at a time.
+    assert handler.left().seconds == pytest.approx((0 + 100 + 100 + 100) / 2)
     assert handler.line() == "figures/all: 1 of 5 jobs done, about 2 min left (now: run 2; run 3)"
 
 
@@ -70,7 +78,7 @@ def test_how_far_a_running_job_is_stands_in_its_log(shown, tmp_path):
     clock.now = 50
     assert handler.left() is None
     log.write_text("base run:  20%|##   | 1/5\rbase run:  50%|##   | 1/2")
-    assert handler.left() == pytest.approx(150)  # of 100 s each
+    assert handler.left().seconds == pytest.approx(150)  # of 100 s each
     log.write_text(
         "stages: base, chaos\nbase: processor time 1 s to start, 2 s at work\n chaos: 0%|"
     )
@@ -89,16 +97,45 @@ def test_a_run_ends_with_what_to_look_at(shown):
     assert len(lines) <= 4
 
 
-def test_a_run_that_was_interrupted_is_not_called_done(shown):
+def test_a_run_that_was_interrupted_ends_with_that_and_no_word_of_its_consequences(shown):
     _, _, out = shown
-    begin({"run": 2})
+    begin({"run": 3})
     start(1, "run")
     finish(1)
     start(2, "run")
+    start(3, "run")
     tell("Terminating processes on user request, this might take some time.")
+    for number in (2, 3):
+        error = {"jobid": number, "rule_name": "run", "rule_msg": None, "log": []}
+        tell("Error in rule run", logging.ERROR, LogEvent.JOB_ERROR, **error)
+    tell("WorkflowError: At least one job did not complete.", logging.ERROR)
+    tell("Complete log(s): somewhere")
     tell("Elapsed time: 0:05:00")
-    assert "done" not in out.getvalue().splitlines()[-1]
+    last = out.getvalue().splitlines()[-1]
+    assert last == "figures/all: interrupted; the same command resumes from what is kept"
+    assert "failed" not in out.getvalue()
     assert "fig3.png" not in out.getvalue()
+
+
+@pytest.mark.parametrize("presses", [1, 2, 5])
+def test_ctrl_c_is_one_line_however_often_it_is_pressed(presses, copy_checkout, tmp_path):
+    folder = copy_checkout(tmp_path / "checkout")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "figures/smoke/all"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    run = subprocess.Popen(command, cwd=folder, start_new_session=True, **options)
+    while not list(folder.glob("results/smoke/logs/check-*.log")):  # a job is at work
+        assert run.poll() is None
+        time.sleep(0.1)
+    for _ in range(presses):
+        # A terminal sends it to all processes of its foreground.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGINT)
+        time.sleep(0.2)
+    said = run.communicate()[0].splitlines()
+    assert run.returncode
+    where = next(i for i, line in enumerate(said) if "interrupted; the same command" in line)
+    assert said[where + 1 :] == []
+    assert not [line for line in said if "Traceback" in line or "rror" in line]
 
 
 def test_a_failed_job_is_shown_with_the_end_of_its_log(shown, tmp_path):

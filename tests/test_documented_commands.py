@@ -33,10 +33,16 @@ PROGRAM = [("python", "-m", "twophase"), ("twophase",)]
 # The tests that run what neither the rules of the workflow nor the tutorial do.
 RUN_BY = {
     "adopt": "test_documented_commands.py",
+    "figure": "test_documented_commands.py",
+    "figures": "test_documented_commands.py",
+    "next": "test_next.py",
+    "plan": "test_keep.py",
     "provenance": "test_freshness.py",
     "publish": "test_published.py",
+    "redraw": "test_documented_commands.py",
     "schema": "test_documented_commands.py",
     "status": "test_documented_commands.py",
+    "summaries": "test_whole_runs.py",
 }
 
 
@@ -74,7 +80,7 @@ def scripts():
 
 def test_no_command_is_of_another_kind():
     kinds = [("snakemake",), ("make",), ("pytest",), ("ruff",), ("snakefmt",), ("mkdocs",)]
-    kinds += [*PROGRAM, ("python", "-m", "trials.slurm")]
+    kinds += [*PROGRAM, ("python", "-m", "trials.slurm"), ("python", "-m", "twophase.writeup")]
     assert len(ALL) > 40
     assert sum(len(of(*kind)) for kind in kinds) + len(scripts()) == len(ALL)
 
@@ -122,6 +128,22 @@ def test_the_program_knows_its_commands():
     done = {"--help", *stages.STAGES, *re.findall(r"\btwophase (\w+)", executed)}
     for name in {words[0] for words in asked if words} - done:
         assert f', "{name}"' in (ROOT / "tests" / RUN_BY[name]).read_text()
+
+
+def test_figures_are_drawn_one_or_all_from_results_and_from_what_is_published(checkout, clone):
+    study = "workflow/config/smoke.yaml"
+    journal = ["--format", "svg", "--width", "3.25", "--panel", "b"]
+    published = "paper/measurements/digits/digits.yaml"
+    for folder, words in (
+        (checkout, ["twophase", "figure", study, "--figure", "fig3", *journal]),
+        (checkout, ["twophase", "figures", study]),
+        (clone, ["twophase", "redraw", published, "--figure", "fig4"]),
+    ):
+        run = command(folder, *words[1:], "--folder", "drawn")
+        assert run.returncode == 0, run.stderr
+    assert list((checkout / "drawn").glob("fig3*.svg"))
+    assert (checkout / "drawn/fig4.png").exists()
+    assert (clone / "drawn/fig4.pdf").exists()
 
 
 def test_adopt_and_status_find_a_finished_study_current(finished):

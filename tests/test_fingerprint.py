@@ -163,7 +163,7 @@ MATRIX = {
     ),
     "edit progress bars, commands and where results lie": (
         [
-            append("progress.py", "\nx = 1\n"),
+            append("training/progress.py", "\nx = 1\n"),
             append("study/stage.py", "\nx = 1\n"),
             append("study/base.py", "\nx = 1\n"),
             append("__main__.py", "\nx = 1\n"),

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 
-from twophase import jobs
 from twophase.errors import StudyError
 from twophase.figures import asked, drawing
 from twophase.stages.chaos import chaos
@@ -108,4 +107,4 @@ def test_all_that_reads_comparisons_ends_where_forks_end(following, in_tmp):
     for figure in ("fig3", "s2", "s6"):
         assert figure in asked(study)
         drawing.draw(study, figure, in_tmp / "figures")
-    assert not {"fork", "chaos", "sizes", "matching"} & set(jobs.missing(run))
+    assert not {"fork", "chaos", "sizes", "matching"} & set(stages.missing(run))

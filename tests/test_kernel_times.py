@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twophase import jobs
 from twophase.errors import StudyError
 from twophase.figures import drawing
 from twophase.stages.across_seeds import across_seeds
@@ -38,7 +37,7 @@ def _tables(study):
     run = Run(study, "vgg", 0)
     stages.imported("data")(study)
     for stage in ("base", "kernel", "cone"):
-        if stage in jobs.missing(run):
+        if stage in stages.missing(run):
             stages.imported(stage)(run)
     return {name: read_table(stages.run_table(run, name)) for name in CONE}
 

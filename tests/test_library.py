@@ -26,7 +26,12 @@ from twophase.errors import ArtifactError, RunError, StudyError
 
 MEASURES = [f"measures.{module.name}" for module in pkgutil.iter_modules(measures.__path__)]
 # Of other modules only what docs/library.md names.
-PUBLIC = {"entk": "entk", "perturbation": "perturb", "batches": "batch", "tables": "load"}
+PUBLIC = {
+    "entk": "entk",
+    "training.perturbation": "perturb",
+    "training.batches": "batch",
+    "study.tables": "load",
+}
 
 
 def _public(name):
@@ -63,7 +68,7 @@ def test_the_page_on_the_library_is_true(monkeypatch, one_thread):
     for module, names in imports:
         for name in names.split(", "):
             assert getattr(importlib.import_module(f"twophase.{module}"), name) in _public(module)
-    assert {module for module, _ in imports} == {*MEASURES, *PUBLIC} - {"tables"}
+    assert {module for module, _ in imports} == {*MEASURES, *PUBLIC} - {"study.tables"}
 
 
 def _loaded(code):
@@ -296,3 +301,21 @@ def test_a_wheel_holds_the_package_and_works_where_no_checkout_is(tmp_path):
         "workflow/config/smoke.yaml: cannot be read: No such file or directory; a study lies in "
         "workflow/config of a checkout, where the command must run\n"
     )
+
+
+def test_the_example_parts_early_and_not_late():
+    file = ROOT / "examples/butterfly.py"
+    run = subprocess.run(
+        [sys.executable, file],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    said = re.findall(r"at (\d+): barrier ([\d.]+) nats, kernel distance ([\d.]+)", run.stdout)
+    (t0, early, far), (t1, late, near) = said
+    assert (t0, t1) == ("0", "300"), run.stderr
+    assert float(early) > 0.1 > 0.01 > float(late)  # the study's threshold; findings say how often
+    assert float(far) > float(near) > 0
+    code = file.read_text().split("def apart")[1].split("\n\n\n")[0]
+    assert f"```python\ndef apart{code}\n```" in (ROOT / "docs/library.md").read_text()

@@ -5,16 +5,18 @@ import re
 import subprocess
 import sys
 
-import matplotlib.pyplot as plt
+import forked
 import numpy as np
 import pytest
 import yaml
 from conftest import CONFIG, ROOT, snakemake
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from trials.kill import ENVIRONMENT
 
 from twophase import __main__
 from twophase.errors import ArtifactError, StudyError
-from twophase.figures import style
+from twophase.figures import names, panels, style
 from twophase.stages.chaos import chaos
 from twophase.store.artifacts import read_table
 from twophase.study import stages
@@ -183,20 +185,20 @@ def test_a_study_that_holds_itself_is_refused(tmp_path):
 
 
 def _pixels(draw):
-    figure, _ = style.grid(1, 1, 1)
+    figure = Figure((6, 1), layout="constrained")
+    FigureCanvasAgg(figure)
     draw(figure)
     figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba()).copy()
-    plt.close(figure)
-    return pixels
+    return np.asarray(figure.canvas.buffer_rgba()).copy()
 
 
 @pytest.mark.parametrize("title", ["from $5 to $6", "$\\frac{", "$x_1$", "\\$ and $", "100 % $$"])
 def test_a_title_is_text_and_never_mathematics(title, smoke):
     study = smoke.model_copy(update={"title": title})
-    drawn = _pixels(lambda figure: style.note(figure, study, "Lines."))
-    looks = {"fontsize": "small", "color": "0.35", "x": 0.01, "ha": "left"}
-    plain = f"{title}.\nLines."
+    told = names.caption(study, "Lines.")
+    drawn = _pixels(lambda figure: panels.note(figure, told))
+    looks = {"fontsize": style.SIZE - 1, "color": "0.3", "x": 0.01, "ha": "left"}
+    plain = f"{title}. Lines."
     assert np.array_equal(
         drawn, _pixels(lambda figure: figure.supxlabel(plain, **looks, parse_math=False))
     )
@@ -207,12 +209,14 @@ import sys
 from pathlib import Path
 from twophase import figures
 figures.load("fig2")
-from twophase.figures import style
-figure, axes = style.grid(1, 2, 2)
-axes[0, 0].plot([1, 2, 3])
-axes[0, 0].set(title="a_b", xlabel="iteration $t_1$")
-axes[0, 1].pcolormesh([[1, 2], [3, 4]])
-figure.savefig(sys.argv[1], format="pdf", metadata={"CreationDate": None})
+from twophase.figures import panels, pictures, style
+def draw(ax):
+    ax.plot([1, 2, 3])
+    ax.set(xlabel="iteration $t_1$")
+other = panels.Panel(lambda ax: ax.pcolormesh([[1, 2]]))
+page = panels.Page([[panels.Panel(draw, "a_b"), other]], "")
+with style.theme():
+    pictures.save(panels.composed(page), Path(sys.argv[1]), "pdf", "note")
 """
 THEIRS = """
 text.usetex: true
@@ -236,7 +240,7 @@ def test_a_users_matplotlibrc_changes_no_byte(tmp_path):
             (folder / ("." if place == "here" else "home") / "matplotlibrc").write_text(THEIRS)
         environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT / "src")}
         if place == "home":
-            environment |= {"MPLCONFIGDIR": str(folder / "home"), "MPLBACKEND": "nonsense"}
+            environment |= {"MPLCONFIGDIR": str(folder / "home"), "MPLBACKEND": "pgf"}
         subprocess.run(
             [sys.executable, "-c", DRAW, "x.pdf"], cwd=folder, env=environment, check=True
         )
@@ -276,11 +280,10 @@ def test_a_checkout_may_lie_anywhere_and_runs_its_own_code(name, tmp_path, copy_
     study.write_text((CONFIG / "smoke.yaml").read_text())
     # Not activated: Snakemake's own Python must be found.
     environment = {"PATH": os.defpath, "PYTHONPATH": str(installed.parent)}
-    command = [sys.executable, "-m", "snakemake", "--cores", "1"]
+    command = (forked.LIGHT, folder, environment, "snakemake", "--cores", "1")
     data = stages.data_file(load(study)).path
-    options = {"cwd": folder, "env": environment, "capture_output": True, "text": True}
-    dry = subprocess.run([*command, "--dry-run", "figures/v2.1/all"], **options)
+    dry = forked.run(*command, "--dry-run", "figures/v2.1/all")
     assert dry.returncode == 0, dry.stderr
-    run = subprocess.run([*command, str(data)], **options)
+    run = forked.run(*command, data)
     assert run.returncode == 0, run.stderr
     assert (folder / data).exists()

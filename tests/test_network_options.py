@@ -5,6 +5,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from twophase.entk import entk
+from twophase.measures.growth import branches
 from twophase.networks.variants import group_norm
 from twophase.study import networks
 from twophase.training.loop import build
@@ -159,3 +161,27 @@ def test_attention_is_pytorchs_and_sees_all_patches():
     out = x + mixed.transpose(1, 2).reshape(2, 4, 8) @ a.out_proj.weight.T + a.out_proj.bias
     out = out + block.linear2(nn.functional.gelu(block.linear1(block.norm2(out))))
     assert torch.allclose(block(x), out, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg_small"])
+def test_average_pooling_replaces_every_maximum_and_nothing_else(architecture):
+    plain = _build(architecture=architecture, width=0.25)
+    other = _build(architecture=architecture, width=0.25, pooling="average")
+    assert [type(m) for m in other.modules()] == [
+        nn.AvgPool2d if isinstance(m, nn.MaxPool2d) else type(m) for m in plain.modules()
+    ]
+    weights = zip(plain.state_dict().values(), other.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+
+
+def test_with_averages_and_gelu_nothing_can_flip():
+    images = torch.randn(3, 1, 8, 8)
+    maxima = _build(architecture="vgg_small", activation="gelu")
+    averages = _build(architecture="vgg_small", activation="gelu", pooling="average")
+    _, gates, winners = branches(maxima, images)
+    assert len(gates) == 0
+    assert len(winners) > 0
+    _, gates, winners = branches(averages, images)
+    assert len(gates) == len(winners) == 0
+    kernel = entk(averages.double(), images.double())  # which checks itself
+    assert kernel.shape == (30, 30)

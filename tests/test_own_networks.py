@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from twophase.commands.publish import own_files
 from twophase.errors import StudyError
-from twophase.store.own_code import imported_files
+from twophase.store.code import imported_files
 from twophase.study import networks, stages, studyfile
 from twophase.study import stage as rows
+from twophase.study.beginning import own_files
 from twophase.study.run import runs
 from twophase.training.loop import build
 
@@ -236,7 +236,7 @@ def test_code_of_this_package_counts_where_a_network_imports_it(raw, write_study
     (beside / "rooms/attic.py").write_text("from twophase.networks.layers import scaled\n")
     study = studyfile.load(write_study(_network(raw, **MINE)))
     _, place = networks.code(study.models["resnet"].network)
-    assert [f.name for f in imported_files(place)] == ["net.py", "helpers.py", "attic.py"]
+    assert [f.name for f in imported_files(place).values()] == ["net.py", "helpers.py", "attic.py"]
     before = _makers(study)["resnet"]
     (beside / "rooms/attic.py").write_text("from twophase.networks.vgg import VGG\n")
     assert _makers(study)["resnet"][0] != before[0]
@@ -258,8 +258,10 @@ def test_an_installed_builder_is_found_and_its_package_counts(
     network = study.models["resnet"].network
     assert isinstance(build(network, 1, 10), nn.Linear)
     _, place = networks.code(network)
-    # What other packages hold is theirs.
-    assert [f.name for f in imported_files(place)] == ["small.py", "__init__.py", "parts.py"]
+    # What is on the path and no installed package counts wherever it lies.
+    assert sorted(imported_files(place)) == [
+        *("helpers", "nets", "nets.parts", "nets.small", "rooms.attic"),
+    ]
 
 
 def test_a_number_of_yaml_is_a_number(raw, write_study, beside):

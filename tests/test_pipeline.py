@@ -13,7 +13,9 @@ import yaml
 from conftest import ROOT, SHOWN, command, edit, planned, snakemake
 from trials import kill
 
+from twophase import jobs
 from twophase.store.artifacts import sha256
+from twophase.study import studyfile
 from twophase.writeup import page
 
 
@@ -52,29 +54,24 @@ def test_every_control_equals_its_base_run(finished):
     assert (perturbed["perturbation_l2"] > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("cores", "forks_per_job", "target"),
-    [("1", "1", "figures/smoke/all"), ("2", "3", "figures/smoke/fig3.pdf")],
-)
-def test_cores_and_forks_per_job_change_no_byte(
-    cores, forks_per_job, target, finished, tmp_path, copy_checkout
-):
-    folder = copy_checkout(tmp_path)
-    edit(
-        folder / "workflow/config/config.yaml",
-        "forks_per_job: auto",
-        f"forks_per_job: {forks_per_job}",
-    )
-    run = snakemake(folder, "--cores", cores, target)
+def test_cores_and_forks_per_job_change_no_byte(finished, tmp_path, copy_checkout, monkeypatch):
+    # Here each stage has a job of its own, one after another, and the forks some: of two forks, and
+    # of one that is left over. What they are compared with, two cores made in whole runs.
+    folder, cores, forks = copy_checkout(tmp_path / "checkout"), 1, 2
+    config = folder / "workflow/config/config.yaml"
+    edit(config, "forks_per_job: auto", f"forks_per_job: {forks}")
+    run = snakemake(folder, "--cores", cores, "figures/smoke/all")
     assert run.returncode == 0, run.stderr
-    ours, theirs = kill.contents(folder), kill.contents(finished)
-    if target.endswith("all"):
-        assert ours.keys() == theirs.keys()
-    assert {name for name in ours if ours[name] != theirs[name]} == set()
-    drawn = [path for path in (folder / "figures/smoke").iterdir() if path.name != "all"]
-    assert len(drawn) >= 2
-    for file in drawn:
-        assert sha256(file) == sha256(finished / "figures/smoke" / file.name)
+    assert kill.differences(folder, finished) == []
+    drawn = {file.name for file in (finished / "figures/smoke").iterdir()} - {"all"}
+    assert {file.name for file in (folder / "figures/smoke").iterdir()} - {"all"} == drawn
+    for name in drawn:
+        assert sha256(folder / "figures/smoke" / name) == sha256(finished / "figures/smoke" / name)
+
+    study = studyfile.load(folder / "workflow/config/smoke.yaml")
+    monkeypatch.chdir(copy_checkout(tmp_path / "fresh"))
+    expected = {job.log for job in jobs.jobs(study, {"forks_per_job": forks}, cores) if job.left}
+    assert {log.relative_to(folder) for log in folder.glob("results/**/logs/*.log")} == expected
 
 
 def test_one_figure_needs_no_other_stage(tmp_path, copy_checkout):
@@ -168,16 +165,16 @@ def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
     assert "cannot be used" in next(iter(told(damaged.relative_to(checkout)).values()))
 
 
-def test_a_study_that_is_killed_loses_nothing(finished, tmp_path, copy_checkout):
-    folder = copy_checkout(tmp_path)
+def test_a_study_that_is_killed_loses_nothing(small, tmp_path):
+    folder = kill.with_small_study(tmp_path)
     kill.killed_until_done(folder, 3, random.Random(1))
-    assert kill.differences(folder, finished) == []
+    assert kill.differences(folder, small) == []
 
 
 @pytest.fixture
-def small_disk(tmp_path, copy_checkout):
+def small_disk(tmp_path):
     """A checkout whose results lie on a disk of their own, and a function that changes the disk."""
-    folder = copy_checkout(tmp_path)
+    folder = kill.with_small_study(tmp_path)
     results = folder / "results"
     results.mkdir()
 
@@ -191,33 +188,34 @@ def small_disk(tmp_path, copy_checkout):
     subprocess.run(["umount", "-l", str(results)], check=True)
 
 
-def test_a_full_or_read_only_disk_and_a_second_run_spoil_nothing(finished, small_disk):
+def test_a_full_or_read_only_disk_and_a_second_run_spoil_nothing(small, small_disk):
     folder, remount = small_disk
+    words = ("--cores", "2", "figures/small/all", "--config", "whole_runs=[small]")
     assert remount("ro")
-    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    run = snakemake(folder, *words)
     assert run.returncode == 1
-    assert "Read-only file system: 'results/smoke'" in run.stderr
+    assert "Read-only file system: 'results/small'" in run.stderr
 
     assert remount("rw", "size=400k")
-    run = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    run = snakemake(folder, *words)
     assert run.returncode == 1
-    logs = "".join(log.read_text() for log in folder.glob("results/smoke/*/seed0/logs/*.log"))
+    logs = "".join(log.read_text() for log in folder.glob("results/small/*/seed0/logs/*.log"))
     assert re.search(
-        r"^results/smoke/\w+/seed0/\S+: cannot be written: No space left on device$", logs, re.M
+        r"^results/small/\w+/seed0/\S+: cannot be written: No space left on device$", logs, re.M
     )
 
     assert remount("rw", "size=100m")
-    first = kill.snakemake(folder, "--cores", "2", "figures/smoke/all")
+    first = kill.snakemake(folder, *words)
     while not list((folder / ".snakemake/locks").glob("*.lock")):
         assert first.poll() is None
         time.sleep(0.1)
-    second = snakemake(folder, "--cores", "2", "figures/smoke/all")
+    second = snakemake(folder, *words)
     assert second.returncode == 1
     # It looks for outputs at work before it looks at the lock.
     assert re.search("cannot be locked|files below seem to be incomplete", second.stderr)
     _, errors = first.communicate()
     assert first.returncode == 0, errors
-    assert kill.differences(folder, finished) == []
+    assert kill.differences(folder, small) == []
 
 
 def test_conda_pins_are_the_locks():
@@ -226,6 +224,7 @@ def test_conda_pins_are_the_locks():
     )
     conda = yaml.safe_load((ROOT / "envs/conda.yaml").read_text())["dependencies"]
     names = {"pytorch": "torch", "matplotlib-base": "matplotlib", "typst-py": "typst"}
+    names["ruamel.yaml"] = "ruamel-yaml"
     pins = dict(dependency.split("=") for dependency in conda)
     assert pins.pop("python") == "3.11"
     assert {names.get(name, name): pin for name, pin in pins.items()} == {

@@ -51,7 +51,8 @@ def test_a_finished_study_has_nothing_left(finished, smoke, monkeypatch):
 
 
 def test_the_jobs_of_a_fresh_study_are_those_that_left_logs(finished, config, smoke):
-    logs = {job.log for job in jobs.left(smoke, 2)}
+    left = [job for job in jobs.jobs(smoke, {"whole_runs": ["smoke"]}, 2) if job.left]
+    logs = {job.log for job in left}
     assert logs == {log.relative_to(finished) for log in finished.glob("results/**/logs/*.log")}
 
 
@@ -215,3 +216,19 @@ def test_what_a_model_overrides_is_told():
         "note: vgg has training.iterations = 3000, where the study says 5000",
         "note: vgg does without kernel",
     ]
+
+
+def test_more_cores_than_the_machine_has_are_not_believed(config, smoke, monkeypatch):
+    monkeypatch.setattr(plan.pace, "cores", lambda: 2)
+    file = Path("workflow/config/smoke.yaml")
+    monkeypatch.setattr(plan, "_measured", lambda *_: (Measured({}, {("", "data"): 0}, 0), ""))
+    monkeypatch.setattr(plan, "_seconds_of", lambda *_: 60.0)
+
+    def told(cores):
+        return next(line for line in plan.lines(smoke, file, cores) if "--cores" in line)
+
+    minutes = {cores: int(told(cores).split()[1]) for cores in (1, 2, 8)}
+    assert minutes[1] > minutes[2]
+    assert minutes[2] <= minutes[8] < minutes[1]  # more cores ask for more jobs
+    assert " with --cores 8 (this machine has 2), " in told(8)
+    assert " with --cores 2, " in told(2)

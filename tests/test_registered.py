@@ -89,16 +89,16 @@ claims:
         holds: {above: 0.1}
   - id: late
     kind: abstract
-    claim: Late forks do not.
+    claim: Late forks agree with their base run.
     source: made up
     needs: [early]
     fixed: "2026-01-02"
     seen: []
     parts:
-      - says: no barrier parts the last forks
-        quantity: late_barrier
-        at: {after: 100}
-        holds: {below: 0.1}
+      - says: disagreement of the last forks
+        quantity: chaos
+        at: {measure: disagreement, t0: last, t1: last}
+        holds: {below: 0.5}
   - id: free
     kind: abstract
     claim: Early forks disagree with their base run, which is not registered.
@@ -209,7 +209,7 @@ def test_before_a_look_nothing_is_read_and_nothing_is_said(world, monkeypatch):
     told = text.details(list(found.values()), rules)
     assert told.count("<i>2 of 3 seeds; not looked at</i>") == 3
     readme = text.quoted(list(found.values()), rules)
-    assert readme.count("*2 of 3 seeds; not looked at*") == 2
+    assert readme.count("net *2 of 3 seeds; not looked at*") == 1  # once for all claims
     assert "cannot say yet" not in readme
     assert "[" not in readme
 

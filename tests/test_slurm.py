@@ -1,4 +1,4 @@
-"""The smoke study on a real SLURM of one node with two cores, through the profile users copy."""
+"""A small study on a real SLURM of one node with two cores, through the profile users copy."""
 
 import os
 import re
@@ -42,10 +42,8 @@ def commands(tmp_path):
     return write
 
 
-def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(
-    finished, node, tmp_path, copy_checkout
-):
-    trial = slurm.Trial(copy_checkout(tmp_path), node)
+def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(small, node, tmp_path):
+    trial = slurm.Trial(kill.with_small_study(tmp_path), node)
 
     status, output = slurm.too_much_memory(trial)
     assert status == 1
@@ -64,12 +62,16 @@ def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(
     assert "CANCELLED" in complaint["message"]
     assert "CANCELLED" in complaint["in it"]
     # What does not need it went on.
-    assert list(trial.folder.glob("results/smoke/resnet/seed0/chaos-*.parquet"))
-    assert not list(trial.folder.glob("results/smoke/vgg/seed0/training-*.parquet"))
+    assert list(trial.folder.glob("results/small/resnet/seed0/chaos-*.parquet"))
+    assert not list(trial.folder.glob("results/small/vgg/seed0/training-*.parquet"))
 
     status, output = slurm.daemon_restarted(trial)
     assert status == 0, output
-    assert kill.differences(trial.folder, finished) == []
+    ours, theirs = kill.contents(trial.folder), kill.contents(small)
+    assert ours.keys() >= {name for name in theirs if "/seed0/" in name}
+    assert {name for name in ours if ours[name] != theirs[name]} == set()
+    for target in slurm.TARGETS:
+        assert (trial.folder / target).read_bytes() == (small / target).read_bytes()
 
     # Each job asked for one core, the study's threads, for no GPU, and for the partition without.
     jobs = (node / "jobs").read_text().splitlines()
@@ -96,7 +98,7 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
 
     # While its partition is down, a job waits and can be looked at.
     trial.slurm("scontrol", "update", "partitionname=gpu", "state=down")
-    run = trial.start(target="figures/mine/fig2.pdf")
+    run = trial.start(targets=["figures/mine/fig2.pdf"])
     job = trial.job("rule_check_wildcards_mine", "PENDING")
     request = trial.slurm("scontrol", "show", "job", job)
     assert "MinMemoryNode=16000M" in request
@@ -114,8 +116,8 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
     assert re.search("compute.device = 'cuda'|processor time", log.read_text()), output
 
 
-def test_an_interrupted_run_leaves_no_job_behind(node, tmp_path, copy_checkout):
-    trial = slurm.Trial(copy_checkout(tmp_path), node)
+def test_an_interrupted_run_leaves_no_job_behind(node, tmp_path):
+    trial = slurm.Trial(kill.with_small_study(tmp_path), node)
     run = trial.start()
     job = trial.job("rule_data")
     run.send_signal(signal.SIGINT)
@@ -150,8 +152,9 @@ def test_jobs_are_followed_with_what_answers(commands, monkeypatch, capsys, scri
 
 def test_a_sacct_that_hangs_does_not_stop_the_profile(commands, tmp_path, copy_checkout):
     folder = commands(scontrol=FORGETS.format(60), sacct=HANGS)
+    words = ["--profile", PROFILE.parent, "--dry-run", "figures/smoke/fig3.pdf"]
     run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", PROFILE.parent, "--dry-run", slurm.TARGET],
+        [sys.executable, "-m", "snakemake", *words],
         cwd=copy_checkout(tmp_path / "checkout"),
         env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,

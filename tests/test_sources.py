@@ -13,13 +13,13 @@ from conftest import read_images
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from twophase.commands.publish import own_files
 from twophase.datasets.arrays import arrangement
 from twophase.errors import RunError, StudyError
 from twophase.stages.check import check
 from twophase.stages.data import data, digest
 from twophase.study import stage as rows
 from twophase.study import stages, studyfile
+from twophase.study.beginning import own_files
 from twophase.study.datasets import FunctionOfArrays, TorchvisionSet
 from twophase.study.run import runs
 from twophase.training.batches import load_data

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 
@@ -229,9 +230,8 @@ def test_a_mistake_in_a_shared_section_is_told_once(raw, write_study):
         ("training: {lr: 1, lr: 2}", "'lr' stands twice"),
         ("training:\n  lr: 1\n\n  lr: 2", "line 4: .*'lr' stands twice"),
         ("training: {lr: 1", "not YAML"),
-        ("training: {iterations: 010}", "line 1: not YAML: 010 is no decimal number"),
-        ("training: {lr: 1:30}", "line 1: not YAML: 1:30 is no decimal number"),
         ("training: {lr: " + 5000 * "9" + "}", r"line 1: not YAML: '9+\.\.\. is no number"),
+        ("title: 2026-02-31", "line 1: not YAML: '2026-02-31' is no number or date"),
         ("title: \x07", "not YAML: unacceptable character #x0007"),
         ("- a list", "must be a mapping"),
         ("", "must be a mapping"),
@@ -268,11 +268,36 @@ def test_a_model_overrides_single_keys(smoke):
     assert smoke.models["resnet"].chaos.compare == smoke.models["vgg"].chaos.compare
 
 
-def test_a_number_without_a_dot_is_a_number(raw, write_study):
-    # YAML 1.1 reads 1e-3 as a string.
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("2e-2", 0.02), ("2E-2", 0.02), (".02", 0.02), ("1_000.", 1000), ("+3", 3), ("010", 10)],
+)
+def test_a_number_is_what_people_mean_by_it(written, meant, raw, write_study):
+    # YAML 1.1 reads 2e-2 as a word, and 010 as 8.
     path = write_study(raw)
-    path.write_text(path.read_text().replace("lr: 0.02", "lr: 2e-2"))
-    assert load(path).models["vgg"].training.lr == 0.02
+    path.write_text(path.read_text().replace("lr: 0.02", f"lr: {written}"))
+    assert load(path).models["vgg"].training.lr == meant
+    if written == "010":
+        path.write_text(path.read_text().replace("batch_size: 32", "batch_size: 010"))
+        assert load(path).models["vgg"].training.batch_size == 10
+
+
+@pytest.mark.parametrize("written", ["1:30", "'2e-2'", "0,02", "2e", "1 000"])
+def test_what_is_no_number_is_refused_by_its_key(written, raw, write_study):
+    # YAML 1.1 reads 1:30 as 90.
+    path = write_study(raw)
+    path.write_text(path.read_text().replace("lr: 0.02", f"lr: {written}"))
+    said = re.escape(written.strip("'"))
+    with pytest.raises(StudyError, match=rf"training\.lr = '{said}': must be a valid number"):
+        load(path)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "no"])
+def test_words_are_no_truths(word, raw, write_study):
+    path = write_study(raw)
+    path.write_text(path.read_text().replace("flip: true", f"flip: {word}"))
+    with pytest.raises(StudyError, match=f"augmentation.flip = '{word}': must be a valid boolean"):
+        load(path)
 
 
 def test_all_examples_that_there_are_may_be_asked_for_and_not_one_more(raw, write_study):

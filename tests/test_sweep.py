@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from twophase import figures, jobs
+from twophase import figures
 from twophase.commands.adopt import adopt
 from twophase.errors import StudyError
+from twophase.figures import panels, style
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
 from twophase.stages.cone import cone
@@ -136,12 +137,11 @@ def test_models_that_train_otherwise_share_no_run(short):
         assert _tables(ours, "base")["training"].equals(_tables(alone, "base")["training"])
     assert before_in_sweep("base", Run(swept, "vgg-lr-0.05", 0)) == []
 
-    # The figure shows each model's mean at its place, and blanks what was not measured.
+    # The figure shows each model's mean at its place, and nothing of what was not measured.
     summary(swept, "training")
     tables = figures.tables(swept, "s7")
-    drawn = figures.load("s7").draw(swept, tables)
-    accuracy, *others = drawn.axes
-    assert [ax.axison for ax in others] == [False] * 3
+    with style.theme():
+        (accuracy,) = panels.composed(figures.load("s7").draw(swept, tables)).axes
     assert [tick.get_text() for tick in accuracy.get_xticklabels()] == ["0.01", "0.05"]
     ends = read_table(tables["training_summary"]).query("measure == 'test_accuracy' and t == 6")
     assert accuracy.lines[0].get_ydata().tolist() == ends["mean"].tolist()
@@ -153,15 +153,15 @@ def test_what_models_share_is_adopted_once(short, monkeypatch):
     swept = short(sweep={"training.iterations": [4, 6]})
     one, other = (Run(swept, f"vgg-iterations-{last}", 0) for last in (4, 6))
     with monkeypatch.context() as patch:
-        patch.setattr(rows, "digest_of", lambda *modules: "older")
+        patch.setattr(rows, "code_digest", lambda *modules: "older")
         rows._part_maker.cache_clear()
         data(swept)
         for run in (one, other):
             base(run)
     rows._part_maker.cache_clear()
-    assert jobs.missing(one) == jobs.missing(other) == ["base"]
+    assert stages.missing(one) == stages.missing(other) == ["base"]
     adopt(swept, 0.02)
-    assert jobs.missing(one) == jobs.missing(other) == []
+    assert stages.missing(one) == stages.missing(other) == []
     states = {part.path for run in (one, other) for part in stages.STAGES["base"].parts(run)}
     assert {path.stem for path in states} == {"t-000000", "t-000004", "t-000006"}
     assert set(states) == set(Path().rglob("base-*/t-*"))
@@ -204,7 +204,7 @@ def test_every_result_of_a_sweep_is_named_once(raw, write_study):
         ({"training.lr": []}, "sweep.training.lr = []: must be a list of values"),
         ({"training.lr": 0.1}, "sweep.training.lr = 0.1: must be a list of values"),
         ({"training.lr": [0.1, None]}, "sweep.training.lr = nothing: must be a number, a word"),
-        ({"training.lr": ["1e-3", 0.001]}, "['1e-3', 0.001]: a value stands twice"),
+        ({"training.lr": ["1e-3", 0.001]}, r"[0.001, 0.001]: a value stands twice"),
         ({"training.lr": [0.1, "x"]}, "sweep.training.lr = 'x': must be a valid number"),
         ({"training.rate": [0.1]}, "sweep.training.rate: no such key; allowed here: iterations"),
         ({"training": {"lr": [0.1]}}, "sweep.training: must be an option of a model"),

@@ -9,15 +9,7 @@ import yaml
 from conftest import ROOT, edit
 
 from twophase.errors import StudyError
-from twophase.writeup import (
-    claims,
-    parts,
-    quantities,
-    readings,
-    sources,
-    transitions,
-    verdicts,
-)
+from twophase.writeup import claims, parts, quantities, readings, sources, transitions, verdicts
 
 CLAIMS = claims.load(ROOT / "paper/claims.yaml")
 T0, T1, T = [0, 10, 25, 50, 100, 300], [50, 100, 200, 400, 600], range(0, 620, 20)

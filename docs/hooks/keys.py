@@ -1,17 +1,17 @@
-"""The keys of the study file's records, as tables."""
+"""The keys that a study file may say, as tables: what the schema for editors lists."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from inspect import getdoc
 from typing import Any
 
+import yaml
 from docstrings import markdown
 
-from twophase.commands.schema import plain
-from twophase.study.model import Study
+from twophase.commands.schema import schema as study_file
+from twophase.study.model import Model
 from twophase.study.records import Record
 
 RANGES = {
@@ -25,26 +25,40 @@ TYPES = {"integer": "whole number", "number": "number", "string": "text", "boole
 
 def described(line: re.Match) -> str:
     """All records of the study file that a module defines, for a line that names the module."""
-    module = importlib.import_module(line[1])
-    names = {"Study", *Study.model_json_schema()["$defs"]}
-    records = [record for name, record in vars(module).items() if name in names]
-    return "\n\n".join(_record(each) for each in records if each.__module__ == line[1])
+    module, file = importlib.import_module(line[1]), study_file()
+    written = {**file["$defs"], "Study": file}
+    records = [kind for name, kind in vars(module).items() if name in written]
+    own = [kind for kind in records if kind.__module__ == line[1]]
+    return "\n\n".join(_record(kind, written[kind.__name__]) for kind in own)
 
 
-def _record(record: type[Record]) -> str:
-    """What a record is for, in the words of it and of those whose keys it shares, and its keys."""
+def _record(record: type[Record], written: dict[str, Any]) -> str:
+    """What a record is for, in the words of it and of those whose keys it shares, and its keys as
+    they are `written`.
+    """
     shared = [kind for kind in record.mro()[1:] if getattr(kind, "model_fields", {})]
     rows = [
-        f"| `{key}` | {_allowed(schema)} | {_default(schema)} |"
-        for key, schema in plain(record.model_json_schema())["properties"].items()
+        f"| `{key}` | {option.get('description', '')} | {_shown(*option.get('examples', ['']))} "
+        f"| {_allowed(option)} | {_default(option, record, key)} |"
+        for key, option in written["properties"].items()
     ]
-    table = ["| key | may be | default |", "|---|---|---|", *rows] if rows else ["It has no keys."]
-    texts = [markdown(getdoc(kind)) for kind in (record, *shared)]
+    head = ["| key | is | example | may be | default |", "|---|---|---|---|---|"]
+    table = [*head, *rows] if rows else ["It has no keys."]
+    texts = [markdown(text) for text in (written["description"], *map(getdoc, shared))]
     return "\n\n".join([f"### {record.__name__}", *texts, "\n".join(table)])
+
+
+def _shown(value: Any) -> str:
+    """A value as a study file says it, on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
+    text = text.removesuffix("...\n").strip().strip("'")
+    return f"`{text if len(text) < 60 or ' ' in text else text[:12] + '…'}`"
 
 
 def _allowed(schema: dict[str, Any]) -> str:
     """What a JSON schema allows, in words; a record is a link to its own table."""
+    if schema.get("const") is False:
+        return "`false`: the model does without"
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return "anything" if name == "JsonValue" else f"[{name}](#{name.lower()})"
@@ -55,7 +69,7 @@ def _allowed(schema: dict[str, Any]) -> str:
     if "const" in schema or "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return f"list of: {_allowed(schema['items'])}"
+        return f"list of: {_allowed(schema.get('items', {}))}"
     if schema.get("type") == "object":
         named = schema.get("patternProperties", {"": schema.get("additionalProperties")})
         [values] = named.values()
@@ -64,9 +78,9 @@ def _allowed(schema: dict[str, Any]) -> str:
     return " ".join([TYPES.get(schema.get("type"), "anything"), *bounds])
 
 
-def _default(schema: dict[str, Any]) -> str:
-    if "default" not in schema:
-        return ""
-    value = schema["default"]
-    shown = value if isinstance(value, str) else json.dumps(value)
-    return "left out" if value is None else f"`{shown}`"
+def _default(schema: dict[str, Any], record: type[Record], key: str) -> str:
+    """What holds where a key is not given; sections stand at the top for all models."""
+    if schema.get("default") is not None:
+        return _shown(schema["default"])
+    fields = record.model_fields | {f.alias: f for f in record.model_fields.values() if f.alias}
+    return "" if fields.get(key, Model.model_fields.get(key)).is_required() else "left out"

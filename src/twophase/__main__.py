@@ -9,6 +9,7 @@ import functools
 import gc
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -18,12 +19,13 @@ from pathlib import Path
 
 from twophase.commands.discard import discard
 from twophase.errors import Problem, StudyError
-from twophase.figures import FIGURES, asked
-from twophase.jobs import missing
+from twophase.figures import FIGURES, FORMATS, asked
 from twophase.study import stages, studyfile
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run, runs
+from twophase.study.stages import missing
 
+LOOKS = ("format", "width", "panel", "style", "caption")  # of a figure; without them its own files
 # Commands beside the stages: what they do, their arguments, and the function that does it.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "summary": (
@@ -38,12 +40,12 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "figure": (
         "Draw a figure of the study.",
-        ("figure", "folder"),
+        ("figure", "folder", *LOOKS),
         "figures.drawing:draw",
     ),
     "redraw": (
         "Draw a figure from the measurements published beside a study file.",
-        ("file", "figure", "folder"),
+        ("file", "figure", "folder", *LOOKS),
         "figures.drawing:redraw",
     ),
     "figures": (
@@ -55,6 +57,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Copy a finished study's tables, with where they come from, to paper/measurements.",
         ("file", "partial"),
         "commands.publish:publish",
+    ),
+    "next": (
+        "Do the next seeds of a long study within the minutes given, and publish each.",
+        ("file", "minutes", "first"),
+        "commands.next:next_seeds",
     ),
     "plan": (
         "Say what is left to do, and the hours, memory and disk that it takes.",
@@ -93,9 +100,23 @@ ARGUMENTS: dict[str, dict] = {
         "type": Path,
         "help": "where to write, for example figures/digits",
     },
+    "format": {"choices": FORMATS, "help": "one file, of this format, in place of the usual ones"},
+    "width": {"type": float, "help": "inches, such as 3.25 for a column (default: 7.2)"},
+    "panel": {"help": "draw one panel, by its letter"},
+    "style": {"type": Path, "help": "a matplotlib style sheet, used after the project's looks"},
+    "caption": {"action": "store_true", "help": "write the caption into the picture, too"},
     "cores": {
         "type": int,
         "help": "cores that the jobs will share (default: all of this machine)",
+    },
+    "minutes": {
+        "type": float,
+        "required": True,
+        "help": "minutes that it may take; what is stopped then is resumed by the same command",
+    },
+    "first": {
+        "type": int,
+        "help": "seeds that every model gets before any gets more (default: all)",
     },
     "sample": {
         "type": float,
@@ -150,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Run one command; its modules are imported only now, so that light ones start fast."""
     _own_code()
+    os.environ.pop("MPLBACKEND", None)  # figures need none, and the user's may not exist here
     if arguments.command == "provenance":
         from twophase.commands.provenance import describe
 
@@ -179,9 +201,13 @@ def run(arguments: argparse.Namespace) -> None:
             _expect(arguments, stages.summary_table(study, arguments.table).maker.fingerprint)
         if arguments.command == "summaries":
             _expect(arguments, stages.summaries_fingerprint(study))
-        values = [getattr(arguments, name) for name in names if name != "fingerprint"]
+        positional = [name for name in names if name not in ("fingerprint", *LOOKS)]
+        values = [getattr(arguments, name) for name in positional]
+        looks = {name: getattr(arguments, name) for name in LOOKS if name in names}
+        if "style" in looks:
+            looks["style_sheet"] = looks.pop("style")
         function = _function(place)
-        work = functools.partial(function, study, *values)
+        work = functools.partial(function, study, *values, **looks)
         if arguments.command in LOOKING:
             work()
             return

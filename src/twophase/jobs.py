@@ -93,9 +93,9 @@ def jobs(
         raise StudyError(f"whole_runs = {whole_runs!r}: must be a list of studies")
     end = f"figures/{study.name}/all"
     own = [t for t in targets if t.startswith((f"figures/{study.name}/", f"results/{study.name}/"))]
-    named = frozenset(own) - {end}
-    lacks = {run: missing(run) for run in runs(study)}
-    todo = {run: missing(run, again) for run in lacks} if again else lacks
+    named = frozenset(map(figures.first_drawn, own)) - {end}
+    lacks = {run: stages.missing(run) for run in runs(study)}
+    todo = {run: stages.missing(run, again) for run in lacks} if again else lacks
     whole = study.name in whole_runs and not named and todo == lacks
     asked = Asked(study, todo, whole, forks_per_job, cores, named)
     found = [*_first(asked)]
@@ -128,26 +128,6 @@ def _has(row: stages.Stage, run: Run) -> bool:
     return row.section is None or bool(getattr(run.model, row.section))
 
 
-def missing(run: Run, again: Collection[str] = ()) -> list[str]:
-    """The stages of a run that have something left to do, in the order of the work: those whose
-    tables are not there (or which are in `again`, or their tables), and those that lack parts which
-    these need.
-    """
-    found: list[str] = []
-    for stage, row in reversed(stages.STAGES.items()):
-        if _has(row, run):
-            its_runs = [run] if row.scope == "run" else stages.runs_of(run.study, stage)
-            tables = [stages.run_table(each, name).path for each in its_runs for name in row.tables]
-            forced = tables and not {stage, *map(str, tables)}.isdisjoint(again)
-            read = any(row in stages.STAGES[later].reads for later in found)
-            # What is not kept is there no more for what is made again.
-            gone = [part for part in row.parts(run) if not part.path.exists()] if read else []
-            lacks = gone if again else gone and stages.lacking(stage, run)
-            if forced or lacks or not all(table.exists() for table in tables):
-                found.insert(0, stage)
-    return [stage for stage in found if stages.STAGES[stage].scope == "run"]
-
-
 def wanted(stage: str, run: Run) -> list[Result]:
     """The parts of a stage, or if it has none, its tables, the first of them for all."""
     row = stages.STAGES[stage]
@@ -164,7 +144,7 @@ def lacking(stage: str, run: Run) -> list[Result]:
 def to_do(stage: str, run: Run) -> list[Result]:
     """Those that are missing and that no earlier model of a sweep makes."""
     earlier = before_in_sweep(stage, run)
-    does = {other: missing(other) for _, other in earlier}
+    does = {other: stages.missing(other) for _, other in earlier}
     made = {r.path for each, other in earlier if each in does[other] for r in lacking(each, other)}
     return [result for result in lacking(stage, run) if result.path not in made]
 

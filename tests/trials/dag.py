@@ -32,7 +32,7 @@ try:
     from twophase.figures import manifest
     from twophase.study import stages, studyfile
 except ImportError:
-    from twophase import stages, studyfile
+    from twophase.study import stages, studyfile
     from twophase.commands import manifest
 name, states = sys.argv[1], json.loads(sys.argv[2])
 file, folder = Path(f"workflow/config/{name}.yaml"), Path(f"figures/{name}")

@@ -1,4 +1,4 @@
-"""Kill the smoke study again and again, and compare what it ends in with an undisturbed run.
+"""Kill a small study again and again, and compare what it ends in with an undisturbed run.
 
     python tests/trials/kill.py --kills 25
 
@@ -19,8 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
-TARGET = "figures/smoke/all"
+TARGET = "figures/small/all"
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 }
@@ -75,8 +77,8 @@ def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
     while True:
         run = snakemake(folder, "--cores", "2", "--rerun-incomplete", TARGET)
         try:
-            # The study takes a minute: spread over it, or the last stages would never be hit.
-            patience = rng.uniform(2, 15) if killed < kills else None
+            # The study takes half a minute: spread over it, or the last stages would never be hit.
+            patience = rng.uniform(2, 12) if killed < kills else None
             _, errors = run.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             kill(run)
@@ -89,11 +91,11 @@ def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
             return killed
         # Done before all kills are spent: something must be left to kill. Of a run whose tables
         # are gone all is made again that is not there.
-        run_folder = rng.choice(sorted((folder / "results" / "smoke").glob("*/seed*")))
+        run_folder = rng.choice(sorted((folder / "results" / "small").glob("*/seed*")))
         for table in run_folder.glob("*.parquet"):
             table.unlink()
         kept = sorted(path for path in run_folder.glob("*-*") if path.is_dir())
-        for parts in rng.sample(kept, 3):
+        for parts in rng.sample(kept, min(3, len(kept))):
             shutil.rmtree(parts)
 
 
@@ -126,6 +128,21 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def with_small_study(folder: Path) -> Path:
+    """A checkout with a study `small`: of the smoke study one model, with what stops and resumes or
+    keeps parts, in few forks; and of the other, one fork that it does not wait for.
+    """
+    config = checkout(folder) / "workflow" / "config"
+    raw = yaml.safe_load((config / "smoke.yaml").read_text())
+    for section in ("sizes", "curvature", "growth", "trajectory", "matching"):
+        del raw[section]
+    raw["chaos"] |= {"forks": [4], "control": [], "directions": 2}
+    raw["linearized"]["switches"] = [6]
+    raw["models"]["resnet"] |= {"chaos": {"directions": 1}, "kernel": False, "linearized": False}
+    (config / "small.yaml").write_text(yaml.safe_dump(raw))
+    return folder
+
+
 def main() -> int:
     """Run the trial; status 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -133,7 +150,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        undisturbed, disturbed = (checkout(Path(scratch) / name) for name in ("a", "b"))
+        undisturbed, disturbed = (with_small_study(Path(scratch) / name) for name in "ab")
         run = snakemake(undisturbed, "--cores", "2", TARGET)
         _, errors = run.communicate()
         if run.returncode:

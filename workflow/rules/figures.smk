@@ -49,7 +49,7 @@ rule summaries:
 
 
 # One rule for each figure, so that each has its caption in the report.
-for figure, row in figures.FIGURES.items():
+for figure in figures.FIGURES:
 
     rule:
         name:
@@ -78,12 +78,53 @@ for figure, row in figures.FIGURES.items():
             runtime=30,
         params:
             figure=figure,
-            caption=row.caption,
+            caption=lambda wildcards, figure=figure: figures.caption(
+                Path("figures") / wildcards.study, figure
+            ),
         message:
             "{params.figure} of {wildcards.study}"
         shell:
             "python -m twophase figure workflow/config/{wildcards.study}.yaml"
             " --figure {params.figure} --folder figures/{wildcards.study} > {log} 2>&1"
+
+
+def formatted_inputs(wildcards):
+    """A figure that is drawn; one of other options or code is drawn again in this format, too."""
+    study = load(wildcards.study)
+    drawn = f"figures/{study.name}/{wildcards.figure}.pdf"
+    file = Path(drawn).with_suffix(f".{wildcards.format}")
+    job = job_of(drawn, wildcards)
+    if job is None or figures.is_current(file, figures.made_by(study, wildcards.figure)):
+        return drawn if job and job.left else ancient(drawn)
+    patches.make_again(workflow, [file])
+    return drawn
+
+
+# A figure in another format: figures/<study>/fig3.svg.
+rule figure_as:
+    input:
+        formatted_inputs,
+    output:
+        "figures/{study}/{figure}.{format}",
+    log:
+        "results/{study}/logs/{figure}-{format}.log",
+    benchmark:
+        "results/{study}/benchmarks/{figure}-{format}.tsv"
+    wildcard_constraints:
+        figure="|".join(name for name in figures.FIGURES if name != "findings"),
+        format="svg|eps|pgf",
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    message:
+        "{wildcards.figure} of {wildcards.study} as {wildcards.format}"
+    shell:
+        "python -m twophase figure workflow/config/{wildcards.study}.yaml"
+        " --figure {wildcards.figure} --format {wildcards.format}"
+        " --folder figures/{wildcards.study} > {log} 2>&1"
 
 
 rule study_figures:

@@ -4,6 +4,7 @@ rule published_figure:
         ancient(published_inputs),
     output:
         "paper/figures/{study}/{figure}.pdf",
+        "paper/figures/{study}/{figure}.txt",
         "paper/figures/{study}/{figure}.png",
     log:
         "paper/figures/{study}/logs/{figure}.log",

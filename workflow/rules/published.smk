@@ -1,7 +1,7 @@
 # What figures and the write-up of published measurements are made from. They say themselves what
 # made them.
 from twophase.figures import drawing
-from twophase.tables import published_study
+from twophase.study.tables import published_study
 from twophase.writeup import page, pdf
 
 

@@ -2,6 +2,7 @@
 from snakemake.settings.enums import Quietness
 
 from twophase.commands import display
+from twophase.commands.reasons import reasons
 
 
 def check_targets():
@@ -42,3 +43,20 @@ def products():
             how = "" if page.PAGE.exists() else f" (snakemake --cores 1 {page.PAGE})"
             writeup = [f"claims and verdicts: {page.PAGE}{how}"]
     return [str(file) for file in found if file.exists()] + writeup
+
+
+def say_why():
+    """In a dry run, say which options and code make results others than those that lie there."""
+    if workflow.is_main_process and workflow.output_settings.dryrun:
+        for target in patches.targets() or ["figures/all"]:
+            parts = Path(target).parts
+            named = parts[1:2] if len(parts) > 2 and parts[0] in ("figures", "results") else ()
+            for name in studies() if target in jobs.ALL else named:
+                for line in reasons_of(name):
+                    print(f"{name}: {line}", file=sys.stderr)
+
+
+@plainly
+def reasons_of(name):
+    """Why results of a study are made again, line by line."""
+    return list(reasons(load(name)))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from twophase.commands import pace
 from twophase.commands.logs import progress as share
 from twophase.commands.logs import span
 from twophase.commands.patches import say_through
@@ -25,7 +28,8 @@ from twophase.commands.patches import say_through
 TAIL = 12  # last lines of a failed job's log
 EVERY = 60  # seconds between two lines where they cannot be written over each other
 DONE = ("Elapsed time:", "Nothing to be done")  # Snakemake's last words
-TOLD = ("Terminating", "Shutting down", "Will exit", "Trying to restart")
+TOLD = ("Shutting down", "Will exit", "Trying to restart")
+CANCELLED = "Terminating processes on user request"
 
 
 @dataclass
@@ -43,7 +47,35 @@ def install(target: str, results: Callable[[], list[str]]) -> None:
 
     `target` is what was asked for; `results` lists the files that a user wants to see at the end.
     """
-    say_through(lambda own: Display(own, target, results))
+
+    def shown(own: logging.StreamHandler) -> Display:
+        display = Display(own, target, results)
+        stop_quietly(display)
+        return display
+
+    say_through(shown)
+
+
+def stop_quietly(display: Display) -> None:
+    """Let Ctrl-C end the run with one line, however often it is pressed: jobs get each of them from
+    the terminal, and Snakemake needs one.
+    """
+    other_errors = sys.excepthook
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        display.interrupted = True  # no word here: this may have come in the midst of one
+        raise KeyboardInterrupt
+
+    def end(kind: type[BaseException], error: BaseException, trace: object) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            display.stopped()
+        else:
+            other_errors(kind, error, trace)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+        sys.excepthook = end
 
 
 class Display(logging.Handler):
@@ -59,13 +91,16 @@ class Display(logging.Handler):
         self.jobs: Counter[str] = Counter()  # of each rule, to do
         self.running: dict[int, Job] = {}
         self.took: dict[str, list[float]] = {}  # seconds of each rule's finished jobs
-        self.started = self.failed = False
+        self.started = self.failed = self.interrupted = self.said_so = False
         self.began = self.last = time.monotonic()
         self.width = 0  # of the line on the screen
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take in one record. (`logging` lets one at a time in.)"""
         event, text = getattr(record, "event", None), str(record.msg)
+        if self.interrupted or text.startswith(CANCELLED):  # what follows are its consequences
+            self.stopped()
+            return
         if event == LogEvent.WORKFLOW_STARTED:
             self.started = True
         elif event == LogEvent.RUN_INFO and not self.jobs:
@@ -97,6 +132,13 @@ class Display(logging.Handler):
         if not self.own.formatter.show_failed_logs:
             self._say("\n".join(f"  {file} ends with\n{tail(file)}" for file in record.log))
 
+    def stopped(self) -> None:
+        """Say once that the run was interrupted."""
+        self.jobs, self.interrupted = Counter(), True
+        if not self.said_so:
+            self.said_so = True
+            self._say(f"{self.target}: interrupted; the same command resumes from what is kept")
+
     def _tells(self, record: logging.LogRecord, text: str) -> bool:
         """Whether a record is for the user's eyes as it is."""
         told = (*TOLD, "Complete log") if self.failed else TOLD
@@ -121,36 +163,20 @@ class Display(logging.Handler):
         done, total = sum(map(len, self.took.values())), self.jobs.total()
         line = f"{self.target}: {done} of {total} jobs done"
         left = self.left()
-        if left is not None and done < total:
-            line += f", about {span(left)} left"
+        if left and done < total:
+            line += f", {left} left"
         if self.running:
             line += f" (now: {'; '.join(job.what for job in self.running.values())})"
         return line
 
-    def left(self) -> float | None:
-        """Seconds left, if what jobs take is known of half of them, by those that ended and by how
-        far the running ones are.
-        """
-        now, expected = time.monotonic(), {}
-        for rule, seconds in self.took.items():
-            expected[rule] = sum(seconds) / len(seconds)
-        for job in self.running.values():
-            far = progress(job.logs)
-            if job.rule not in self.took and far > 0.03:
-                expected[job.rule] = (now - job.began) / far
-        seconds, unknown = 0.0, 0
-        for rule, count in self.jobs.items():
-            waiting = count - len(self.took.get(rule, []))
-            if rule in expected:
-                spent = [now - job.began for job in self.running.values() if job.rule == rule]
-                seconds += sum(max(expected[rule] - each, 0) for each in spent)
-                seconds += expected[rule] * (waiting - len(spent))
-            else:
-                unknown += waiting
-        known = self.jobs.total() - unknown
-        if not expected or known < unknown:
-            return None
-        return seconds / max(1, len(self.running))
+    def left(self) -> pace.Left | None:
+        """The time left, by the jobs that ended and by how far or how late the running ones are."""
+        now = time.monotonic()
+        running = [
+            pace.Running(job.rule, now - job.began, progress(job.logs))
+            for job in self.running.values()
+        ]
+        return pace.left(self.jobs, self.took, running, now - self.began)
 
     def _end(self, text: str) -> None:
         jobs, self.jobs = self.jobs.total(), Counter()

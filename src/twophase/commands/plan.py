@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from twophase.commands import pace
 from twophase.commands.costs import Measured, Price, measure
 from twophase.commands.logs import span
 from twophase.errors import StudyError
@@ -48,7 +48,7 @@ def plan(study: Study, file: Path, cores: int | None) -> None:
     """Print what is there, what is left to do, and the time, memory and disk that it takes."""
     if cores is not None and cores < 1:
         raise StudyError(f"--cores {cores}: must be at least 1")
-    print("\n".join(lines(study, file, cores or os.cpu_count() or 1)))
+    print("\n".join(lines(study, file, cores or pace.cores())))
 
 
 def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
@@ -79,8 +79,10 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     yield f"all, with data, check, summaries and figures: {_sums(len(jobs), table, total, new)}"
     threads = study.compute.threads
     each = [s / threads if study.compute.device == "cpu" else s for s in took]
-    wall = SNAKEMAKE + wall_time(jobs, each, max(1, cores // threads))
-    yield f"about {span(wall)} with --cores {cores}, if nothing else runs there"
+    here = min(cores, pace.cores())
+    wall = SNAKEMAKE + wall_time(jobs, each, max(1, here // threads))
+    fewer = f" (this machine has {here})" * (here < cores)
+    yield f"about {span(wall)} with --cores {cores}{fewer}, if nothing else runs there"
     yield (
         f"memory of the largest job: about {_bytes(_memory(study, measured))}; "
         f"on disk are {_bytes(_there(study))}"

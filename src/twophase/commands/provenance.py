@@ -8,9 +8,11 @@ from pathlib import Path
 
 from twophase import figures
 from twophase.errors import ArtifactError, StudyError
-from twophase.store.artifacts import read_header
+from twophase.store.artifacts import read_header, said_by, sha256
 from twophase.store.paths import MEASUREMENTS
+from twophase.store.why import differences, told
 from twophase.study import stages, studyfile
+from twophase.study.model import Study
 
 
 def describe(file: Path) -> str:
@@ -55,17 +57,42 @@ def _current(file: Path) -> str:
         study = studyfile.load(_study_file(name))
     except StudyError as error:
         return f"unknown: {error}"
-    if file.resolve() in {result.path.resolve() for result in stages.every(study)}:
+    every = stages.every(study)
+    if file.resolve() in {result.path.resolve() for result in every}:
         return "yes"
     for figure in figures.asked(study):
         if file.name in figures.files(figure):
             asked = figures.made_by(study, figure).removeprefix("made by ")
-            return (
-                "yes"
-                if read_note(file)["made by"] == asked
-                else "no: made by other options or code"
-            )
-    return "no: the study and the code ask for other files"
+            if read_note(file)["made by"] == asked:
+                return "yes"
+            return f"no: {_why_figure(study, figure, file) or 'made by other options or code'}"
+    header = said_by(file)
+    for result in every:
+        if result.identity == header.get("identity"):
+            return f"no: {told(differences(header, result.maker, result.path))}"
+    return "no: the study asks for no such result"
+
+
+def _why_figure(study: Study, figure: str, file: Path) -> str:
+    """What of a figure's tables or code differs from the time when it was drawn, as far as the
+    manifest beside it tells.
+    """
+    try:
+        drawn = json.loads((file.parent / "manifest.json").read_text())["figures"][figure]
+        if drawn["files"][str(Path("figures") / study.name / file.name)] != sha256(file):
+            return ""
+        tables, code = drawn["tables"], drawn["code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    found = []
+    for table in figures.tables(study, figure).values():
+        name = str(table.path).replace(f"-{table.maker.fingerprint}", "-????????")
+        for old in (each for each in tables if Path(each).match(name)):
+            if old != str(table.path) and (header := said_by(Path(old))):
+                found += differences(header, table.maker, table.path)
+    if code != figures.code_of(figure):
+        found.append("code that draws it")
+    return told(list(dict.fromkeys(found)))
 
 
 def _study_file(name: str) -> Path:

@@ -19,7 +19,7 @@ from twophase.study.beginning import RECORD, own_files
 from twophase.study.model import Study
 from twophase.study.run import Run, runs
 from twophase.study.stages import published_name
-from twophase.tables import not_finished
+from twophase.study.tables import not_finished
 
 
 def publish(study: Study, file: Path, partial: bool = False) -> None:
@@ -55,8 +55,8 @@ def publish(study: Study, file: Path, partial: bool = False) -> None:
     if not left_out:
         _write_summaries(study, folder)
     shutil.copyfile(file, folder / f"{study.name}.yaml")
-    for path in own_files(study):
-        copy = folder / path.relative_to(file.parent.absolute())
+    for path, beside in own_files(study).items():
+        copy = folder / beside.relative_to(file.parent.absolute())
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     _write_provenance(study, file, folder)

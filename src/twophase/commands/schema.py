@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.study.model import Study
+from twophase.commands.keys import told
+from twophase.study.model import Model, Study
 from twophase.study.networks import OfImageSize
+from twophase.study.records import Record
 from twophase.study.studyfile import SHARED, TAGGED
 
 # Pydantic leaves these as they are where a validator of ours comes before them.
@@ -49,6 +51,10 @@ def schema() -> dict[str, Any]:
     study["properties"]["models"]["additionalProperties"] = False
     study["properties"]["sweep"] = _sweep(list(model))
     del records["Swept"]  # what the program makes of it
+    for record in inheriting(Record):
+        _tell(record, records.get(record.__name__, {}).get("properties", {}))
+    _tell(Model, {name: study["properties"][name] for name in sections})
+    _tell(Study, {name: study["properties"][name] for name in Study.model_fields if name != "name"})
     return study | {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Study file of twophase",
@@ -57,10 +63,22 @@ def schema() -> dict[str, Any]:
     }
 
 
+def inheriting(record: type[Record]) -> Iterator[type[Record]]:
+    """All records that inherit from one."""
+    for each in record.__subclasses__():
+        yield from (each, *inheriting(each))
+
+
+def _tell(record: type[Record], options: dict[str, dict]) -> None:
+    """Add to the schemas of a record's keys what each key is, and an example."""
+    for name, option in options.items():
+        if found := told(record, name):
+            option["description"], option["examples"] = found[0], [found[1]]
+
+
 def _sweep(sections: list[str]) -> dict:
     """The schema of a sweep: options of models, such as `training.lr`, each with its values."""
     return {
-        "description": "Options of models, each with a list of values: one model for each.",
         "type": "object",
         "minProperties": 1,
         "propertyNames": {"pattern": rf"^({'|'.join(sections)})(\.[^.]+)+$"},

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from twophase import figures
 from twophase.commands.logs import SPENT, last_words, several, span
+from twophase.commands.reasons import reasons
 from twophase.jobs import Job, lacking, left
 from twophase.store.paths import RESULTS, run_folder
 from twophase.study import stages
@@ -65,6 +66,10 @@ def lines(study: Study) -> Iterator[str]:
             yield from (f"  {_said(job)}" for job in chosen[:MOST])
             if len(chosen) > MOST:
                 yield f"  and {len(chosen) - MOST} more"
+    if again := list(reasons(study)):
+        yield ""
+        yield "what lies there is not what is asked for:"
+        yield from (f"  {line}" for line in again)
 
 
 def open_logs(study: Study, todo: dict[Run, set[str]]) -> Iterator[Open]:

@@ -17,8 +17,8 @@ from twophase.datasets.arrays import SPLITS, arrangement, note_twins
 from twophase.datasets.files import Folder, Tar, opened, printable
 from twophase.datasets.pictures import Refused, fitted, in_mode
 from twophase.errors import RunError, in_a_line
-from twophase.progress import progress
 from twophase.study.datasets import ImageFolder
+from twophase.training.progress import progress
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from twophase import switches
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
 from twophase.errors import RunError, in_a_line
 from twophase.study.datasets import FunctionOfArrays
 from twophase.study.functions import imported
+from twophase.training import switches
 
 HASH_SEEDS = ("1", "2")  # of the processes that the function is called in, beside this one
 

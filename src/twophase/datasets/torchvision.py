@@ -14,8 +14,8 @@ from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
 from twophase.datasets.pictures import Refused, fitted, in_mode
 from twophase.errors import RunError, in_a_line
-from twophase.progress import progress
 from twophase.study.datasets import TorchvisionSet
+from twophase.training.progress import progress
 
 
 def read(images: TorchvisionSet) -> Arrays:

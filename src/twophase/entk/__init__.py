@@ -54,10 +54,11 @@ def entk(
     sqrt(C) (Mohamadi et al. 2023). theta are the parameters that require gradients.
 
     `model` maps (n, ...) to logits (n, C), each example by itself; logits may also be the entry
-    `logits` of a dict, or the first of a tuple. Convolutions (Conv2d), linear layers and batch,
-    group and layer norms are contracted layer by layer. Other parameters, and those of layers that
-    hooks, masks or parametrizations change, go through `torch.func`, or where that fails through
-    plain autograd, one backward pass for each example and logit. One warning names them. The result
+    `logits` of a dict, or the first of a tuple. Convolutions (of 1 to 3 axes), linear layers and
+    batch, group and layer norms are contracted layer by layer. Other parameters, and those of
+    layers that hooks, masks or parametrizations change, go through `torch.func`, or where that
+    fails through plain autograd, one backward pass for each example and logit. One warning names
+    them. The result
     has the dtype of the logits and the device of the inputs; it is exactly symmetric, and the same
     in every call for a fixed number of threads. The model stays as it was, but in eval mode.
 

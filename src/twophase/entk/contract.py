@@ -78,9 +78,9 @@ def _position_kernel(
         patches = unfolded(module, a).transpose(1, 2).contiguous()
         return lambda i: (patches[: i + 1].flatten(0, 1) @ patches[i].T).view(-1, sites, sites)
 
-    # <a_js', a_is> is a sum over the taps of products of single pixels: over x, then over y.
+    # <a_js', a_is> is a sum over the taps of products of single pixels, one axis after another.
     pixels = a.flatten(2).transpose(1, 2).contiguous()
-    padding = zeros_around(module) * 2
+    padding, axes = zeros_around(module) * 2, len(module.kernel_size)
 
     def summed(products: torch.Tensor, axis: int) -> torch.Tensor:
         length = products.shape[axis + 1]
@@ -89,8 +89,8 @@ def _position_kernel(
         last = length - dilation * (taps - 1)
         parts = []
         for tap in range(taps):
-            window = [slice(None)] * 5
-            window[axis + 1] = window[axis + 3] = slice(
+            window = [slice(None)] * (1 + 2 * axes)
+            window[axis + 1] = window[axis + 1 + axes] = slice(
                 tap * dilation, tap * dilation + last, stride
             )
             parts.append(products[tuple(window)])
@@ -102,7 +102,10 @@ def _position_kernel(
     def kernels(i: int) -> torch.Tensor:
         products = pixels[: i + 1].flatten(0, 1) @ pixels[i].T
         products = products.view(i + 1, *a.shape[2:], *a.shape[2:])
-        return summed(summed(F.pad(products, padding), 1), 0).view(i + 1, sites, sites)
+        products = F.pad(products, padding)
+        for axis in reversed(range(axes)):
+            products = summed(products, axis)
+        return products.view(i + 1, sites, sites)
 
     return kernels
 

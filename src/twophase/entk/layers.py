@@ -12,7 +12,8 @@ from torch.nn.modules import module as hooks
 from twophase.entk.network import Call
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
-LAYERS = (nn.Conv2d, nn.Linear, *NORMS)  # the others' parameters go through torch.func
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (*CONVS, nn.Linear, *NORMS)  # the others' parameters go through torch.func
 ROLES = ("weight", "bias")  # the parameters that the rules know
 
 
@@ -33,7 +34,7 @@ def is_known(module: nn.Module) -> bool:
 
 def channels_first(module: nn.Module, g: torch.Tensor) -> torch.Tensor:
     """Output gradients as (n, O, P)."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, CONVS):
         return g.flatten(2)
     return g.reshape(len(g), -1, g.shape[-1]).transpose(1, 2)
 
@@ -61,37 +62,39 @@ def unfolded(module: nn.Module, a: torch.Tensor) -> torch.Tensor:
     """The inputs that each output position sees, (n groups, D, P). A strided copy (im2col)."""
     if isinstance(module, nn.Linear):
         return a.reshape(len(a), -1, a.shape[-1]).transpose(1, 2)
-    if module.kernel_size == (1, 1) == module.stride and not any(zeros_around(module)):
+    if {*module.kernel_size, *module.stride} == {1} and not any(zeros_around(module)):
         return a.reshape(len(a) * module.groups, -1, a[0, 0].numel())
     a = F.pad(a, zeros_around(module)).contiguous()
-    n, channels, height, width = a.shape
-    sizes, strides = [], []
-    for axis, length in ((0, height), (1, width)):
-        step = a.stride(2 + axis)
+    steps, reached = a.stride()[2:], []
+    for axis, length in enumerate(a.shape[2:]):
         reach = module.dilation[axis] * (module.kernel_size[axis] - 1)
-        sizes.append((module.kernel_size[axis], (length - reach - 1) // module.stride[axis] + 1))
-        strides.append((module.dilation[axis] * step, module.stride[axis] * step))
+        reached.append((length - reach - 1) // module.stride[axis] + 1)
     windows = a.as_strided(
-        (n, channels, sizes[0][0], sizes[1][0], sizes[0][1], sizes[1][1]),
-        (*a.stride()[:2], strides[0][0], strides[1][0], strides[0][1], strides[1][1]),
+        (*a.shape[:2], *module.kernel_size, *reached),
+        (
+            *a.stride()[:2],
+            *(d * step for d, step in zip(module.dilation, steps, strict=True)),
+            *(s * step for s, step in zip(module.stride, steps, strict=True)),
+        ),
     )
-    return windows.reshape(n * module.groups, -1, sizes[0][1] * sizes[1][1])
+    return windows.reshape(len(a) * module.groups, -1, math.prod(reached))
 
 
-def zeros_around(module: nn.Conv2d) -> list[int]:
-    """Zeros left, right, above and below."""
+def zeros_around(module: nn.Module) -> list[int]:
+    """Zeros before and after, by axis, the last one first."""
     if module.padding == "valid":
-        return [0, 0, 0, 0]
+        return [0, 0] * len(module.kernel_size)
     if module.padding == "same":
         total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         return [side for t in reversed(total) for side in (t // 2, t - t // 2)]
     return [side for p in reversed(module.padding) for side in (p, p)]
 
 
-def padded_pixels(module: nn.Conv2d, shape: torch.Size) -> int:
-    """Pixels of an input (..., height, width) after padding."""
-    left, right, above, below = zeros_around(module)
-    return (shape[-2] + above + below) * (shape[-1] + left + right)
+def padded_pixels(module: nn.Module, shape: torch.Size) -> int:
+    """Pixels of an input (channels, ...) after padding."""
+    zeros = zeros_around(module)
+    around = [before + after for before, after in zip(zeros[::2], zeros[1::2], strict=True)]
+    return math.prod(size + more for size, more in zip(reversed(shape[1:]), around, strict=True))
 
 
 def groups_of(module: nn.Module) -> int:
@@ -101,4 +104,4 @@ def groups_of(module: nn.Module) -> int:
 
 def positions(call: Call) -> int:
     """Output positions of a call of a convolution or a linear layer."""
-    return math.prod(call.shape[2:] if isinstance(call.module, nn.Conv2d) else call.shape[1:-1])
+    return math.prod(call.shape[2:] if isinstance(call.module, CONVS) else call.shape[1:-1])

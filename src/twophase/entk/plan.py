@@ -109,7 +109,7 @@ def share_of_layers(
     patches, pixels = n * sites * inner, call.input[0].numel()
     together = max(1, CACHE // task.dtype.itemsize // g)
     by_patches, by_pixels = position_kernel_times(module, call.input.shape[1:], sites)
-    padded = 0 if by_pixels == math.inf else padded_pixels(module, call.input.shape)
+    padded = 0 if by_pixels == math.inf else padded_pixels(module, call.input.shape[1:])
     costs = {  # estimated time, numbers held
         "gradients": (
             n * g * inner + size**2 / 2 * width * inner,
@@ -181,8 +181,8 @@ def passes(task: Task, limit: int | None) -> Iterator[tuple[list[Share], int]]:
 def position_kernel_times(module: nn.Module, shape: torch.Size, sites: int) -> tuple[float, float]:
     """Times of one pair's position kernel from patches and from products of single pixels."""
     by_patches = sites**2 * module.weight[0].numel()
-    if isinstance(module, nn.Linear) or module.kernel_size == (1, 1):
+    if isinstance(module, nn.Linear) or {*module.kernel_size} == {1}:
         return by_patches, math.inf
-    channels, pixels = shape[0], shape[1] * shape[2]
+    channels, pixels = shape[0], math.prod(shape[1:])
     padded = padded_pixels(module, shape)
     return by_patches, pixels**2 * channels + 2 * padded**2 * ELEMENT

@@ -14,7 +14,7 @@ from torch import nn
 
 from twophase.entk import plan
 from twophase.entk.jacobians import right_by_func
-from twophase.entk.layers import ROLES
+from twophase.entk.layers import CONVS, ROLES
 from twophase.entk.network import (
     Call,
     KernelError,
@@ -147,7 +147,9 @@ def _understood(
 def _holds(call: Call, count: int, logits: torch.Tensor) -> bool:
     """Whether a call is as the layer's rule wants it, with `count` examples."""
     module, a = call.module, call.input
-    if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or a.dim() != 4):
+    if isinstance(module, CONVS) and (
+        module.padding_mode != "zeros" or a.dim() != 2 + len(module.kernel_size)
+    ):
         return False
     alike = {(a.dtype, a.device), (call.dtype, call.device)} == {(logits.dtype, logits.device)}
     return alike and a.dim() > 1 and len(a) == call.shape[0] == count and a._version == call.version

@@ -92,7 +92,7 @@ def _between(low: np.ndarray, high: np.ndarray, mean: np.ndarray, spread: np.nda
     """Probability of a normal between two bounds, in the tail where it is not lost to rounding."""
     a, b = (low - mean) / spread, (high - mean) / spread
     above = a > -b
-    return np.where(above, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))
+    return ndtr(np.where(above, -a, b)) - ndtr(np.where(above, -b, a))
 
 
 def shift(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Estimate:

@@ -1,163 +1,124 @@
 """The figures: one table that says of each what it shows and which tables it is drawn from.
 
-A figure is a module of this folder; `draw(study, tables)` returns it, from tables alone. `findings`
-is one too, in words. A new one is its module and its row here.
+A figure is a module of this folder; `draw(study, tables)` returns its panels and caption, from
+tables alone. `findings` is one too, in words. A new one is its module and its row here.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from twophase.store.fingerprint import code_digest
+from twophase.store.code import code_digest
 from twophase.store.paths import Result, digest
 from twophase.study import stages
 from twophase.study.model import Study
 from twophase.study.run import Run
 
-RUNS = "Thick lines are means over all runs, thin lines the runs: one for each seed{}."
-
 # How whole files end.
-ENDS = {".pdf": b"%%EOF\n", ".png": b"IEND\xaeB`\x82", ".md": b"\n"}
+ENDS = {
+    ".pdf": b"%%EOF\n",
+    ".png": b"IEND\xaeB`\x82",
+    ".svg": b"</svg>\n",
+    ".eps": b"%EOF\n",
+    ".pgf": b"\n",
+    ".md": b"\n",
+    ".txt": b"\n",
+}
+FORMATS = ("pdf", "png", "svg", "eps", "pgf")  # that a figure can be asked for in
 
 
 class Figure(NamedTuple):
     """A row of the table."""
 
-    caption: str
+    shows: str  # in a few words; its caption says what is in the tables
     summaries: tuple[str, ...] = ()  # the tables whose summary over all runs it shows
     also: tuple[str, ...] = ()  # the same, where the study has them
     runs: tuple[str, ...] = ()  # the tables that it shows of every run
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
     of_sweeps: bool = False  # it is of studies with a sweep, whose values it shows
-    files: tuple[str, ...] = (".pdf", ".png")
+    files: tuple[str, ...] = (".pdf", ".txt", ".png")
 
 
 FIGURES = {
     "fig1": Figure(
-        "The chaos and the cone effect at a glance. Left: loss barrier between base run and forks, "
-        "for the earliest and the latest fork of the study. A fork is a copy of the base run whose "
-        "parameters were changed by a tiny perturbation at one iteration (dotted line) and that "
-        "then saw the same batches. A barrier above the dashed line: the two runs ended in "
-        "different valleys of the loss. Right: tangent kernels of the first seed, scaled to norm "
-        "1, on their two leading principal directions; 0 is the apex of the cone. "
-        + RUNS.format(" and perturbation direction"),
+        "the chaos and the cone effect at a glance",
         summaries=("chaos",),
         runs=("chaos",),
         first_seed=("kernel_projection",),
-        options=("chaos",),
+        options=("chaos", "training"),
     ),
     "fig2": Figure(
-        "The protocol of this replication (the paper's figure 2 is not known to us): training "
-        "curves of the base runs, and the iterations at which runs are forked, compared, their "
-        "kernels computed and their linearised training started. " + RUNS.format(""),
+        "the protocol of this replication, beside the training curves",
         summaries=("training",),
         runs=("training",),
-        options=("chaos", "kernel", "linearized"),
+        options=("chaos", "kernel", "linearized", "training"),
     ),
     "fig3": Figure(
-        "Does a tiny perturbation change where training ends? It depends on when it comes. Each "
-        "fork is a copy of its base run, perturbed at iteration t0 and then trained on the same "
-        "batches; at iteration t1 the two are compared. Left: dissimilarity of their parameters, "
-        "C = 1 - cos. Middle: loss barrier, the most by which the test loss on the straight path "
-        "from one to the other exceeds the line between its ends; above the dashed line they lie "
-        "in different valleys of the loss, below it in one. Right: share of test images on which "
-        "they predict different classes. " + RUNS.format(" and perturbation direction"),
+        "chaos: dissimilarity, loss barrier and disagreement over t0 and t1",
         summaries=("chaos",),
         runs=("chaos",),
-        options=("chaos",),
+        options=("chaos", "training"),
     ),
     "fig4": Figure(
-        "Kernel distance S (one minus the cosine) between the tangent kernels of all pairs of "
-        "checkpoints of a run: mean (above) and range (below) over seeds.",
+        "kernel distance between all pairs of checkpoints",
         summaries=("kernel_distance",),
+        options=("training",),
     ),
     "fig5": Figure(
-        "Cone effect. Left: kernel distance from reference iterations. Middle: distance of "
-        "kernels dt iterations apart. Right: kernels of the first seed, scaled to norm 1, on "
-        "their three leading uncentred principal directions; rays start at the origin. "
-        + RUNS.format(""),
+        "cone: kernel distances from references and between neighbours, and in three dimensions",
         summaries=("kernel_distance",),
         runs=("kernel_distance",),
         first_seed=("kernel_projection",),
-        options=("kernel",),
+        options=("kernel", "training"),
     ),
     "fig6": Figure(
-        "Training is normal up to the switch and linearised (first-order Taylor model in the "
-        "parameters, batch norm frozen) from there to the end. Test accuracy and loss at the end, "
-        "with normal training for comparison. " + RUNS.format(""),
+        "linearised from a switch on, beside normal training",
         summaries=("linearized", "training"),
         runs=("linearized", "training"),
-        options=("training",),
+        options=("training", "linearized"),
     ),
     "s1": Figure(
-        "How base run and forks part, step by step from iteration t0, in the first seed: distance "
-        "of the parameters after Gaussian noise, after one unit in the last place of one "
-        "parameter (ulp), and without perturbation but with other SGD noise. Dots: the first step "
-        "at which a ReLU gate or a pooling winner differs on a fixed batch.",
+        "how base run and fork part, step by step",
         first_seed=("growth", "growth_rate"),
         options=("growth",),
     ),
     "s2": Figure(
-        "Does the size of the perturbation matter? Forks as in figure 3, compared with their base "
-        "run at the last t1, after perturbations that are the same noise times a size. Left: loss "
-        "barrier; above the dashed line the two lie in different valleys of the loss. Middle: "
-        "share of test images on which they predict different classes. Right: distance of their "
-        "parameters. The dotted line is the size of all other figures. "
-        + RUNS.format(" and perturbation direction"),
+        "the chaos effect over the size of the perturbation",
         summaries=("sizes",),
         runs=("sizes",),
         options=("chaos", "sizes"),
     ),
     "s3": Figure(
-        "The cone in numbers. Left: largest angle between a kernel from iteration t on and the "
-        "mean direction of all of them, beside that of a random walk with the same angles between "
-        "neighbours and no preferred direction; where the study measures it, also the angle "
-        "between the kernel of one seed at t and the mean direction of those of the other seeds. "
-        "Middle: exponent of the kernel distance S(t, t + dt) in dt; 0 is confined, 1 free "
-        "diffusion. Right: kernel velocity. " + RUNS.format(""),
+        "the cone in numbers",
         summaries=("cone",),
         also=("across_seeds",),
         runs=("cone", "across_seeds"),
-        options=("across_seeds",),
+        options=("across_seeds", "training"),
     ),
     "s4": Figure(
-        "What the kernel distance does not see: scale (trace, norm), effective rank, and alignment "
-        "with the labels of the tangent kernel along the base runs. Where the study measures it, "
-        "the curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
-        "beside 2 / lr and the threshold of SGD with momentum. " + RUNS.format(""),
+        "the kernel's content, and the curvature of the loss",
         summaries=("kernel_content",),
         also=("curvature",),
         runs=("kernel_content", "curvature"),
-        options=("curvature",),
+        options=("curvature", "training"),
     ),
     "s5": Figure(
-        "The way through the space of parameters: cosines of the parameters, cosines of their "
-        "displacements from the start, and distances, between all pairs of checkpoints of a base "
-        "run. Means over seeds.",
+        "the way through the space of parameters",
         summaries=("trajectory",),
+        options=("training",),
     ),
     "s6": Figure(
-        "Do forks end behind a barrier, or is it only that their units have other places? Left: "
-        "loss barrier between base run and fork as they are, with batch norm's statistics "
-        "measured again along the path, and so too after the fork's units were matched with the "
-        "base run's; dashed: the study's threshold. Middle: linear CKA of their last hidden "
-        "features, which no permutation changes. Right: share of units that the match moves. "
-        + RUNS.format(" and perturbation direction"),
+        "barriers modulo permutation, and the similarity of features",
         summaries=("matching",),
         runs=("matching",),
-        options=("chaos", "matching"),
+        options=("chaos", "matching", "training"),
     ),
     "s7": Figure(
-        "What depends on the options that the study sweeps, over their values. Test accuracy at "
-        "the end of training; loss barrier and disagreement of base run and fork at the last t1, "
-        "for each t0; largest angle between a kernel from t on and the mean direction of all of "
-        "them, for each t. Above the dashed line base run and fork lie in different valleys of the "
-        "loss. " + RUNS.format(" and perturbation direction"),
+        "what depends on the options that the study sweeps",
         summaries=("training",),
         also=("chaos", "cone"),
         runs=("training", "chaos", "cone"),
@@ -165,11 +126,11 @@ FIGURES = {
         of_sweeps=True,
     ),
     "findings": Figure(
-        "What the study shows, in numbers: means over all runs, with the smallest and the largest "
-        "in brackets, and how many runs end behind a barrier.",
+        "what the study shows, in numbers",
         summaries=("training",),
         also=("chaos", "kernel_distance", "linearized", "growth_rate"),
         runs=("chaos",),
+        first_seed=("growth",),
         options=("training", "chaos", "kernel", "growth"),
         files=(".md",),
     ),
@@ -221,13 +182,18 @@ def published_name(run: Run, table: str) -> str:
 
 def load(figure: str) -> ModuleType:
     """The module that draws a figure."""
-    os.environ.pop("MPLBACKEND", None)  # ours needs none, and the user's may not exist here
     return importlib.import_module(f"twophase.figures.{figure}")
 
 
 def files(figure: str) -> list[str]:
     """The names of a figure's files."""
     return [figure + suffix for suffix in FIGURES[figure].files]
+
+
+def first_drawn(target: str) -> str:
+    """The file behind which a target is drawn: a figure in another format follows its PDF."""
+    stem, _, kind = target.rpartition(".")
+    return f"{stem}.pdf" if kind in FORMATS and Path(stem).name in FIGURES else target
 
 
 def made_by(study: Study, figure: str) -> str:
@@ -237,11 +203,12 @@ def made_by(study: Study, figure: str) -> str:
 
 def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
     """The same, where names or digests tell which tables the figure is drawn from."""
+    sections = ("network", *FIGURES[figure].options)  # titles name network and images
     options = {
-        name: {section: _dump(getattr(model, section)) for section in FIGURES[figure].options}
+        name: {section: _dump(getattr(model, section)) for section in sections}
         for name, model in study.models.items()
     }
-    shown = [study.name, study.title, study.seeds, options]
+    shown = [study.name, study.title, study.seeds, study.data.images.options(), options]
     if FIGURES[figure].of_sweeps:
         shown.append({name: swept.options() for name, swept in study.sweep.items()})
     return f"made by {digest([shown, drawn_from, code_of(figure)])[:8]}"
@@ -249,7 +216,7 @@ def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
 
 def code_of(figure: str) -> str:
     """Digest of the code that draws a figure."""
-    return code_digest(f"figures.{figure}", "figures.drawing")
+    return code_digest(f"figures.{figure}", "figures.drawing", "figures.pictures")
 
 
 def _dump(section: object) -> dict | None:
@@ -261,11 +228,21 @@ def current(folder: Path, figure: str, maker: str) -> bool:
 
     What they say decides, never their dates.
     """
-    for name in files(figure):
-        try:
-            content = (folder / name).read_bytes()
-        except OSError:
-            return False
-        if maker.encode() not in content or not content.endswith(ENDS[Path(name).suffix]):
-            return False
-    return True
+    return all(is_current(folder / name, maker) for name in files(figure))
+
+
+def is_current(file: Path, maker: str) -> bool:
+    """Whether one file of a figure is there, whole, and was made by `maker`."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return False
+    return maker.encode() in content and content.endswith(ENDS[file.suffix])
+
+
+def caption(folder: Path, figure: str) -> str:
+    """What a figure shows, in the words of its caption if it has been drawn into `folder`."""
+    try:
+        return (folder / f"{figure}.txt").read_text(encoding="utf-8").rpartition("\n\n")[0]
+    except OSError:
+        return FIGURES[figure].shows

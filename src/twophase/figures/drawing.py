@@ -1,26 +1,36 @@
-"""Drawing a figure into its files; the same tables give the same bytes."""
+"""Drawing a figure, of a study's results or of published ones. No matplotlib here: the Snakefile
+imports this.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from twophase.figures import asked, files, load, made_by, made_from, tables
-from twophase.store.artifacts import sha256, whole_file
-from twophase.store.origin import ORIGIN
+from twophase.figures import asked, made_by, made_from, tables
+from twophase.store.artifacts import sha256
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
 
-def draw(study: Study, figure: str, folder: Path) -> None:
-    """Draw `figure` into `folder`."""
-    _draw(study, figure, folder, tables(study, figure), made_by(study, figure))
+def pictures() -> ModuleType:
+    """The module that makes files, imported."""
+    from twophase.figures import pictures
+
+    return pictures
 
 
-def redraw(study: Study, file: Path, figure: str, folder: Path) -> None:
+def draw(study: Study, figure: str, folder: Path, **wanted: Any) -> None:
+    """Draw `figure` into `folder`; `wanted` as in `pictures.write`."""
+    pictures().write(study, figure, folder, tables(study, figure), made_by(study, figure), **wanted)
+
+
+def redraw(study: Study, file: Path, figure: str, folder: Path, **wanted: Any) -> None:
     """Draw `figure` into `folder` from the measurements published beside the study's `file`."""
     published = published_tables(study, file, figure)
-    _draw(study, figure, folder, published, redrawn_by(study, file, figure))
+    maker = redrawn_by(study, file, figure)
+    pictures().write(study, figure, folder, published, maker, **wanted)
 
 
 def redrawn_by(study: Study, file: Path, figure: str) -> str:
@@ -46,20 +56,3 @@ def published_tables(study: Study, file: Path, figure: str) -> dict[str, Result]
         name: Result(file.parent / f"{name}.parquet", result.identity)
         for name, result in tables(study, figure).items()
     }
-
-
-def _draw(
-    study: Study, figure: str, folder: Path, drawn_from: dict[str, Result], maker: str
-) -> None:
-    note = f"{maker} on {json.dumps(ORIGIN)}"
-    drawing = load(figure).draw(study, drawn_from)
-    for name in files(figure):
-        with whole_file(folder / name) as temporary:
-            if name.endswith(".md"):
-                temporary.write_text(f"<!-- {note} -->\n{drawing}", encoding="utf-8")
-            elif name.endswith(".pdf"):
-                metadata = {"CreationDate": None, "Keywords": note}
-                drawing.savefig(temporary, format="pdf", dpi=200, metadata=metadata)
-            else:
-                metadata = {"Software": None, "Comment": note}
-                drawing.savefig(temporary, format="png", dpi=200, metadata=metadata)

@@ -1,56 +1,74 @@
 """Figure 1: both effects at a glance, for each model."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from twophase.figures import names, paper, style
+from twophase.figures.panels import Page, Panel
+from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Page:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
-    chaos = style.points(tables, "chaos").where(direction="perturbed", measure="test_barrier")
-    models = style.models(study, "chaos", "kernel")
-    figure, axes = style.grid(len(models), 2, 2.4, width_ratios=(1.25, 1))
-    for (left, right), (name, model) in zip(axes, models.items(), strict=True):
-        points = chaos.where(model=name)
-        forks = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
-        for t0, color, marker in zip(forks, ("C0", "C1"), "os", strict=False):
-            label = f"perturbed at iteration {t0}"
-            style.line(
-                left,
-                points.where(t0=t0),
-                "t1",
-                color=color,
-                marker=marker,
-                label=label,
-                clip_on=False,
-            )
-            left.axvline(t0, color=color, linestyle=":", linewidth=1)
-        style.barrier_axis(left, model.chaos.barrier_threshold)
-        left.set_title(f"{name}: forks and base run", pad=16)
-        left.set(xlabel="compared at iteration $t_1$", ylabel="test loss barrier (nats)")
-        # Above the data: barriers may be anywhere.
-        left.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=2, borderaxespad=0)
-
-        cone = style.projection(study, tables, name)
-        for x, y in zip(cone["x"], cone["y"], strict=True):
-            right.plot([0, x], [0, y], color="0.85", linewidth=0.6, zorder=0)
-        right.plot(cone["x"], cone["y"], color="0.5", linewidth=0.8, zorder=1)
-        dots = right.scatter(cone["x"], cone["y"], c=cone["t"], cmap=style.SEQUENTIAL, s=12)
-        right.plot(0, 0, "k+", markersize=7)
-        right.set(
-            title="the kernel's cone",
-            xlabel=f"1st direction of $H/|H|$ ({cone['x_share'][0]:.0%})",
-            ylabel=f"2nd ({cone['y_share'][0]:.0%})",
-            aspect="equal",
+    chaos = style.where(style.runs(tables, "chaos"), direction="perturbed", measure="test_barrier")
+    titles, rows = names.titles(study), []
+    for name in style.models(study, "chaos", "kernel"):
+        cone = read_table(tables[f"{name}/seed{study.seeds[0]}/kernel_projection"])
+        rows.append(
+            [
+                Panel(partial(_forks, study, name, chaos), titles[name], share="barrier"),
+                Panel(partial(_cone, cone), f"{titles[name]}: the kernel's cone", width=0.7),
+            ]
         )
-        figure.colorbar(dots, ax=right, label="iteration $t$")
-    seed, runs = study.seeds[0], style.runs_note(study, forks=True)
-    style.note(
-        figure,
-        study,
-        f"Left: perturbed by {style.perturbation_note(study)}; {runs}.\n"
-        f"Right: kernels of seed {seed}, scaled to norm 1; + is 0, the apex; %: share of squares.",
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "Left: loss barrier between base run and forks, the most by which the test loss on the "
+            "straight path between the two exceeds the line between its ends, for the earliest and "
+            "the latest fork. A fork is a copy of the base run that got, at the iteration of its "
+            f"triangle, {names.perturbed(study)}, and then saw the same batches. Above the dashed "
+            "line the two lie in different valleys of the loss.",
+            f"Right: tangent kernels H of seed {study.seeds[0]}, scaled to norm 1, on their two "
+            "leading uncentred principal directions; the cross is 0, the apex; %: share of squared "
+            "length.",
+            names.every(study, forks=True),
+            names.rates(study),
+            paper.said(study, "test_barrier") + style.lost(chaos),
+        ),
     )
-    return figure
+
+
+def _forks(study: Study, name: str, chaos, ax: Axes) -> None:  # noqa: ANN001
+    model = study.models[name]
+    ends = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
+    shown = style.where(chaos, model=name)
+    shown = shown[shown["t0"].isin(ends)]
+    palette = dict(zip(ends, sns.color_palette(n_colors=2), strict=False))
+    style.curves(ax, shown, "t1", "t0", palette, markers=True)
+    style.barriers(ax, shown, model.chaos.barrier_threshold)
+    ax.set_xlim(0, None)
+    for t0, color in palette.items():
+        ax.plot(t0, 0, "^", color=color, markersize=6, clip_on=False, zorder=5)
+    paper.mark(ax, study, model, "test_barrier")
+    style.legend(ax, "perturbed at iteration")
+    style.over_iterations(ax, "compared at iteration $t_1$", model)
+
+
+def _cone(cone, ax: Axes) -> None:  # noqa: ANN001
+    for x, y in zip(cone["x"], cone["y"], strict=True):
+        ax.plot([0, x], [0, y], color="0.85", linewidth=0.6, zorder=0)
+    ax.plot(cone["x"], cone["y"], color="0.5", linewidth=0.8, zorder=1)
+    sns.scatterplot(cone, x="x", y="y", hue="t", palette=style.SEQUENTIAL, s=18, linewidth=0,
+                    ax=ax, legend=False)  # fmt: skip
+    ax.plot(0, 0, "k+", markersize=7, markeredgewidth=1)
+    ax.set(
+        xlabel=f"1st direction of $H/|H|$ ({cone['x_share'][0]:.0%})",
+        ylabel=f"2nd ({cone['y_share'][0]:.0%})",
+    )
+    ax.set_aspect("equal", adjustable="datalim")
+    style.colorbar(ax, cone["t"], "iteration $t$")

@@ -1,45 +1,70 @@
-"""Figure 2: our protocol, drawn over the training curves. It is not the paper's figure 2."""
+"""Figure 2: our protocol, beside the training curves. It is not the paper's figure 2."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
+MEASURES = {"loss": "loss (nats)", "accuracy": "accuracy (share)"}
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """Loss and accuracy of the base runs; under them the iterations that each stage uses."""
-    training = style.points(tables, "training")
-    figure, axes = style.grid(
-        2 * len(study.models), 2, 1.35, sharex="row", height_ratios=(2, 1) * len(study.models)
+
+def draw(study: Study, tables: dict[str, Result]) -> Page:
+    """Loss and accuracy of the base runs; beside them the iterations that each stage uses."""
+    training = style.runs(tables, "training")
+    training[["split", "measure"]] = training["measure"].str.split("_", n=1, expand=True)
+    titles, rows = names.titles(study), []
+    for name in study.models:
+        curves = [
+            Panel(partial(_curves, study, name, training, measure), titles[name], share=measure)
+            for measure in MEASURES
+        ]
+        rows.append([*curves, Panel(partial(_protocol, study, name), titles[name])])
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
+            "(cross-entropy) and accuracy of the base runs, and the iterations at which runs are "
+            "forked, compared, their kernels computed and their linearised training started.",
+            names.every(study),
+            names.rates(study) + style.lost(training),
+        ),
     )
-    for index, (name, model) in enumerate(study.models.items()):
-        curves, marks = axes[2 * index], axes[2 * index + 1]
-        for ax, measure, unit in zip(curves, ("loss", "accuracy"), ("nats", "share"), strict=True):
-            for split, color, dashes in (("train", "C0", "--"), ("test", "C1", "-")):
-                points = training.where(model=name, measure=f"{split}_{measure}")
-                style.line(ax, points, "t", color=color, linestyle=dashes, label=split)
-            ax.set(title=f"{name}: {measure}", ylabel=f"{measure} ({unit})")
-            ax.legend()
-        style.logarithmic(curves[0])
-        rows: dict[str, tuple] = {}
-        if model.chaos:
-            rows["forks $t_0$"] = (model.chaos.forks, "C3", "v")
-            rows["compared $t_1$"] = (model.chaos.compared(), "C0", "|")
-        if model.kernel:
-            rows["kernels $t$"] = (model.kernel.steps(), "C2", "|")
-        if model.linearized:
-            rows["linearised from"] = (model.linearized.switches, "C4", "D")
-        for ax in marks:
-            for height, (iterations, color, marker) in enumerate(rows.values()):
-                ax.plot(iterations, [-height] * len(iterations), marker, color=color, clip_on=False)
-            ax.set(xlabel="iteration", ylim=(-len(rows) + 0.4, 0.6))
-            ax.set_yticks([-height for height in range(len(rows))], list(rows))
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-    style.note(
-        figure,
-        study,
-        f"Protocol of this replication. {style.runs_note(study).capitalize()}.",
-    )
-    return figure
+
+
+def _curves(study: Study, name: str, training, measure: str, ax: Axes) -> None:  # noqa: ANN001
+    pooled = style.where(training, measure=measure)
+    if measure == "loss":
+        style.scale(ax, pooled["value"])
+    palette = dict(zip(("train", "test"), sns.color_palette(n_colors=2), strict=True))
+    style.curves(ax, style.where(pooled, model=name), "t", "split", palette)
+    ax.set_ylabel(MEASURES[measure])
+    style.legend(ax)
+    style.over_iterations(ax, "iteration", study.models[name])
+
+
+def _protocol(study: Study, name: str, ax: Axes) -> None:
+    model, points = study.models[name], {}
+    if model.chaos:
+        points |= {"forks $t_0$": model.chaos.forks, "compared $t_1$": model.chaos.compared()}
+    if model.kernel:
+        points["kernels $t$"] = model.kernel.steps()
+    if model.linearized:
+        points["linearised from"] = model.linearized.switches
+    marks = pd.DataFrame([{"what": w, "t": t} for w, ts in points.items() for t in ts])
+    if len(marks):
+        sns.stripplot(marks, x="t", y="what", hue="what", jitter=False, marker="d", size=4, ax=ax,
+                      legend=False, clip_on=False)  # fmt: skip
+    else:
+        ax.text(0.5, 0.5, "only trained", ha="center", transform=ax.transAxes)
+        ax.set(yticks=[])
+    ax.set(ylabel="", xlim=(0, model.training.iterations))
+    ax.tick_params(axis="y", length=0)
+    sns.despine(ax=ax, left=True)
+    style.over_iterations(ax, "iteration", model)

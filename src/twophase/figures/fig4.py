@@ -1,51 +1,58 @@
 """Figure 4: kernel distance between all pairs of checkpoints."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+from matplotlib.axes import Axes
+
+from twophase.figures import names, paper, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """Above: the mean over seeds; below: how far they lie apart, if there are several. One column
-    per model; of more than three models, one row, with the two side by side.
+def draw(study: Study, tables: dict[str, Result]) -> Page:
+    """A row for each model: the mean over seeds, and how far these lie apart, if there are
+    several.
     """
     distances = style.summary(tables, "kernel_distance")
     distances = distances.assign(range=distances["high"] - distances["low"])
-    models = style.models(study, "kernel")
-    rows = [("mean", "mean over seeds"), ("range", "range over seeds (largest − smallest)")]
-    if len(study.seeds) == 1:
-        rows = [("mean", f"seed {study.seeds[0]}")]
-    beside = len(models) > 3
-    shape = (len(models), len(rows)) if beside else (len(rows), len(models))
-    figure, grid = style.grid(*shape, 2.7, sharex="col", sharey="row" if beside else "col")
-    figure.set_figwidth(min(style.WIDTH, 3.8 * shape[1]))  # the panels are square
-    axes = grid.T if beside else grid
-    for row, (value, label) in zip(axes, rows, strict=True):
-        top = distances[value].max()
-        for ax, name in zip(row, models, strict=True):
-            points = distances[distances["model"] == name].pivot(
-                index="t", columns="u", values=value
-            )
-            image = ax.pcolormesh(
-                points.columns,
-                points.index,
-                points.to_numpy(),
-                cmap=style.SEQUENTIAL,
-                vmin=0,
-                vmax=top,
-                rasterized=True,
-            )
-            ax.set(title=name if value == "mean" else "", aspect="equal")
-            style.kernel_times(ax, models[name], "xy")
-        text = f"kernel distance $S$, {label}" if value == "mean" else label
-        place = "top" if beside else "right"
-        figure.colorbar(image, ax=row, label=text, location=place)
-    for ax in grid[:, 0]:
-        ax.set_ylabel("iteration $t$")
-    for ax in grid[-1]:
-        ax.set_xlabel("iteration $u$")
-    seeds = f"Seed{'s' * (len(study.seeds) > 1)} {', '.join(map(str, study.seeds))}"
-    style.note(figure, study, f"{seeds}.\nS: one minus the cosine of the kernels at t and u.")
-    return figure
+    titles, seeds = names.titles(study), len(study.seeds)
+    shown = {"mean": "kernel distance $S$" + ", mean" * (seeds > 1)}
+    shown |= {"range": "range over seeds"} if seeds > 1 else {}
+    rows = [
+        [
+            Panel(partial(_pairs, study, name, distances, value, label), titles[name], height=2.6)
+            for value, label in shown.items()
+        ]
+        for name in style.models(study, "kernel")
+    ]
+    several = "mean over seeds, and their range (largest − smallest)"
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "Kernel distance S, one minus the cosine, between the tangent kernels at all pairs of "
+            f"iterations of a run: {several if seeds > 1 else f'seed {study.seeds[0]}'}. A dark "
+            "block on the diagonal is a time in which the kernel keeps its direction.",
+            f"Seeds {', '.join(map(str, study.seeds))}." if seeds > 1 else "",
+            names.rates(study).replace("Dotted", "Dotted white"),
+            "Grey bars beside the axes: about where the paper's blocks meet."
+            if paper.said(study, "blocks")
+            else "",
+        ),
+    )
+
+
+def _pairs(
+    study: Study, name: str, distances: pd.DataFrame, value: str, label: str, ax: Axes
+) -> None:
+    own = distances[distances["model"] == name].pivot(index="t", columns="u", values=value)
+    style.heat(ax, own, label, vmin=0, vmax=distances[value].max())
+    style.drops_on_map(ax, study.models[name], list(own.columns))
+    for start, stop, *_ in paper.marks(study, study.models[name], "blocks"):
+        ends = style.places([start, stop], list(own.columns))
+        for x, y in ((ends, [0, 0]), ([0, 0], ends)):
+            ax.plot(x, y, color=style.GREY, linewidth=5, clip_on=False, solid_capstyle="butt",
+                    marker="s", markersize=5)  # fmt: skip
+    ax.set(xlabel="iteration $u$", ylabel="iteration $t$")

@@ -4,10 +4,14 @@ What holds for a share of the runs comes with an interval over seeds: single run
 kind of machine that made them.
 """
 
+import math
+
 import pandas as pd
 
 from twophase.estimators.seeds import wilson
 from twophase.figures import style
+from twophase.figures.s1 import BRANCHES, branches
+from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.model import STUDIES, Model, Study
 
@@ -31,14 +35,16 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
         }
         lines += ["", f"## {name}", ""] + _training(own["training"], model)
         if model.chaos:
-            ends = style.points(tables, "chaos").each.query("model == @name")
+            ends = style.where(style.runs(tables, "chaos"), model=name)
             lines += [""] + _chaos(own["chaos"], ends, model)
         if model.kernel:
             lines += [""] + _cone(own["kernel_distance"], model)
         if model.linearized:
             lines += [""] + _linearized(own["linearized"], own["training"], model)
         if model.growth:
-            lines += [""] + _growth(own["growth_rate"], model)
+            growth = tables.get(f"{name}/seed{study.seeds[0]}/growth")
+            seen = branches(read_table(growth)) if growth else list(BRANCHES)
+            lines += [""] + _growth(own["growth_rate"], model, seen)
     lines += [
         "",
         "What the paper claims, with a verdict on each claim by each published study: "
@@ -62,6 +68,13 @@ def above(barriers: pd.DataFrame, threshold: float) -> str:
 
 
 def _spread(row: pd.Series) -> str:
+    """Mean and range; of what does not happen in all runs, or has no value in one, that."""
+    if math.isinf(row["low"]):
+        return "never"
+    if math.isinf(row["high"]):
+        return f"from {row['low']:.3g} on, or never"
+    if math.isnan(row["mean"]):
+        return "–"
     spread = f" [{row['low']:.3g}, {row['high']:.3g}]" if row["runs"] > 1 else ""
     return f"{row['mean']:.3g}{spread}"
 
@@ -141,17 +154,21 @@ def _linearized(ends: pd.DataFrame, training: pd.DataFrame, model: Model) -> lis
     ]
 
 
-def _growth(rates: pd.DataFrame, model: Model) -> list[str]:
+def _growth(rates: pd.DataFrame, model: Model, seen: list[str]) -> list[str]:
+    """`seen` are the branches that the network has."""
     columns = {
         "first_flip": "first flip",
         "steps_apart": "steps to distance 0.1",
-        "flip_free_factor": "growth of a step without flips",
+        "flip_free_factor": "growth of a step" + " without flips" * bool(seen),
         "finite_size_rate": "rate from 0.03 to 0.3",
     }
+    if not seen:
+        del columns["first_flip"]
+    flip = " or ".join(BRANCHES[name] for name in seen)
     lines = [
-        f"Growth: base run and forks side by side for {model.growth.steps} steps from t0. A flip "
-        "is a ReLU gate or a pooling winner that differs on a fixed batch. inf: at least one run "
-        "does not get there in these steps.",
+        f"Growth: base run and forks side by side for {model.growth.steps} steps from t0."
+        + f" A flip is {flip} that differs on a fixed batch." * bool(seen)
+        + " Never: not in these steps.",
         "",
         "| t0 | fork | precision | " + " | ".join(columns.values()) + " |",
         "|---" * (3 + len(columns)) + "|",

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from twophase import figures
-from twophase.store.fingerprint import code_digest
+from twophase.store.code import code_digest
 from twophase.store.paths import digest
 from twophase.study.model import Study
 

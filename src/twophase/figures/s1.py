@@ -1,42 +1,73 @@
 """Figure s1: how base run and forks part, step by step."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
-DASHES = {"float32": "-", "float64": ":"}
+BRANCHES = {"gates": "a ReLU gate", "winners": "a pooling winner"}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """One row per model, one column per t0: distance over steps, with the first flips as dots."""
-    models = style.models(study, "growth")
-    columns = max(len(model.growth.forks) for model in models.values())
-    figure, axes = style.grid(len(models), columns, 2.2, sharey="row")
-    for row, (name, model) in zip(axes, models.items(), strict=True):
+def draw(study: Study, tables: dict[str, Result]) -> Page:
+    """A panel for each model and t0: distance over steps, with the first flips as dots."""
+    rows, titles, flips = [], names.titles(study), set()
+    forks = {"ulp": "one unit in the last place of one parameter",
+             "noise": "other SGD noise and no perturbation"}  # fmt: skip
+    asked: dict[str, None] = {}
+    for name, model in style.models(study, "growth").items():
         run = f"{name}/seed{study.seeds[0]}"
         growth, rates = (
             read_table(tables[f"{run}/{table}"]) for table in ("growth", "growth_rate")
         )
-        for ax in row[len(model.growth.forks) :]:
-            ax.axis("off")
-        for ax, t0 in zip(row, model.growth.forks, strict=False):
-            for index, perturbation in enumerate(model.growth.perturbations):
-                for precision in model.growth.precisions:
-                    own = (
-                        f"t0 == {t0} and perturbation == @perturbation and precision == @precision"
-                    )
-                    steps, first = growth.query(own), rates.query(own)["first_flip"].item()
-                    looks = {"color": f"C{index}", "linestyle": DASHES[precision]}
-                    label = f"{perturbation}, {precision}"
-                    ax.plot(steps["step"], steps["l2"], label=label, **looks)
-                    flip = steps[steps["step"] == first]
-                    ax.plot(flip["step"], flip["l2"], "o", color=f"C{index}")
-            ax.set(title=f"{name}: from $t_0 = {t0}$", xlabel="step since $t_0$")
-            style.logarithmic(ax)
-        row[0].set_ylabel("distance of the parameters")
-        row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="x-small")
-    style.note(figure, study, f"One run, seed {study.seeds[0]}. Dots: first flip.")
-    return figure
+        flips.update(branches(growth))
+        asked |= dict.fromkeys(model.growth.perturbations)
+        first = growth.merge(rates[["t0", "precision", "perturbation", "first_flip"]])
+        first = first[first["step"] == first["first_flip"]]
+        rows.append(
+            [
+                Panel(
+                    partial(_growth, growth, style.where(growth, t0=t0), style.where(first, t0=t0)),
+                    f"{titles[name]}, from $t_0$ = {t0:,}",
+                    share=name,
+                )
+                for t0 in model.growth.forks
+            ]
+        )
+    seen = " or ".join(text for name, text in BRANCHES.items() if name in flips)
+    told = [forks.get(each, f"Gaussian noise of deviation {each}") for each in asked]
+    return Page(
+        rows,
+        names.caption(
+            study,
+            f"How base run and forks part, step by step, with seed {study.seeds[0]}: distance of "
+            f"the parameters after {', '.join(told)}.",
+            f"Dots: the first step at which {seen} differs on a fixed batch." if seen else "",
+        ),
+    )
+
+
+def branches(growth: pd.DataFrame) -> list[str]:
+    """Which of gates and winners a network has: those that differ somewhere. Forks with other SGD
+    noise end far apart.
+    """
+    return [name for name in BRANCHES if growth[name].any()]
+
+
+def _growth(every: pd.DataFrame, steps: pd.DataFrame, first: pd.DataFrame, ax: Axes) -> None:
+    style.scale(ax, every["l2"])
+    palette = dict(zip(every["perturbation"].unique(), sns.color_palette(), strict=False))
+    looks = {"hue": "perturbation", "palette": palette, "ax": ax}
+    sns.lineplot(steps, x="step", y="l2", style="precision", estimator=None, **looks)
+    sns.scatterplot(first, x="step", y="l2", legend=False, s=28, zorder=3, **looks)
+    ax.set(xlabel="step since $t_0$", ylabel="distance of the parameters")
+    precisions = steps["precision"].unique()
+    left_out = {"perturbation", "precision", *(precisions if len(precisions) == 1 else ())}
+    entries = zip(*ax.get_legend_handles_labels(), strict=True)
+    style.legend(ax, columns=3, entries=[each for each in entries if each[1] not in left_out])

@@ -1,8 +1,12 @@
 """Figure s2: the chaos effect over the size of the perturbation."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
@@ -13,34 +17,46 @@ MEASURES = {
 }
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: barrier, disagreement and distance over size, a line for each t0."""
-    sizes = style.points(tables, "sizes")
-    models = style.models(study, "sizes")
-    figure, axes = style.grid(len(models), 3, 2.35)
-    for row, (name, model) in zip(axes, models.items(), strict=True):
-        forks = model.sizes.forks or model.chaos.forks
-        looks = style.looks(forks)
-        for ax, (measure, label) in zip(row, MEASURES.items(), strict=True):
-            points = sizes.where(model=name, measure=measure)
-            for t0 in forks:
-                style.line(
-                    ax, points.where(t0=t0), "size", **looks[t0], clip_on=False, label=str(t0)
-                )
-            ax.axvline(model.chaos.perturbation.size, color="0.6", linestyle=":", linewidth=0.8)
-            ax.set(xlabel=f"size of the perturbation ({model.chaos.perturbation.kind})")
-            ax.set(xscale="log", ylabel=label)
-        row[0].set_title(f"{name}: {style.when(model.chaos.ends())}")
-        style.barrier_axis(row[0], model.chaos.barrier_threshold)
-        row[1].set_ylim(0, None)
-        style.logarithmic(row[2])
-        row[2].legend(title="perturbed\nat $t_0$", loc="center left", bbox_to_anchor=(1, 0.5))
-    style.note(
-        figure,
-        study,
-        "Each run was perturbed at $t_0$ by the same noise times a size, and trained on with the "
-        "same batches.\nDotted: the size of all other figures. Above the dashed line the two lie "
-        "in different valleys of the loss.\n"
-        f"{style.runs_note(study, forks=True).capitalize()}.",
+    sizes = style.runs(tables, "sizes")
+    titles = names.titles(study)
+    rows = [
+        [
+            Panel(
+                partial(_measure, study, name, sizes, measure),
+                f"{titles[name]}, {style.when(model.chaos.ends())}",
+                share=measure,
+            )
+            for measure in MEASURES
+        ]
+        for name, model in style.models(study, "sizes").items()
+    ]
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "Does the size of the perturbation matter? Each run was perturbed at t0 by the same "
+            "noise times a size, trained on with the same batches, and compared at the last t1. "
+            "Dotted: the size of all other figures, "
+            f"{names.perturbed(study)}. Above the dashed line the two lie in different valleys of "
+            "the loss.",
+            names.every(study, forks=True),
+            style.lost(sizes[sizes["measure"].isin(MEASURES)]),
+        ),
     )
-    return figure
+
+
+def _measure(study: Study, name: str, sizes: pd.DataFrame, measure: str, ax: Axes) -> None:
+    model, pooled = study.models[name], style.where(sizes, measure=measure)
+    own = style.where(pooled, model=name)
+    if measure == "l2":
+        style.scale(ax, pooled["value"])
+    ax.set_xscale("log")  # sizes are positive
+    style.curves(ax, own, "size", "t0", style.shades(sizes["t0"]), markers=True)
+    ax.axvline(model.chaos.perturbation.size, color="0.6", linestyle=":", linewidth=0.8)
+    kind = model.chaos.perturbation.kind
+    ax.set(xlabel=f"size of the perturbation ({kind})", ylabel=MEASURES[measure])
+    if measure == "test_barrier":
+        style.barriers(ax, own, model.chaos.barrier_threshold)
+    style.legend(ax, "perturbed at $t_0$")

@@ -1,46 +1,77 @@
 """Figure s3: the cone in numbers."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
+RADII = {
+    "radius": "kernels from $t$ on",
+    "null_radius": "random walk",
+    "angle": "other seeds at $t$",
+}
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
+
+def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: the cone's radius beside its nulls, the exponent, the velocity."""
-    cone = style.points(tables, "cone")
-    models = style.models(study, "kernel")
-    figure, axes = style.grid(len(models), 3, 2.2)
-    for (radius, exponent, velocity), (name, model) in zip(axes, models.items(), strict=True):
-        own = cone.where(model=name)
-        kernels, walk = own.where(measure="radius"), own.where(measure="null_radius")
-        style.line(radius, kernels, "t", color="C0", label="kernels from $t$ on")
-        style.line(radius, walk, "t", color="C1", linestyle="--", label="random walk")
-        if model.across_seeds:
-            seeds = style.points(tables, "across_seeds").where(model=name)
-            style.line(radius, seeds, "t", color="C2", linestyle="-.", label="other seeds at $t$")
-        radius.set(title=name, ylabel="radius of the cone (degrees)", ylim=(0, None))
-        radius.legend(fontsize="x-small", loc="lower left")
-        style.line(exponent, own.where(measure="exponent"), "t", color="C0")
+    cone = style.runs(tables, "cone")
+    others = bool(style.models(study, "across_seeds"))
+    if others:
+        cone = pd.concat([cone, style.runs(tables, "across_seeds")], ignore_index=True)
+    cone = cone.assign(line=cone["measure"].map(RADII))
+    titles = names.titles(study)
+    rows = [
+        [
+            Panel(partial(_radius, study, name, cone), titles[name], share="radius"),
+            Panel(partial(_measure, study, name, cone, "exponent"), titles[name], share="exponent"),
+            Panel(partial(_measure, study, name, cone, "velocity"), titles[name], share="velocity"),
+        ]
+        for name in style.models(study, "kernel")
+    ]
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "The cone in numbers. Left: largest angle between a kernel from t on and the mean "
+            "direction of all of them (0 where one is left), beside that of a random walk with the "
+            "same angles between neighbours and no preferred direction.",
+            "Other seeds: angle of one seed's kernel with the mean direction of the others'."
+            if others
+            else "",
+            "Middle: exponent of the kernel distance S(t, t + dt) in dt; 0 is confined, a free "
+            "walk has 0.36 to 0.99 by its steps. Right: kernel velocity, S to the next kernel over "
+            "the iterations between them.",
+            names.every(study),
+            names.rates(study),
+        ),
+    )
+
+
+def _radius(study: Study, name: str, cone: pd.DataFrame, ax: Axes) -> None:
+    own = style.where(cone, model=name)
+    own = own[own["line"].notna()]
+    palette = dict(zip(RADII.values(), sns.color_palette(), strict=False))
+    style.curves(ax, own, "t", "line", palette)
+    ax.set(ylabel="radius of the cone (degrees)", ylim=(0, None))
+    style.legend(ax, columns=2)
+    style.over_kernels(ax, study.models[name])
+
+
+def _measure(study: Study, name: str, cone: pd.DataFrame, measure: str, ax: Axes) -> None:
+    pooled = style.where(cone, measure=measure)
+    if measure == "velocity":
+        style.scale(ax, pooled["value"])
+    style.curves(ax, style.where(pooled, model=name), "t")
+    labels = {"exponent": "exponent of $S(t, t + dt)$ in $dt$",
+              "velocity": "kernel velocity (1/iteration)"}  # fmt: skip
+    ax.set_ylabel(labels[measure])
+    if measure == "exponent":
         for height in (0, 1):
-            exponent.axhline(height, color="0.5", linestyle=":", linewidth=0.8)
-        exponent.set(ylabel="exponent of $S(t, t + dt)$ in $dt$")
-        style.line(velocity, own.where(measure="velocity"), "t", color="C0")
-        velocity.set(ylabel="kernel velocity (1/iteration)")
-        style.logarithmic(velocity)
-        for ax in (radius, exponent, velocity):
-            ax.set_xlabel("iteration $t$")
-            style.kernel_times(ax, model)
-    others = (
-        "\nOther seeds: angle of one seed's kernel at t with the mean direction of the others'."
-    )
-    others = others if style.models(study, "across_seeds") else ""
-    style.note(
-        figure,
-        study,
-        "Radius: largest angle between a kernel from t on and their mean direction; 0 where one is "
-        f"left.\nExponent: 0 is confined, 1 free diffusion.{others}\n"
-        f"{style.runs_note(study).capitalize()}.",
-    )
-    return figure
+            ax.axhline(height, color="0.5", linestyle=":", linewidth=0.8)
+    style.over_kernels(ax, study.models[name])

@@ -1,9 +1,13 @@
 """Figure s4: what the kernel distance does not see, and the curvature of the loss."""
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
@@ -14,53 +18,66 @@ CONTENT = {
     "alignment": "label alignment",
 }
 CURVATURE = {
-    "sharpness": ("largest eigenvalue", "C0", "-"),
-    "batch_sharpness": ("batch sharpness", "C2", "-"),
-    "threshold": ("2 / lr", "C1", "--"),
-    "momentum_threshold": ("threshold with momentum", "C3", ":"),
+    "sharpness": "largest eigenvalue",
+    "batch_sharpness": "batch sharpness",
+    "threshold": "2 / lr",
+    "momentum_threshold": "2 / lr, with momentum",
 }
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """Two rows per model: trace, norm, effective rank; alignment, and curvature with its legend."""
-    content = style.points(tables, "kernel_content")
-    models = style.models(study, "kernel")
-    figure, axes = style.grid(2 * len(models), 3, 1.6)
-    for index, (name, model) in enumerate(models.items()):
-        row = [*axes[2 * index], *axes[2 * index + 1]]
-        for ax, (measure, label) in zip(row, CONTENT.items(), strict=False):
-            style.line(ax, content.where(model=name, measure=measure), "t", color="C0")
-            ax.set(xlabel="iteration $t$", ylabel=label)
-            style.kernel_times(ax, model)
-            style.logarithmic(ax)
-        row[0].set_title(name)
-        row[5].axis("off")
-        if model.curvature:
-            _curvature(row[4], style.points(tables, "curvature").where(model=name))
-            row[5].legend(*row[4].get_legend_handles_labels(), loc="center left")
-        else:
-            row[4].axis("off")
-    style.note(
-        figure,
-        study,
-        "Tangent kernel: trace, norm, effective rank (exp of the entropy of its eigenvalues' "
-        "shares) and label alignment (its cosine with the labels' kernel). Curvature: largest "
-        "eigenvalue of the loss's Hessian, beside the thresholds beyond which SGD's steps grow.\n"
-        f"{style.runs_note(study).capitalize()}.",
+def draw(study: Study, tables: dict[str, Result]) -> Page:
+    """Two rows per model: trace, norm, effective rank; alignment, and curvature."""
+    content = style.runs(tables, "kernel_content")
+    bends = style.models(study, "curvature")
+    curvature = style.runs(tables, "curvature") if bends else content[:0]
+    curvature = curvature[curvature["measure"].isin(CURVATURE)].dropna(subset="value")
+    curvature = curvature.assign(line=curvature["measure"].map(CURVATURE))
+    titles, rows = names.titles(study), []
+    for name in style.models(study, "kernel"):
+        row = [
+            Panel(partial(_content, study, name, content, measure), titles[name], share=measure)
+            for measure in CONTENT
+        ]
+        if name in bends:
+            row.append(Panel(partial(_curvature, study, name, curvature), titles[name], "bends"))
+        rows.append(row)
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "What the kernel distance does not see, of the tangent kernels along the base runs: "
+            "trace, norm, effective rank (exp of the entropy of its eigenvalues' shares) and label "
+            "alignment (its cosine with the labels' kernel).",
+            "Curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
+            "beside the thresholds beyond which SGD's steps grow; below zero it bends down."
+            if bends
+            else "",
+            names.every(study),
+            names.rates(study),
+            style.lost(content),
+        ),
     )
-    return figure
 
 
-def _curvature(ax: Axes, curvature: style.Points) -> None:
-    for measure, (label, color, dashes) in CURVATURE.items():
-        points = curvature.where(measure=measure)
-        looks = {"color": color, "linestyle": dashes, "label": label}
-        if points.means["mean"].isna().all():  # an optimizer without a known threshold
-            continue
-        if "threshold" in measure:  # the same in all runs; it jumps where the learning rate falls
-            means = points.means.sort_values("t")
-            ax.plot(means["t"], means["mean"], drawstyle="steps-post", **looks)
-        else:
-            style.line(ax, points, "t", **looks)
-    ax.set(xlabel="iteration $t$", ylabel="curvature")
-    style.logarithmic(ax)
+def _content(study: Study, name: str, content: pd.DataFrame, measure: str, ax: Axes) -> None:
+    pooled = style.where(content, measure=measure)
+    style.scale(ax, pooled["value"])
+    style.curves(ax, style.where(pooled, model=name), "t")
+    ax.set_ylabel(CONTENT[measure])
+    style.over_kernels(ax, study.models[name])
+
+
+def _curvature(study: Study, name: str, curvature: pd.DataFrame, ax: Axes) -> None:
+    own = style.where(curvature, model=name)
+    style.scale(ax, curvature["value"])
+    palette = dict(zip(CURVATURE.values(), sns.color_palette(), strict=False))
+    known = own["measure"].str.contains("threshold")
+    style.curves(ax, own[~known], "t", "line", palette)
+    # The same in all runs; it jumps where the learning rate falls.
+    steps = own[known & (own["run"] == own["run"].min())]
+    if len(steps):
+        sns.lineplot(steps, x="t", y="value", hue="line", palette=palette, linestyle="--",
+                     drawstyle="steps-post", estimator=None, ax=ax)  # fmt: skip
+    ax.set_ylabel("curvature")
+    style.legend(ax, columns=1)
+    style.over_iterations(ax, "iteration $t$", study.models[name])

@@ -1,8 +1,12 @@
 """Figure s5: the map of the trajectory through the space of parameters."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
@@ -13,23 +17,33 @@ MAPS = {
 }
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
+def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: means over seeds of three maps of all pairs of checkpoints."""
     pairs = style.summary(tables, "trajectory")
-    models = style.models(study, "trajectory")
-    figure, axes = style.grid(len(models), 3, 1.8)
-    for row, name in zip(axes, models, strict=True):
-        for ax, (measure, label) in zip(row, MAPS.items(), strict=True):
-            own = pairs[(pairs["model"] == name) & (pairs["measure"] == measure)]
-            grid = own.pivot(index="t", columns="u", values="mean")
-            image = ax.pcolormesh(
-                grid.columns, grid.index, grid.to_numpy(), cmap=style.SEQUENTIAL, rasterized=True
-            )
-            ax.set(xlabel="iteration $u$", ylabel="iteration $t$", box_aspect=1)
-            bar = figure.colorbar(image, ax=ax, label=label, shrink=0.7)
-            bar.formatter.set_useOffset(False)
-        row[0].set_title(name)
-    seeds = study.seeds
-    many = f"Means over {len(seeds)} seeds." if len(seeds) > 1 else f"One run, seed {seeds[0]}."
-    style.note(figure, study, many)
-    return figure
+    titles, seeds = names.titles(study), study.seeds
+    rows = [
+        [
+            Panel(partial(_map, study, name, pairs, measure), titles[name], height=1.9)
+            for measure in MAPS
+        ]
+        for name in style.models(study, "trajectory")
+    ]
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "The way through the space of parameters: cosines of the parameters, cosines of their "
+            "displacements from the start, and distances, between all pairs of checkpoints of a "
+            "base run, one beside the other whatever the iterations between them.",
+            f"Means over {len(seeds)} seeds." if len(seeds) > 1 else f"One run, seed {seeds[0]}.",
+            names.rates(study).replace("Dotted", "Dotted white"),
+        ),
+    )
+
+
+def _map(study: Study, name: str, pairs: pd.DataFrame, measure: str, ax: Axes) -> None:
+    own = style.where(pairs, model=name, measure=measure)
+    grid = own.pivot(index="t", columns="u", values="mean")
+    style.heat(ax, grid, MAPS[measure])
+    style.drops_on_map(ax, study.models[name], list(grid.columns))
+    ax.set(xlabel="iteration $u$", ylabel="iteration $t$")

@@ -1,44 +1,78 @@
 """Figure s6: the loss barrier modulo permutation, and the similarity of features."""
 
-from matplotlib.figure import Figure
+from functools import partial
 
-from twophase.figures import style
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
-from twophase.study.model import Study
+from twophase.study.model import Model, Study
 
-# Label, colour, dashes, marker and its size: lines that fall together are all to be seen.
 BARRIERS = {
-    "test_barrier": ("as they are", "C0", "-", "o", 7),
-    "recalibrated_barrier": ("batch norm measured again", "C1", "--", "s", 4.5),
-    "matched_barrier": ("… and units matched", "C2", ":", "D", 2),
+    "test_barrier": "as they are",
+    "recalibrated_barrier": "batch norm measured again",
+    "matched_barrier": "… and units matched",
 }
-LOOKS = ("label", "color", "linestyle", "marker", "markersize")
 OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that move"}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Figure:
-    """One row per model: three barriers, CKA, and the share of moved units, over t0."""
-    matching = style.points(tables, "matching").where(direction="perturbed")
-    models = style.models(study, "matching")
-    figure, axes = style.grid(len(models), 3, 2.2)
-    for row, (name, model) in zip(axes, models.items(), strict=True):
+def draw(study: Study, tables: dict[str, Result]) -> Page:
+    """One row per model: its barriers, CKA, and the share of moved units, over t0."""
+    matching = style.where(style.runs(tables, "matching"), direction="perturbed")
+    titles, rows, again = names.titles(study), [], False
+    for name, model in style.models(study, "matching").items():
         chosen, chaos = model.matching.compare, model.chaos
         last = {t: t1 for t in chaos.forks for t1 in chaos.after(t) if not chosen or t1 in chosen}
-        own = matching.where(model=name).at_ends(last)
-        for measure, values in BARRIERS.items():
-            looks = dict(zip(LOOKS, values, strict=True))
-            style.line(row[0], own.where(measure=measure), "t0", clip_on=False, **looks)
-        style.barrier_axis(row[0], model.chaos.barrier_threshold)
-        row[0].set_ylabel("test loss barrier (nats)")
-        row[0].set_title(f"{name}: {style.when(last)}")
-        for ax, (measure, label) in zip(row[1:], OTHERS.items(), strict=True):
-            points = own.where(measure=measure)
-            style.line(ax, points, "t0", color="C0", marker="o", clip_on=False)
-            ax.set(ylabel=label, ylim=(0, 1))
-        for ax in row:
-            ax.set(xlabel="perturbed at iteration $t_0$", xlim=(0, None))
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper left", ncols=3)
-    runs = style.runs_note(study, forks=True)
-    style.note(figure, study, f"Perturbed by {style.perturbation_note(study)}; {runs}.")
-    return figure
+        own = style.at_ends(style.where(matching, model=name), last)
+        lines = _lines(own)
+        again |= len(lines) == 3
+        title = f"{titles[name]}, {style.when(last)}"
+        rows.append(
+            [Panel(partial(_barriers, model, own, lines), title, share="barrier")]
+            + [Panel(partial(_other, model, own, measure), title, measure) for measure in OTHERS]
+        )
+    return Page(
+        rows,
+        names.caption(
+            study,
+            "Do forks end behind a barrier, or is it only that their units have other places? "
+            "Left: loss barrier between base run and fork as they are"
+            + ", with batch norm's statistics measured again along the path,"
+            * again
+            + " and after the fork's units were matched with the base run's; dashed: the study's "
+            "threshold. Middle: linear CKA of their last hidden features, which no permutation "
+            "changes. Right: share of units that the match moves.",
+            f"Perturbed by {names.perturbed(study)}.",
+            names.every(study, forks=True),
+            style.lost(matching),
+        ),
+    )
+
+
+def _lines(own: pd.DataFrame) -> dict[str, str]:
+    """The barriers that differ: where nothing is changed by measuring batch norm again, it is not
+    there, or the barrier is so measured already.
+    """
+    wide = own.pivot(index=["run", "t0"], columns="measure", values="value")
+    if wide["test_barrier"].equals(wide["recalibrated_barrier"]):
+        return {"test_barrier": "as they are", "matched_barrier": "units matched"}
+    return BARRIERS
+
+
+def _barriers(model: Model, own: pd.DataFrame, lines: dict[str, str], ax: Axes) -> None:
+    shown = own.assign(line=own["measure"].map(lines)).dropna(subset="line")
+    palette = dict(zip(lines.values(), sns.color_palette(), strict=False))
+    style.curves(ax, shown, "t0", "line", palette, markers=True, dashes=True)
+    style.barriers(ax, shown, model.chaos.barrier_threshold)
+    style.legend(ax, columns=1)
+    style.over_iterations(ax, "perturbed at iteration $t_0$", model)
+
+
+def _other(model: Model, own: pd.DataFrame, measure: str, ax: Axes) -> None:
+    shown = style.where(own, measure=measure)
+    style.curves(ax, shown, "t0", marker="o")
+    ax.set(ylabel=OTHERS[measure], ylim=(min(0, shown["value"].min()), 1))
+    style.over_iterations(ax, "perturbed at iteration $t_0$", model)

@@ -1,59 +1,74 @@
-"""What all figures share: looks, reading tables, lines with their runs."""
+"""What all figures share: looks, tidy tables, lines with their runs, axes that hide nothing."""
 
 from __future__ import annotations
 
-import itertools
-import textwrap
-from collections.abc import Iterable
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import SymmetricalLogLocator
 
-mpl.use("agg")
+from twophase.store.artifacts import read_table
+from twophase.store.paths import Result
+from twophase.study.model import Model, Study
+from twophase.study.stages import SUMMARISED
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from twophase.store.artifacts import read_table  # noqa: E402
-from twophase.store.paths import Result  # noqa: E402
-from twophase.study.model import Model, Study  # noqa: E402
-from twophase.study.stages import SUMMARISED  # noqa: E402
-
-mpl.rcdefaults()  # whatever a matplotlibrc of the user's says
-plt.style.use(["seaborn-v0_8-ticks", "seaborn-v0_8-colorblind"])  # matplotlib's own
-mpl.rcParams |= {
-    "font.size": 8.6,
+WIDTH = 7.2  # inches: the text width of a two-column page
+SEQUENTIAL = "viridis"  # readable in grey and by colour-blind people
+MARKERS = ["o", "s", "D", "^", "v", "P", "*", "X"]
+FEW = 12  # thin lines that a panel can hold, or twice as many if it has few points; of more
+# runs, their range is a band
+GREY = "0.55"
+SIZE = 8.0  # points, in print
+LOOKS = {
     "font.sans-serif": ["DejaVu Sans"],
-    "axes.labelsize": "medium",
-    "axes.linewidth": 1,
-    "legend.fontsize": "small",
-    "legend.title_fontsize": "medium",
-    "lines.linewidth": 1.4,
-    "xtick.labelsize": "small",
-    "ytick.labelsize": "small",
-    "xtick.major.size": 4,
-    "ytick.major.size": 4,
-    "xtick.minor.size": 2.5,
-    "ytick.minor.size": 2.5,
-    "figure.constrained_layout.use": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": SIZE,
+    "axes.labelsize": SIZE,
+    "axes.labelpad": 2,
+    "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
+    "font.size": SIZE,
+    "legend.fontsize": SIZE - 1,
+    "legend.title_fontsize": SIZE - 1,
     "legend.frameon": False,
-    "lines.markersize": 3.5,
+    "legend.handlelength": 1.3,
+    "legend.columnspacing": 1.0,
+    "legend.handletextpad": 0.5,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "lines.markeredgewidth": 0,
+    "xtick.labelsize": SIZE - 1,
+    "ytick.labelsize": SIZE - 1,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.minor.size": 2,
+    "ytick.minor.size": 2,
     "pdf.fonttype": 42,
+    "svg.fonttype": "path",
 }
 
-# Sequential, and readable in grey and by colour-blind people.
-SEQUENTIAL = mpl.colormaps["viridis"]
-MARKERS = "osD^vP*X"
-WIDTH = 7.2  # inches: the text width of a two-column page
-COLUMNS = 132  # characters of small print in a line of that width
+
+@contextmanager
+def theme(sheet: Path | None = None) -> Iterator[None]:
+    """The looks of all figures, whatever a matplotlibrc says, then those of a style `sheet`;
+    afterwards the caller's are as they were.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        # Its short names of colours would stay.
+        sns.set_theme("paper", "ticks", "colorblind", color_codes=False, rc=LOOKS)
+        if sheet:
+            mpl.style.use(sheet)
+        yield
 
 
 def models(study: Study, *sections: str) -> dict[str, Model]:
@@ -65,45 +80,26 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
     }
 
 
-class Points(NamedTuple):
-    """A table's points: their summary over runs, and the same measures of each run.
-
-    Both have the table's keys and the columns `model` and `measure`; `means` has `mean`, `low`,
-    `high` and `runs`, `each` has `value` and `run`.
+def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
+    """The table called `table` of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and
+    `value`. Of `chaos`, each direction of a seed is a run.
     """
-
-    means: pd.DataFrame
-    each: pd.DataFrame
-
-    def where(self, **values: object) -> Points:
-        """The points at which each of these columns has this value."""
-        chosen = []
-        for frame in self:
-            for column, value in values.items():
-                frame = frame[frame[column] == value]
-            chosen.append(frame)
-        return Points(*chosen)
-
-    def at_ends(self, ends: dict[int, int]) -> Points:
-        """The points of each t0 at its last t1, as `ends` has it."""
-        return Points(*(frame[frame["t1"] == frame["t0"].map(ends)] for frame in self))
-
-
-def points(tables: dict[str, Result], table: str) -> Points:
-    """The points of the table called `table`, of which a figure reads the summary and each run.
-
-    Of `chaos`, each direction of a seed is a run.
-    """
-    runs = [read_table(result) for name, result in tables.items() if name.endswith(f"/{table}")]
-    wide = pd.concat(runs, ignore_index=True)
+    parts = [read_table(result) for name, result in tables.items() if name.endswith(f"/{table}")]
+    wide = pd.concat(parts, ignore_index=True)
     wide = wide.assign(run=wide["seed"].astype(str))
     if "direction" in wide:
         wide["run"] += "/" + wide["direction"]
         wide["direction"] = wide["direction"].where(wide["direction"] == "control", "perturbed")
-    keys = ["study", "model", "seed", "run", *SUMMARISED[table]]
-    measures = [column for column in wide if column not in keys]
-    each = wide.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
-    return Points(summary(tables, table), each)
+    keys = ["study", "model", "seed", "run", *SUMMARISED.get(table, ())]
+    measures = [name for name in wide if name not in keys and wide[name].dtype.kind in "biuf"]
+    return wide.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
+
+
+def where(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows in which each of these columns has this value."""
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    return frame
 
 
 def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
@@ -111,103 +107,181 @@ def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
     return read_table(tables[f"{table}_summary"])
 
 
-def projection(study: Study, tables: dict[str, Result], model: str) -> pd.DataFrame:
-    """The kernels of the first seed in three dimensions."""
-    return read_table(tables[f"{model}/seed{study.seeds[0]}/kernel_projection"])
+def shades(values: Iterable[Any]) -> dict[Any, tuple]:
+    """A colour for each value, from dark (smallest) to light (largest)."""
+    ordered = sorted(set(values))
+    return dict(zip(ordered, sns.color_palette(SEQUENTIAL, len(ordered)), strict=True))
 
 
-def grid(rows: int, columns: int, height: float, **options: object) -> tuple[Figure, list]:
-    """A figure of page width with `rows` x `columns` axes, each row `height` inches high."""
-    return plt.subplots(
-        rows, columns, figsize=(WIDTH, rows * height + 0.35), squeeze=False, **options
-    )
+def scale(ax: Axes, values: Iterable[float], axis: str = "y") -> None:
+    """An axis for these values: logarithmic if they span a factor of ten. Where some are zero or
+    negative, it is linear around zero, so that none of them is hidden.
+    """
+    found = np.asarray(list(values), float)
+    found = found[np.isfinite(found)]
+    sizes = np.abs(found[found != 0])
+    if not len(sizes) or sizes.max() <= 10 * sizes.min():
+        return
+    if found.min() > 0:
+        ax.set(**{f"{axis}scale": "log"})
+        return
+    smallest, largest = (math.floor(math.log10(each)) for each in (sizes.min(), sizes.max()))
+    if found.min() < 0:  # decades are wanted on both sides
+        smallest = max(smallest, largest - 2)
+    ax.set(**{f"{axis}scale": "symlog"})
+    getattr(ax, f"set_{axis}scale")("symlog", linthresh=10.0**smallest, linscale=0.5)
+    ticks = SymmetricalLogLocator(base=10, linthresh=10.0**smallest)
+    ticks.set_params(numticks=6)
+    getattr(ax, f"{axis}axis").set_major_locator(ticks)
+    (ax.axhline if axis == "y" else ax.axvline)(0, color="0.8", linewidth=0.6, zorder=0)
 
 
-def shades(values: list[int]) -> dict[int, tuple]:
-    """A colour for each value, from dark (first) to light (last)."""
-    return {
-        value: SEQUENTIAL(0.9 * index / max(1, len(values) - 1))
-        for index, value in enumerate(values)
-    }
+def curves(
+    ax: Axes,
+    data: pd.DataFrame,
+    x: str,
+    hue: str | None = None,
+    palette: dict | None = None,
+    markers: bool = False,
+    dashes: bool = False,
+    **looks: Any,
+) -> None:
+    """A thick line through the runs' means, or on a logarithmic axis their medians, for each value
+    of `hue`; behind it thin lines, the runs, or if these are many a band, their range.
+    """
+    data = data.assign(value=data["value"].replace([np.inf, -np.inf], np.nan))
+    looks = looks if hue else {"color": sns.color_palette()[0], **looks}
+    center = "mean" if ax.get_yscale() == "linear" else "median"
+    each = data.groupby(hue)["run"].nunique() if hue else pd.Series([data["run"].nunique()])
+    many = each.sum() > FEW * (2 if markers else 1)
+    marks = {}
+    if markers:
+        levels = sorted(data[hue].unique()) if hue else []
+        marks = {"style": hue, "dashes": dashes, "markers": MARKERS[: len(levels)] or None}
+        marks = marks if len(levels) <= len(MARKERS) else {"marker": "o"}
+    shared = {"data": data, "x": x, "y": "value", "hue": hue, "palette": palette, "ax": ax}
+    band = {"errorbar": ("pi", 100) if many else None, "err_kws": {"alpha": 0.18, "linewidth": 0}}
+    sns.lineplot(**shared, **marks, **(band if many else {"errorbar": None}), estimator=center,
+                 legend="full" if hue else False, **looks)  # fmt: skip
+    if not many and each.max() > 1:
+        thin = {key: value for key, value in looks.items() if key in ("color", "linestyle")}
+        sns.lineplot(**shared, units="run", estimator=None, legend=False, linewidth=0.6,
+                     alpha=0.55, zorder=1, **thin)  # fmt: skip
+    for line in ax.lines:
+        line.set_clip_on(not len(line.get_xdata()))  # a marker on an axis is whole
+    alone = data.groupby(hue).filter(lambda g: g[x].nunique() == 1) if hue else data
+    if each.max() > 1 and alone[x].nunique() == 1:  # a line through one point cannot be seen
+        sns.scatterplot(alone, x=x, y="value", hue=hue, palette=palette, marker="_", s=36,
+                        linewidth=0.8, ax=ax, legend=False)  # fmt: skip
 
 
-def looks(values: Iterable[int]) -> dict[int, dict]:
-    """A colour and a marker for each value: the same in each panel that shows it."""
-    colors = shades(sorted(values))
-    marked = zip(colors.items(), itertools.cycle(MARKERS), strict=False)
-    return {value: {"color": color, "marker": marker} for (value, color), marker in marked}
+def drops(ax: Axes, model: Model, axis: str = "x") -> None:
+    """Where the learning rate is divided by 10, if the axis, of iterations, comes that far."""
+    low, high = sorted(ax.get_xlim())
+    for drop in model.training.lr_drops:
+        if low < drop < high:
+            ax.axvline(drop, color=GREY, linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=0)
+            side = 1.5 if drop < low + 0.9 * (high - low) else -6.5
+            ax.annotate(
+                "lr / 10", (drop, 1), (side, -1), ("data", "axes fraction"), "offset points",
+                rotation=90, va="top", fontsize=SIZE - 2, color="0.35",
+            )  # fmt: skip
 
 
-def line(ax: Axes, points: Points, x: str, **looks: object) -> None:
-    """The mean over runs as a line with markers; behind it, each run as a thin line."""
-    means = points.means.sort_values(x)
-    (drawn,) = ax.plot(means[x], means["mean"], **looks)
-    thin = {"color": drawn.get_color(), "linewidth": 0.6, "alpha": 0.5, "zorder": 1}
-    thin |= {"clip_on": drawn.get_clip_on()}
-    if len(means) == 1:  # a line through one point cannot be seen
-        thin |= {"marker": "_", "markersize": 7}
-    for _, run in points.each.sort_values(x).groupby("run"):
-        ax.plot(run[x], run["value"], **thin)
+def over_iterations(ax: Axes, label: str, model: Model) -> None:
+    """What an x axis of iterations has."""
+    ax.set_xlabel(label)
+    ax.locator_params(axis="x", nbins=5)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    drops(ax, model)
 
 
-def kernel_times(ax: Axes, model: Model, axes: str = "x") -> None:
-    """Logarithmic axes of iterations, with 0 on them, for kernels whose times the study names one
-    by one: they stand closer where the kernel turns fast.
+def over_kernels(ax: Axes, model: Model) -> None:
+    """The same for the iterations of kernels. Where the study names these one by one, closer where
+    the kernel turns fast, the axis is logarithmic, with 0 on it.
     """
     if model.kernel.times:
         first = next(t for t in model.kernel.times if t > 0)
-        for axis in axes:
-            getattr(ax, f"set_{axis}scale")("symlog", linthresh=first, linscale=0.3)
+        ax.set_xscale("symlog", linthresh=first, linscale=0.3)
+        ax.set_xlabel("iteration $t$")
+        drops(ax, model)
+    else:
+        over_iterations(ax, "iteration $t$", model)
+
+
+def at_ends(frame: pd.DataFrame, ends: dict[int, int]) -> pd.DataFrame:
+    """The rows of each t0 at its last t1, as `ends` has it."""
+    return frame[frame["t1"] == frame["t0"].map(ends)]
 
 
 def when(ends: dict[int, int]) -> str:
     """The iteration at which all forks end, or that each has its own."""
     last = set(ends.values())
-    return f"at $t_1 = {last.pop()}$" if len(last) == 1 else "at the last $t_1$ of each"
+    return f"at $t_1$\xa0=\xa0{last.pop():,}" if len(last) == 1 else "at the last $t_1$ of each"
 
 
-def barrier_axis(ax: Axes, threshold: float) -> None:
-    """A y axis from 0 for the barriers drawn (nats), with their threshold as a dashed line."""
+def barriers(ax: Axes, data: pd.DataFrame, threshold: float) -> None:
+    """The axis of barriers (nats) with their threshold as a dashed line; of a network that has none
+    above it, a sentence.
+    """
     ax.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-    # A network without barriers shows a flat line and not its noise.
-    ax.set_ylim(0, max(2 * threshold, ax.get_ylim()[1]))
+    ax.set_ylabel("test loss barrier (nats)")
+    low, high = ax.get_ylim()
+    largest = data["value"].max()
+    ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
+    if largest <= threshold:
+        text = f"no barrier above {threshold:g} nats:\nthe largest is {largest:.2g}"
+        ax.text(0.5, 0.7, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1, color="0.3",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
-def runs_note(study: Study, forks: bool = False) -> str:
-    """How many runs a thick line stands for, of forks seeds times directions."""
-    seeds = len(study.seeds)
-    directions = sorted({model.chaos.directions for model in models(study, "chaos").values()})
-    if seeds == 1 and not (forks and directions != [1]):
-        return f"lines: one run, seed {study.seeds[0]}"
-    text = f"{seeds} seed{'s' * (seeds > 1)}"
-    if forks and directions != [1]:
-        text += f" × {' or '.join(map(str, directions))} perturbation directions"
-    return f"thick lines: mean over {text}; thin lines: each run"
+def legend(ax: Axes, title: str = "", columns: int = 4, entries: list | None = None) -> None:
+    """The legend above the axes: below it are data."""
+    entries = entries or list(zip(*ax.get_legend_handles_labels(), strict=True))
+    if entries:
+        handles, labels = zip(*entries, strict=True)
+        ax.legend(handles, labels, title=title or None, loc="lower left", bbox_to_anchor=(0, 1),
+                  borderaxespad=0.1, alignment="left", ncols=min(len(labels), columns))  # fmt: skip
 
 
-def perturbation_note(study: Study) -> str:
-    """What was added to the parameters of the forks."""
-    kinds = {
-        "std": "of standard deviation {:g} on each parameter",
-        "l2": "of L2 norm {:g}",
-        "relative": "of {:g} times the parameters' norm",
-    }
-    perturbations = (model.chaos.perturbation for model in models(study, "chaos").values())
-    asked = dict.fromkeys(kinds[each.kind].format(each.size) for each in perturbations)
-    return "Gaussian noise " + " or ".join(asked)
+def lost(*frames: pd.DataFrame) -> str:
+    """A sentence on the values that no axis can show."""
+    values = pd.concat([frame["value"] for frame in frames])
+    count = int((~np.isfinite(values)).sum())
+    return f" Not drawn: {count} of {len(values)} values that are not finite." if count else ""
 
 
-def logarithmic(ax: Axes) -> None:
-    """A logarithmic y axis, if the lines drawn span a factor of ten; zeros are left out of it."""
-    drawn = np.concatenate([line.get_ydata() for line in ax.lines])
-    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    if len(drawn) and drawn.max() > 10 * drawn.min():
-        ax.set_yscale("log", nonpositive="mask")
+def colorbar(ax: Axes, values: Iterable[float], label: str) -> None:
+    """A bar of iterations beside the axes."""
+    norm = mpl.colors.Normalize(min(values), max(values))
+    shown = mpl.cm.ScalarMappable(norm, SEQUENTIAL)
+    bar = ax.figure.colorbar(shown, ax=ax, label=label, shrink=0.75, pad=0.02)
+    bar.locator = mpl.ticker.MaxNLocator(4)
+    bar.formatter = mpl.ticker.StrMethodFormatter("{x:,.0f}")
+    bar.update_ticks()
+    bar.outline.set_visible(False)
 
 
-def note(figure: Figure, study: Study, text: str) -> None:
-    """Small print under the figure: the study's title, and the paragraphs of `text`, wrapped."""
-    title = study.title.replace("$", r"\$")  # text, and never mathematics
-    paragraphs = f"{title}.\n{text}".splitlines()
-    text = "\n".join(textwrap.fill(p, COLUMNS, break_on_hyphens=False) for p in paragraphs)
-    figure.supxlabel(text, fontsize="small", color="0.35", x=0.01, ha="left")
+def heat(ax: Axes, pairs: pd.DataFrame, label: str, **looks: Any) -> None:
+    """A map of a measure of all pairs of iterations, from the first at the lower left."""
+    every = max(1, len(pairs) // 4)
+    sns.heatmap(pairs, cmap=SEQUENTIAL, square=True, xticklabels=every, yticklabels=every, ax=ax,
+                rasterized=True, cbar_kws={"label": label, "shrink": 0.65, "pad": 0.02},
+                **looks)  # fmt: skip
+    ax.invert_yaxis()
+    ax.tick_params(labelrotation=0)
+    ax.set_anchor("W")
+
+
+def places(iterations: Iterable[float], steps: list[int]) -> np.ndarray:
+    """Where iterations lie on a map whose rows are these steps."""
+    return np.interp(list(iterations), steps, np.arange(len(steps))) + 0.5
+
+
+def drops_on_map(ax: Axes, model: Model, steps: list[int]) -> None:
+    """Where the learning rate is divided by 10, on both axes of a map."""
+    for drop in model.training.lr_drops:
+        if steps[0] < drop < steps[-1]:
+            (place,) = places([drop], steps)
+            for line in (ax.axvline, ax.axhline):
+                line(place, color="white", linestyle=(0, (1, 1.5)), linewidth=0.9)

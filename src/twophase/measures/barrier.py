@@ -79,6 +79,14 @@ def path(
 ) -> dict[str, LossPath]:
     """For each set of examples the alphas and the losses of the networks at `points` places of the
     path, evenly spaced, and at `refine` more around the largest gap; see `path_losses`.
+
+    >>> one, other, between = (torch.nn.Linear(1, 2, bias=False) for _ in range(3))
+    >>> for network, weight in ((one, 1.0), (other, -1.0)):
+    ...     network.weight.data = torch.tensor([[weight], [0.0]])
+    >>> test = torch.tensor([[1.0]]), torch.tensor([0])
+    >>> alphas, losses = path(between, one, other, 3, {"test": test})["test"]
+    >>> alphas, [round(loss, 4) for loss in losses]
+    ([0.0, 0.5, 1.0], [1.3133, 0.6931, 0.3133])
     """
     alphas = [index / (points - 1) for index in range(points)]
     losses = path_losses(between, one, other, alphas, sets, recalibrate)

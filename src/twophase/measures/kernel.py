@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from twophase.progress import progress
+from twophase.training.progress import progress
 
 BLOCK = 32  # kernels held at once, twice
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from twophase import switches
 from twophase.errors import RunError
 from twophase.study.functions import imported
 from twophase.study.networks import GIVEN
+from twophase.training import switches
 
 # The layers that hold tensors, and the parameters, of all networks that are still in use: by id,
 # parameters also by the place of their numbers in memory.

@@ -10,8 +10,11 @@ VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)
 SMALL = ((16, 16), (32, 32), (64, 64, 64))
 
 
+POOLING = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+
 class VGG(nn.Module):
-    """Blocks of 3 x 3 convolutions, each block followed by 2 x 2 max pooling, then linear layers.
+    """Blocks of 3 x 3 convolutions, each block followed by 2 x 2 pooling, then linear layers.
 
     Maps (n, channels, size, size) to logits (n, classes), with size 2 ** (number of blocks).
     Initialised as in the authors' earlier code (github.com/zzp1012/LLFC) and torchvision:
@@ -29,6 +32,7 @@ class VGG(nn.Module):
         width: float = 1.0,
         activation: str = "relu",
         head_init: str = "normal",
+        pooling: str = "max",
         hidden: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
@@ -40,7 +44,7 @@ class VGG(nn.Module):
                     layers.append(nn.BatchNorm2d(out))
                 layers.append(ACTIVATIONS[activation]())
                 channels = out
-            layers.append(nn.MaxPool2d(2))
+            layers.append(POOLING[pooling](2))
         layers.append(nn.Flatten())
         for out in hidden:
             layers += [nn.Linear(channels, out), ACTIVATIONS[activation]()]

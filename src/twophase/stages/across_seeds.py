@@ -4,12 +4,12 @@ import pandas as pd
 import torch
 
 from twophase.measures.seeds import angles_to_others
-from twophase.progress import progress
 from twophase.store.artifacts import read_tensors, write_table
 from twophase.study import stages
 from twophase.study.kernel import kernel_steps
 from twophase.study.model import Study
 from twophase.training.machine import prepare
+from twophase.training.progress import progress
 
 
 def across_seeds(study: Study) -> None:

@@ -5,7 +5,6 @@ import math
 import pandas as pd
 
 from twophase.errors import RunError, in_a_line
-from twophase.progress import progress
 from twophase.store.artifacts import write_table
 from twophase.study import stages
 from twophase.study.base import checkpoints
@@ -16,6 +15,7 @@ from twophase.training.evaluation import accuracy, evaluation_sets, logits, mean
 from twophase.training.loop import KEEP_MINUTES, base_run, initial_state, learning_rate
 from twophase.training.machine import prepare
 from twophase.training.noise import network_noise
+from twophase.training.progress import progress
 
 
 def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:

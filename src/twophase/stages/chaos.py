@@ -8,7 +8,6 @@ from torch import nn
 
 from twophase.errors import RunError
 from twophase.measures import barrier, distance
-from twophase.progress import progress
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
 from twophase.study.chaos import comparisons
@@ -17,6 +16,7 @@ from twophase.training.batches import load_data
 from twophase.training.evaluation import Examples, accuracy, evaluation_sets, logits, mean_loss
 from twophase.training.loop import State, initial_state, load_state
 from twophase.training.machine import prepare
+from twophase.training.progress import progress
 
 SPLITS = ("train", "test")
 RECALIBRATED = "test_recalibrated"  # the path whose batch norm is measured again

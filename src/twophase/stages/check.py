@@ -12,19 +12,24 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, suppress
+from dataclasses import replace
 
 import pandas as pd
 import torch
 
+from twophase import figures
 from twophase.errors import Problem, RunError
+from twophase.figures import pictures
 from twophase.stages import network_checks, network_starts
 from twophase.stages.linearized import linear_logits
+from twophase.stages.summary import summary
 from twophase.store.artifacts import write_table, write_tensors
 from twophase.study import stages
 from twophase.study.datasets import Source
-from twophase.study.model import STUDIES, Study
+from twophase.study.model import STUDIES, Model, Study
 from twophase.study.records import FEW
-from twophase.study.run import Run
+from twophase.study.run import Run, runs
+from twophase.study.stages import missing
 from twophase.training.batches import Data, Split, load_data
 from twophase.training.layer_calls import described, raising
 from twophase.training.loop import initial_state
@@ -47,18 +52,21 @@ def check(study: Study) -> None:
     file = stages.data_file(study)
     data = _few(load_data(file, study.data.images, prepare(study.compute)))
     rows, faults = [], []
-    for name in study.models:
-        run = Run(study, name, study.seeds[0])
-        tried = [s for s, row in stages.STAGES.items() if row.scope == "run" and _has(run, s)]
-        try:
-            _try(run, tried, data)
-        except RunError as fault:
-            faults.append(f"{STUDIES / study.name}.yaml: models.{name}: {fault}")
-        else:
-            rows += [{"study": study.name, "model": name, "stage": stage} for stage in tried]
-            print(f"{name}: {', '.join(tried)} do their work", file=sys.stderr)
-    if faults:
-        raise RunError("\n".join(faults))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in study.models:
+            run = Run(study, name, study.seeds[0])
+            tried = [s for s, row in stages.STAGES.items() if row.scope == "run" and _has(run, s)]
+            try:
+                _try(run, tried, data, folder)
+            except RunError as fault:
+                faults.append(f"{STUDIES / study.name}.yaml: models.{name}: {fault}")
+            else:
+                rows += [{"study": study.name, "model": name, "stage": stage} for stage in tried]
+                print(f"{name}: {', '.join(tried)} do their work", file=sys.stderr)
+        if faults:
+            raise RunError("\n".join(faults))
+        with chdir(folder), redirect_stderr(io.StringIO()):
+            _draw(study, data)
     write_table(stages.check_mark(study), pd.DataFrame(rows))
 
 
@@ -77,8 +85,8 @@ def _few(data: Data) -> Data:
     return Data(train, test, data.classes, data.mean, data.std)
 
 
-def _try(run: Run, tried: list[str], data: Data) -> None:
-    """Do the work of some stages of a run, in brief. Raises `RunError` if one fails."""
+def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
+    """Do the work of some stages of a run, in brief, in a folder; `RunError` if one fails."""
     brief = _brief(run)
     images, labels = data.normalised(data.train.images[:FEW]), data.train.labels[:FEW]
     with _told("base", brief, data):
@@ -98,25 +106,74 @@ def _try(run: Run, tried: list[str], data: Data) -> None:
     # Kernels are of an example of each class: minutes, where there are a hundred.
     there = [stage for stage in tried if stages.STAGES[stage].section != "kernel"]
     brief = _brief(run, without="kernel")
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), redirect_stderr(io.StringIO()):
+    with chdir(folder), redirect_stderr(io.StringIO()):
         _write(brief.study, data)
         for stage in there:
             with _told(stage, brief, data):
                 stages.imported(stage)(brief)
 
 
+def _draw(study: Study, data: Data) -> None:
+    """Draw all figures of the study once, from the runs of two iterations that lie in the working
+    directory. Raises `RunError` if one fails.
+
+    Kernels are made up, and labels too, so that there is an example of each class: figures ask what
+    tables hold, and not what made them.
+    """
+    few = _few_of(study, {name: model.brief() for name, model in study.models.items()})
+    count = max(len(data.train.labels), data.classes)
+    places = torch.arange(count, device=data.train.labels.device)
+    images = data.train.images[places % len(data.train.labels)]
+    _write(few, replace(data, train=Split(images, places % data.classes)))
+    for run in runs(few):
+        if run.model.kernel:
+            _made_up(run, data.classes)
+        for stage in missing(run):
+            stages.imported(stage)(run)
+    for stage, row in stages.STAGES.items():
+        if row.scope == "study" and row.tables and stages.runs_of(few, stage):
+            stages.imported(stage)(few)
+    for table in stages.tables_of(few):
+        summary(few, table)
+    for figure in figures.asked(few):
+        try:
+            pictures.tried(few, figure)
+        except Exception as error:  # a figure may be of a user's own
+            said = str(error).strip().split("\n")[0][:200]
+            raise RunError(
+                f"{STUDIES / study.name}.yaml: figure {figure} cannot be drawn from two "
+                f"iterations: {type(error).__name__}: {said}; mend figures/{figure}.py"
+            ) from error
+
+
+def _made_up(run: Run, inputs: int) -> None:
+    """Kernels (inputs, inputs) of a run, and the table of them."""
+    noise, rows = torch.Generator().manual_seed(0), []
+    for t in run.model.kernel.steps():
+        factor = torch.randn(inputs, 4, generator=noise)
+        write_tensors(stages.kernel_file(run, t), {"kernel": factor @ factor.T})
+        rows.append({**run.identity, "t": t, "norm": 1.0})
+    write_table(stages.run_table(run, "kernel"), pd.DataFrame(rows))
+
+
 def _brief(run: Run, without: str = "") -> Run:
     """The run in a study of two iterations that has one model, one seed and few images."""
-    model, images = run.model.brief(), run.study.data.images
+    model = run.model.brief()
     if without:
         model = model.model_copy(update={without: None})
+    return Run(_few_of(run.study, {run.name: model}), run.name, run.seed)
+
+
+def _few_of(study: Study, models: dict[str, Model]) -> Study:
+    """The study with these models, one seed and few images."""
+    images = study.data.images
     few = Few(source=images.source, channels=images.channels, image_size=images.image_size)
     update = {
-        "data": run.study.data.model_copy(update={"images": few}),
-        "models": {run.name: model},
-        "seeds": [run.seed],
+        "data": study.data.model_copy(update={"images": few}),
+        "models": models,
+        "seeds": study.seeds[:1],
     }
-    return Run(run.study.model_copy(update=update), run.name, run.seed)
+    return study.model_copy(update=update)
 
 
 def _write(study: Study, data: Data) -> None:

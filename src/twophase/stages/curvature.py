@@ -5,7 +5,6 @@ import math
 import pandas as pd
 
 from twophase.measures.curvature import batch_sharpness, sharpness
-from twophase.progress import progress
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.curvature import curvature_steps
@@ -15,6 +14,7 @@ from twophase.training.batches import batch, load_data
 from twophase.training.loop import initial_state, learning_rate, load_state
 from twophase.training.machine import prepare
 from twophase.training.noise import network_noise
+from twophase.training.progress import progress
 
 
 def curvature(run: Run) -> None:

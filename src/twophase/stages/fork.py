@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from twophase.progress import progress
 from twophase.store.artifacts import check_origin, write_table
 from twophase.store.origin import ORIGIN
 from twophase.study import stages
@@ -12,6 +11,7 @@ from twophase.training.batches import load_data
 from twophase.training.loop import KEEP_MINUTES, initial_state, load_state, trajectory
 from twophase.training.machine import prepare
 from twophase.training.perturbation import perturb
+from twophase.training.progress import progress
 
 
 def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MINUTES) -> None:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
-from twophase.progress import progress
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.chaos import Perturbation
@@ -21,6 +20,7 @@ from twophase.training.loop import State, initial_state, load_state, optimizer_s
 from twophase.training.machine import prepare
 from twophase.training.noise import network_noise
 from twophase.training.perturbation import perturb
+from twophase.training.progress import progress
 from twophase.training.tensors import trained
 
 NOISE = 5  # first number of the counters that seed other SGD noise; see batches.py for the others

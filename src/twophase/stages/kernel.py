@@ -4,7 +4,6 @@ import pandas as pd
 
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
-from twophase.progress import progress
 from twophase.store.artifacts import read_tensors, write_table, write_tensors
 from twophase.study import stages
 from twophase.study.kernel import kernel_steps
@@ -12,6 +11,7 @@ from twophase.study.run import Run
 from twophase.training.batches import balanced_subset, load_data
 from twophase.training.loop import initial_state, load_state
 from twophase.training.machine import prepare
+from twophase.training.progress import progress
 
 
 def kernel(run: Run) -> None:

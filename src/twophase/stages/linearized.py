@@ -12,7 +12,6 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from twophase.progress import progress
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.linearized import linearized_steps, switches
@@ -29,6 +28,7 @@ from twophase.training.loop import (
     trajectory,
 )
 from twophase.training.machine import prepare
+from twophase.training.progress import progress
 from twophase.training.tensors import trained
 
 Tensors = dict[str, torch.Tensor]

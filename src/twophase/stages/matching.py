@@ -5,7 +5,6 @@ import pandas as pd
 from twophase.measures.barrier import barrier, path
 from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
 from twophase.measures.permutation import Units, check_units, moved, permute, units, weight_matching
-from twophase.progress import progress
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
 from twophase.study.matching import matching_points
@@ -15,6 +14,7 @@ from twophase.training.batches import load_data
 from twophase.training.evaluation import evaluation_sets
 from twophase.training.loop import State, initial_state, load_state
 from twophase.training.machine import prepare
+from twophase.training.progress import progress
 
 
 def matching(run: Run) -> None:

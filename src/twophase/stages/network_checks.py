@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from twophase import switches
 from twophase.entk import KernelError, entk
 from twophase.errors import RunError
 from twophase.stages.network_starts import check_apart, check_gradients_dense, check_switches
 from twophase.study.run import Run
-from twophase.training import loop
+from twophase.training import loop, switches
 from twophase.training.attention import plain_attention
 from twophase.training.batches import Data
 from twophase.training.layer_calls import Call, described, layer_called, origin, recorded

@@ -7,10 +7,9 @@ import sys
 import torch
 from torch import nn
 
-from twophase import switches
 from twophase.errors import RunError
 from twophase.study.run import Run
-from twophase.training import loop
+from twophase.training import loop, switches
 from twophase.training.batches import Data
 from twophase.training.layer_calls import described
 from twophase.training.loop import State

@@ -1,8 +1,9 @@
 """Reading and writing results: whole or not at all, and only what was asked for.
 
 Every file carries its path under results/, its identity (what it is, of which study, model, seed,
-iteration), its maker (digests of options and code), its origin (packages, kind of machine), the
-version of its format, and a digest of all its bytes. A reader says which result it expects;
+iteration), its maker (digests of options and code) and that maker's recipe (the same, to be read),
+its origin (packages, kind of machine), the version of its format, and a digest of all its bytes.
+A reader says which result it expects;
 anything else ends in `ArtifactError` with one line that names the file and what to do. Files are
 written under a temporary name and renamed, so that a file with its final name is complete. No
 file holds a time or a random order: the same result has the same bytes.
@@ -130,6 +131,21 @@ def read_header(path: Path) -> dict:
     return header
 
 
+def said_by(path: Path) -> dict:
+    """The same of a file whose bytes are not checked, however large it is; nothing of one that
+    cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".parquet":
+                return json.loads(pq.read_metadata(file).metadata[b"twophase"])
+            first = file.read(8)
+            length = min(int.from_bytes(first, "little"), path.stat().st_size)
+            return _tensors_header(path, first + file.read(length))
+    except (OSError, ArtifactError, pa.ArrowInvalid, ValueError, KeyError, TypeError):
+        return {}
+
+
 def check_origin(path: Path, origin: Identity, whose: str) -> None:
     """Refuse a state that other packages or another kind of machine made than `origin`.
 
@@ -151,11 +167,13 @@ def sha256(path: Path) -> str:
 
 
 def _header(result: Result, said: dict) -> str:
+    maker = result.maker
     header = {
         "format": FORMAT,
         "path": result.path.as_posix(),
         "identity": result.identity,
-        "maker": result.maker._asdict() if result.maker else {},
+        "maker": {key: getattr(maker, key) for key in ("options", "code")} if maker else {},
+        "recipe": maker.recipe if maker else {},
         "origin": ORIGIN,
         **said,
         "seal": SEAL.decode(),

@@ -24,15 +24,37 @@ Identity = dict[str, str | int]
 
 
 class Maker(NamedTuple):
-    """What makes a result: digests of options and of code, with those of the results before."""
+    """What makes a result: digests of options and of code, with those of the results before.
+
+    `recipe` says the same to a reader, and stands in the file: options, code module by module, and
+    the fingerprints of what came `before` (`store/why.py` compares two of them).
+    """
 
     options: str
     code: str
+    recipe: dict[str, Any] = {}
+    before: dict[str, Maker] = {}
 
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that stand in the result's path."""
-        return digest([*self, FORMAT])[:8]
+        return digest([self.options, self.code, FORMAT])[:8]
+
+    def behind(self) -> dict[str, dict]:
+        """The recipes of all that came before, by name."""
+        found = {}
+        for name, maker in self.before.items():
+            found |= maker.behind() | {name: maker.recipe}
+        return found
+
+
+def recipe(options: dict, code: dict[str, str], before: dict[str, Maker]) -> dict:
+    """What a file says of what made it: options by their names in a study file, digests of modules,
+    fingerprints. What is empty is left out.
+    """
+    made = {name: maker.fingerprint for name, maker in before.items()}
+    said = {"options": options, "code": code, "before": made}
+    return {key: value for key, value in said.items() if value}
 
 
 @dataclass(frozen=True)

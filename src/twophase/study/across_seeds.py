@@ -24,6 +24,7 @@ ACROSS_SEEDS = Stage(
     grid=lambda run: [kernel_steps(run), run.study.seeds],
     work=cone_work,  # each kernel is read
     section="across_seeds",
+    points=("points", "seeds"),
     summarised=("across_seeds",),
     memory_mb=8000,
     minutes=120,

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from twophase.store.artifacts import sha256, whole_file
+from twophase.store.code import imported_files
 from twophase.store.history import CODE, commit, git
-from twophase.store.own_code import imported_files
 from twophase.store.paths import run_folder
 from twophase.study import stages
 from twophase.study.base import base_state
@@ -25,11 +25,19 @@ RULES = (Path("paper/claims.yaml"), Path("paper/registration"))
 RECORD = "record.json"  # the name under which a record is published, beside its run's tables
 
 
-def own_files(study: Study) -> list[Path]:
-    """The files of the study's own networks and images, without which it cannot be read."""
+def own_files(study: Study) -> dict[Path, Path]:
+    """The files of the study's own networks and images, without which it cannot be read, and where
+    they lie beside the study: code from elsewhere lies there, too, and is found there first.
+    """
+    found = {}
     own = [study.data.images, *(model.network for model in study.models.values())]
-    files = (getattr(each, "file", None) for each in own)
-    return [path for file in files if file for path in imported_files(place(file, ""))]
+    for file in (getattr(each, "file", None) for each in own):
+        for name, path in imported_files(place(file, "")).items() if file else ():
+            folder = Path(file).parent
+            inner = Path(*name.split("."))
+            inner = inner / path.name if path.stem == "__init__" else inner.with_suffix(path.suffix)
+            found[path] = path if path.is_relative_to(folder) else folder / inner
+    return found
 
 
 def changed(study: Study, file: Path) -> list[str]:

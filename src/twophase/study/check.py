@@ -29,10 +29,10 @@ def _options(run: Run) -> list:
 
 
 def _code(run: Run) -> Code:
-    from twophase.study.stages import STAGES, runs_of  # late: it tries all other stages
+    from twophase.study.model import STAGES  # late: it tries all other stages
 
     models = run.study.models.values()
-    tried = [f"stages.{stage}" for stage in STAGES if runs_of(run.study, stage)]
+    tried = [f"stages.{name}" for name, row in STAGES.items() if runs(run.study, row.section)]
     own = [each for model in models for each in networks.code(model.network)]
     return *tried, *own, *(optimizers.module(model.training) for model in models)
 
@@ -48,5 +48,6 @@ CHECK = Stage(
     grid=lambda run: None,
     work=lambda run, part: Work(),
     code=_code,
+    named=("data.augmentation", "compute", "models"),
     memory_mb=8000,
 )

@@ -9,7 +9,7 @@ from pydantic import Field
 from twophase.store.paths import RESULTS, Result, table
 from twophase.study import datasets
 from twophase.study.datasets import Images
-from twophase.study.records import GIVEN, Mistakes, Number, Positive, Record, show
+from twophase.study.records import GIVEN, Mistakes, Positive, Record, show
 from twophase.study.run import Run, runs
 from twophase.study.stage import Stage, Work, part_maker
 
@@ -31,7 +31,7 @@ class Augmentation(Record):
 class Statistics(Record):
     """Mean and standard deviation of each channel, where 0 is black and 1 white."""
 
-    mean: Annotated[list[Annotated[Number, Field(ge=0, le=1)]], Field(min_length=1)]
+    mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     std: Annotated[list[Positive], Field(min_length=1)]
 
 
@@ -80,6 +80,7 @@ DATA = Stage(
     parts=lambda run: [data_file(run.study)],
     grid=lambda run: None,
     work=lambda run, part: Work(),
+    named=("data.images",),
     code=lambda run: ("stages.data", *datasets.code(run.study.data.images)),
     memory_mb=2000,
 )

@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from twophase.store.own_code import Place
+from twophase.store.code import Place
 from twophase.study import functions
 from twophase.study.records import Arguments, Count, Mistakes, Record, show
 

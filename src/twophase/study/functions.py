@@ -17,30 +17,23 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
-from twophase.store.own_code import Place
+from twophase.store import surroundings
+from twophase.store.code import Place
 from twophase.study.records import Mistakes, show
 
 
 def place(file: str | None, function: str) -> Place:
     """Where the code of a function lies. Raises `LookupError` if no such module is installed."""
     if file is not None:
-        return Place(Path(file), Path(file).parent)
+        return Place(Path(file))
     name = function.partition(":")[0]
-    package, *inner = name.split(".")
-    # Of the package alone: to look for what is in it, Python would run it.
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise LookupError(f"no module '{package}' is installed")
-    origin = Path(found.origin)
-    if origin.name != "__init__.py":
-        if inner:
-            raise LookupError(f"'{package}' is a module, not a package")
-        return Place(origin, origin.parent, package)
-    path = origin.parent.joinpath(*inner)
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not path.exists():
-        raise LookupError(f"no module '{name}' is installed")
-    return Place(path, origin.parent.parent, package)
+    package = name.partition(".")[0]
+    found = surroundings.files(name)
+    if name in found:
+        return Place(found[name], name)
+    if package in found and found[package].stem != "__init__":
+        raise LookupError(f"'{package}' is a module, not a package")
+    raise LookupError(f"no module '{name if package in found else package}' is installed")
 
 
 def imported(file: str | None, function: str) -> Callable:

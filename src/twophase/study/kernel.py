@@ -174,6 +174,7 @@ CONE = Stage(
     grid=kernel_steps,
     work=cone_work,
     section="kernel",
+    named=("the largest of kernel.intervals",),
     summarised=("kernel_distance", "kernel_content", "cone"),
     memory_mb=8000,
     minutes=120,

@@ -83,6 +83,7 @@ LINEARIZED = Stage(
     grid=switches,
     work=_work,
     section="linearized",
+    named=("training.iterations", "evaluation"),
     summarised=("linearized",),
     keeps_time=True,
     minutes=1440,

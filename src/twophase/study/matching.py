@@ -72,6 +72,7 @@ MATCHING = Stage(
     grid=matching_points,
     work=_work,
     section="matching",
+    named=("matching", "chaos", "evaluation"),
     summarised=("matching",),
     memory_mb=8000,
     minutes=720,

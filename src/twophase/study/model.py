@@ -1,4 +1,4 @@
-"""A study: its models, each with the sections that hold for it.
+"""A study: its models, each with the sections that hold for it; and the table of stages.
 
 `studyfile.load` reads one. Sections at the top of a study file hold for every model; a model may
 override any key of them.
@@ -13,22 +13,46 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from twophase.errors import StudyError
-from twophase.study.across_seeds import AcrossSeeds
-from twophase.study.base import Evaluation
-from twophase.study.chaos import Chaos
+from twophase.study.across_seeds import ACROSS_SEEDS, AcrossSeeds
+from twophase.study.base import BASE, Evaluation
+from twophase.study.chaos import CHAOS, FORK, Chaos
+from twophase.study.check import CHECK
 from twophase.study.compute import Compute
-from twophase.study.curvature import Curvature
-from twophase.study.data import Data
-from twophase.study.growth import Growth
-from twophase.study.kernel import Kernel
-from twophase.study.linearized import Linearized
-from twophase.study.matching import Matching
+from twophase.study.curvature import CURVATURE, Curvature
+from twophase.study.data import DATA, Data
+from twophase.study.growth import GROWTH, Growth
+from twophase.study.kernel import CONE, KERNEL, Kernel
+from twophase.study.linearized import LINEARIZED, Linearized
+from twophase.study.matching import MATCHING, Matching
 from twophase.study.networks import Network
 from twophase.study.optimizers import Optimizer
 from twophase.study.records import GIVEN, Mistakes, Record, Section
-from twophase.study.sizes import Sizes
-from twophase.study.trajectory import Trajectory
+from twophase.study.sizes import SIZES, Sizes
+from twophase.study.stage import Stage
+from twophase.study.trajectory import TRAJECTORY, Trajectory
 
+# The stages, in the order of the work.
+STAGES: dict[str, Stage] = {
+    row.name: row
+    for row in (
+        DATA,
+        CHECK,
+        BASE,
+        FORK,
+        CHAOS,
+        SIZES,
+        KERNEL,
+        CONE,
+        ACROSS_SEEDS,
+        CURVATURE,
+        GROWTH,
+        TRAJECTORY,
+        MATCHING,
+        LINEARIZED,
+    )
+}
+# The stages that read what a study need not keep: kernels, and the states that only they ask for.
+READ_BY = {"base": ("kernel", "trajectory"), "kernel": ("cone", "across_seeds")}
 STUDIES = Path("workflow/config")  # where the files of studies lie, in a checkout
 
 

@@ -17,16 +17,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from twophase.store.own_code import Place
+from twophase.store.code import Place
 from twophase.study import functions
-from twophase.study.records import Arguments, Count, Mistakes, Number, Record
+from twophase.study.records import Arguments, Count, Mistakes, Record
 
 # Bounded, so that a slip of the keyboard asks for no network that fits nowhere.
-Width = Annotated[Number, Field(gt=0, le=16)]
+Width = Annotated[float, Field(gt=0, le=16)]
 Channels = Annotated[int, Field(ge=1, le=100_000)]
 Layers = Annotated[int, Field(ge=1, le=1000)]
-Dropout = Annotated[Number, Field(ge=0, lt=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "gelu", "silu"]
+Pooling = Literal["max", "average"]
 HeadInit = Literal["normal", "kaiming_fan_out"]
 Norm = Literal["batch", "group", "none"]
 Init = Literal["default", "pytorch", "kaiming_fan_in", "kaiming_fan_out"]
@@ -48,8 +49,9 @@ class VGG16(Changed):
     """VGG-16: 13 convolutions and one linear layer, or ImageNet's 4096-wide head.
 
     `width` multiplies the channels of all convolutions; `head_init` is how the last layer is
-    initialised: normal with deviation 0.01, or as the convolutions are. `dropout` is the share of
-    the wide head's units that training sets to zero.
+    initialised: normal with deviation 0.01, or as the convolutions are. `pooling` is what ends each
+    block: the largest of four values or their mean, in which no winner can change. `dropout` is the
+    share of the wide head's units that training sets to zero.
     """
 
     architecture: Literal["vgg16"]
@@ -58,6 +60,7 @@ class VGG16(Changed):
     width: Width = 1.0
     activation: Activation = "relu"
     head_init: HeadInit = "normal"
+    pooling: Pooling = "max"
     dropout: Dropout = 0.0
     family: ClassVar = "vgg"
     image_size: ClassVar = 32
@@ -71,6 +74,7 @@ class SmallVGG(Changed):
     width: Width = 1.0
     activation: Activation = "relu"
     head_init: HeadInit = "normal"
+    pooling: Pooling = "max"
     family: ClassVar = "vgg"
     image_size: ClassVar = 8
 

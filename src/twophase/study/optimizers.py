@@ -19,7 +19,6 @@ from twophase.study.records import (
     Count,
     Iteration,
     Mistakes,
-    Number,
     Positive,
     Record,
     Section,
@@ -27,7 +26,7 @@ from twophase.study.records import (
     show,
 )
 
-Share = Annotated[Number, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Schedule(Record):
@@ -58,7 +57,7 @@ class Training(Section):
     iterations: Count
     batch_size: Count
     lr: Positive
-    weight_decay: Annotated[Number, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
     lr_drops: list[Count] = []
     schedule: Annotated[Schedule | None, GIVEN] = None
     drop_last: bool = True
@@ -119,7 +118,7 @@ class SGD(Training):
     """SGD with momentum, or with Nesterov's; weight decay is part of the gradient."""
 
     optimizer: Literal["sgd"] = "sgd"
-    momentum: Annotated[Number, Field(ge=0, lt=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool = False
 
     def mistakes(self, model: Any) -> Mistakes:
@@ -134,7 +133,7 @@ class Adam(Training):
 
     optimizer: Literal["adam"]
     betas: Annotated[
-        list[Annotated[Number, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)
+        list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)
     ] = [0.9, 0.999]
     eps: Positive = 1e-8
 

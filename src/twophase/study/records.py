@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
-
-def _number(value: object) -> object:
-    # YAML 1.1 reads `1e-3` (no dot) as a string; it plainly means a number here.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Positive = Annotated[Number, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 # Bounded, so that a slip of the keyboard cannot ask for more files than there is memory to name.
 MOST = 10_000_000
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -29,21 +16,11 @@ Iteration = Annotated[int, Field(ge=0, le=MOST)]
 Iterations = Annotated[list[Iteration], Field(min_length=1)]
 
 
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_numbers(each) for each in value]
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
-        return float(value)
-    return value
-
-
 FEW = 16  # examples in a trial
 
 
-# What a study gives to a function that is not of this package; numbers as in `Number`.
-Arguments = Annotated[dict[str, JsonValue], BeforeValidator(_numbers), Field(alias="options")]
+# What a study gives to a function that is not of this package.
+Arguments = Annotated[dict[str, JsonValue], Field(alias="options")]
 
 
 def _given(value: object) -> object:

@@ -97,6 +97,7 @@ SIZES = Stage(
     grid=lambda run: [other_sizes(run), size_points(run), GAPS],
     work=_work,
     section="sizes",
+    points=("sizes", "points", "gaps"),
     summarised=("sizes",),
     keeps_time=True,
     memory_mb=8000,

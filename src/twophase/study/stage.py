@@ -13,9 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from twophase.store import paths
-from twophase.store.fingerprint import code_digest
-from twophase.store.own_code import Place, digest_of
-from twophase.store.paths import Maker, Result, digest
+from twophase.store.code import Place, code_digest, digests
+from twophase.store.paths import Maker, Result, digest, recipe
 from twophase.study.run import Run
 
 if TYPE_CHECKING:
@@ -54,6 +53,10 @@ class Stage:
     grid: Callable[[Run], Any]  # what else makes the tables: the points that they hold
     work: Callable[[Run, Result], Work]  # that a part is, or where there are none the tables
     section: str | None = None  # of a model; without it the model does without this stage
+    # The sections of a study file that `options` are of, where it is not the stage's own, and what
+    # the values of `grid` are.
+    named: Keys = ()
+    points: Keys = ("points",)
     code: Callable[[Run], Code] | None = None  # what makes a part; else the stage's own module
     summarised: Keys = ()  # tables of which there is a summary over all runs
     keeps_time: bool = False  # keeps its state every few minutes
@@ -86,21 +89,43 @@ def part_maker(stage: Stage, run: Run) -> Maker:
 @lru_cache(maxsize=4096)
 def _part_maker(stage: Stage, study: Study, name: str) -> Maker:
     run = Run(study, name, study.seeds[0])
-    before = [part_maker(each, run) for each in stage.reads]
+    before = {each.name: part_maker(each, run) for each in stage.reads}
     modules = stage.code(run) if stage.code else (f"stages.{stage.name}",)
+    options, makers = stage.options(run), before.values()
     return Maker(
-        digest([stage.options(run), [maker.options for maker in before]]),
-        digest([digest_of(*modules), [maker.code for maker in before]]),
+        digest([options, [maker.options for maker in makers]]),
+        digest([code_digest(*modules), [maker.code for maker in makers]]),
+        recipe(_named(stage, options), digests(*modules), before),
+        before,
     )
 
 
 def table_maker(stage: Stage, run: Run) -> Maker:
-    """What makes a stage's tables."""
-    parts = part_maker(stage, run)
+    """What makes a stage's tables. Other than parts they also say what made all before them: there
+    are few of them, and states and kernels may be gone.
+    """
+    parts, grid = part_maker(stage, run), stage.grid(run)
+    module = f"stages.{stage.name}"
+    said = parts.recipe | {"code": parts.recipe["code"] | digests(module)}
+    points = dict(zip(stage.points, [grid] if len(stage.points) == 1 else grid, strict=True))
+    behind = parts.behind()
     return Maker(
-        digest([parts.options, stage.grid(run)]),
-        digest([parts.code, code_digest(f"stages.{stage.name}")]),
+        digest([parts.options, grid]),
+        digest([parts.code, code_digest(module)]),
+        said | {"points": points} | ({"behind": behind} if behind else {}),
+        parts.before,
     )
+
+
+def _named(stage: Stage, options: Any) -> dict[str, Any]:
+    """The options of a stage by the names of their sections in a study file."""
+    if options is None:
+        return {}
+    if len(stage.named) < 2:
+        return {stage.named[0] if stage.named else stage.section: options}
+    if len(options) < len(stage.named):  # the last is of several sections itself
+        options = [*options[:-1], *options[-1]]
+    return dict(zip(stage.named, options, strict=True))
 
 
 def since(t: int, start: int, kept: list[int]) -> int:

@@ -1,4 +1,4 @@
-"""The stages of a study: the table of all of them, and the results that they leave.
+"""What the stages of a study leave: their results, and what of these is missing.
 
 Commands, rules, publishing and adoption read this table. A stage is a module of `stages/` with a
 function of the same name; what may be asked of it, and its row, is a module beside this one. No
@@ -9,64 +9,29 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import lru_cache
 
-from twophase.store.fingerprint import code_digest
-from twophase.store.paths import RESULTS, Maker, Result, digest, run_folder, table
+from twophase.store.code import code_digest, digests
+from twophase.store.paths import RESULTS, Maker, Result, digest, recipe, run_folder, table
 from twophase.study import stage as rows
-from twophase.study.across_seeds import ACROSS_SEEDS
-from twophase.study.base import BASE
 from twophase.study.base import base_state as base_state
-from twophase.study.chaos import CHAOS, FORK
 from twophase.study.chaos import comparison as comparison
 from twophase.study.chaos import fork_state as fork_state
 from twophase.study.chaos import perturbation as perturbation
-from twophase.study.check import CHECK
 from twophase.study.check import check_mark as check_mark
-from twophase.study.curvature import CURVATURE
 from twophase.study.curvature import curvature_at as curvature_at
-from twophase.study.data import DATA
 from twophase.study.data import data_file as data_file
-from twophase.study.growth import GROWTH
 from twophase.study.growth import growth_part as growth_part
-from twophase.study.kernel import CONE, KERNEL
 from twophase.study.kernel import kernel_file as kernel_file
-from twophase.study.linearized import LINEARIZED
 from twophase.study.linearized import linearized_end as linearized_end
 from twophase.study.linearized import linearized_state as linearized_state
-from twophase.study.matching import MATCHING
 from twophase.study.matching import match as match
-from twophase.study.model import Study
+from twophase.study.model import READ_BY, STAGES, Study
 from twophase.study.run import Run, runs
-from twophase.study.sizes import SIZES
-from twophase.study.stage import Stage
 from twophase.study.stage import unfinished as unfinished
-from twophase.study.trajectory import TRAJECTORY
 
-# In the order of the work.
-STAGES: dict[str, Stage] = {
-    row.name: row
-    for row in (
-        DATA,
-        CHECK,
-        BASE,
-        FORK,
-        CHAOS,
-        SIZES,
-        KERNEL,
-        CONE,
-        ACROSS_SEEDS,
-        CURVATURE,
-        GROWTH,
-        TRAJECTORY,
-        MATCHING,
-        LINEARIZED,
-    )
-}
-# The stages that read what a study need not keep: kernels, and the states that only they ask for.
-READ_BY = {"base": ("kernel", "trajectory"), "kernel": ("cone", "across_seeds")}
 STAGE_OF = {name: stage for stage, row in STAGES.items() for name in row.tables}
 # The tables that have a summary over all runs, with their keys.
 SUMMARISED = {name: row.tables[name] for row in STAGES.values() for name in row.summarised}
@@ -102,11 +67,14 @@ def run_table(run: Run, name: str) -> Result:
 def summary_table(study: Study, name: str) -> Result:
     """Mean and range, over seeds and directions, of the runs' tables called `name`."""
     its_runs = runs_of(study, STAGE_OF[name])
-    makers = [table_maker(STAGE_OF[name], run) for run in its_runs]
+    before = {str(run): table_maker(STAGE_OF[name], run) for run in its_runs}
+    makers = before.values()
     shown = [[str(run) for run in its_runs], SUMMARISED[name]]
     maker = Maker(
         digest([shown, [m.options for m in makers]]),
         digest([code_digest("stages.summary"), [m.code for m in makers]]),
+        recipe({}, digests("stages.summary"), before),
+        before,
     )
     identity = {"kind": "summary", "study": study.name, "table": name}
     result = table(
@@ -139,6 +107,26 @@ def fingerprints(study: Study) -> set[str]:
     }
 
 
+def missing(run: Run, again: Collection[str] = ()) -> list[str]:
+    """The stages of a run that have something left to do, in the order of the work: those whose
+    tables are not there (or which are in `again`, or their tables), and those that lack parts which
+    these need.
+    """
+    found: list[str] = []
+    for stage, row in reversed(STAGES.items()):
+        if row.section is None or getattr(run.model, row.section):
+            its_runs = [run] if row.scope == "run" else runs_of(run.study, stage)
+            tables = [run_table(each, name).path for each in its_runs for name in row.tables]
+            forced = tables and not {stage, *map(str, tables)}.isdisjoint(again)
+            read = any(row in STAGES[later].reads for later in found)
+            # What is not kept is there no more for what is made again.
+            gone = [part for part in row.parts(run) if not part.path.exists()] if read else []
+            lacks = gone if again else gone and lacking(stage, run)
+            if forced or lacks or not all(table.exists() for table in tables):
+                found.insert(0, stage)
+    return [stage for stage in found if STAGES[stage].scope == "run"]
+
+
 def lacking(stage: str, run: Run) -> list[Result]:
     """The parts of a run's stage that are missing, but for those that are not needed any more."""
     missing = [part for part in STAGES[stage].parts(run) if not part.path.exists()]
@@ -153,7 +141,7 @@ def passing(stage: str, run: Run) -> list[Result]:
     if stage == "base":
         return [base_state(run, t) for t in sorted(run.model.passing())]
     kept = run.model.kernel is None or run.model.kernel.keep
-    return [] if kept or stage != "kernel" else KERNEL.parts(run)
+    return [] if kept or stage != "kernel" else STAGES["kernel"].parts(run)
 
 
 def spent(stage: str, run: Run) -> list[Result]:
@@ -181,7 +169,7 @@ def run_fingerprint(run: Run) -> str:
 
 def summaries_fingerprint(study: Study) -> str:
     """The fingerprint of a job that makes all summaries of a study."""
-    return digest([summary_table(study, name).maker for name in tables_of(study)])[:8]
+    return digest([summary_table(study, name).maker.fingerprint for name in tables_of(study)])[:8]
 
 
 def every(study: Study) -> list[Result]:
@@ -201,7 +189,8 @@ def job_fingerprint(stage: str, run: Run) -> str:
         return part_maker(stage, run).fingerprint
     if row.scope == "run":
         return table_maker(stage, run).fingerprint
-    return digest([table_maker(stage, each) for each in runs_of(run.study, stage)])[:8]
+    makers = [table_maker(stage, each) for each in runs_of(run.study, stage)]
+    return digest([maker.fingerprint for maker in makers])[:8]
 
 
 def before_in_sweep(stage: str, run: Run) -> list[tuple[str, Run]]:

@@ -8,8 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from twophase.errors import StudyError
 from twophase.study import datasets, networks, sweep
@@ -44,45 +47,29 @@ NAMES = "must start with a letter or digit and hold only letters, digits, '_', '
 RESERVED = ("all", "config")
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; here that is an error."""
+class _Constructor(SafeConstructor):
+    """Says where a number of thousands of digits stands, or a date that there is not; and refuses
+    a key that stands twice beside `<<`, too, of which ruamel.yaml keeps the last.
+    """
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        # Before keys are merged: one that comes by `<<` may be overridden.
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise _problem(key, f"the key '{key.value}' stands twice")
-                seen.add(key.value)
-        return node
+    def flatten_mapping(self, node: MappingNode) -> Any:
+        """Put what is merged into a section, whose own keys must differ."""
+        # One that an alias names comes here again, with what was merged into it.
+        own = [] if getattr(node, "merge", None) else node.value
+        keys = [key for key, _ in own if isinstance(key, ScalarNode)]
+        for index, key in enumerate(keys):
+            if any(key.value == other.value != "<<" for other in keys[:index]):
+                problem = f"the key '{key.value}' stands twice"
+                raise ConstructorError(None, None, problem, key.start_mark)
+        return super().flatten_mapping(node)
 
-    def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """A number; but what YAML 1.1 takes for another number than people do is refused."""
-        digits = node.value.lstrip("+-").replace("_", "")
-        if re.fullmatch(r"0\d+", digits) or ":" in digits:
-            raise _problem(
-                node,
-                f"{node.value} is no decimal number to YAML; write it without "
-                "leading zeros and colons, or in quotes if it is text",
-            )
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        """What a piece of the file says."""
         try:
-            return YAML_NUMBERS[node.tag](self, node)
+            return super().construct_object(node, deep)
         except ValueError:
-            raise _problem(node, f"{show(node.value)} is no number that can be read") from None
-
-
-def _problem(node: yaml.Node, text: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)
-
-
-YAML_NUMBERS = {
-    "tag:yaml.org,2002:int": yaml.SafeLoader.construct_yaml_int,
-    "tag:yaml.org,2002:float": yaml.SafeLoader.construct_yaml_float,
-}
-for _tag in YAML_NUMBERS:
-    _UniqueKeyLoader.add_constructor(_tag, _UniqueKeyLoader.construct_number)
+            problem = f"{show(node.value)} is no number or date that can be read"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def load(path: str | Path, digest: bool = True) -> Study:
@@ -123,15 +110,23 @@ def known(path: Path) -> list[str]:
 def mapping(path: Path, text: str) -> dict:
     """What the YAML in a file says. Raises `StudyError`, one line, if that is not sections."""
     try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise StudyError(f"{path}:{line} not YAML: {problem}") from None
+        yaml = YAML(typ="safe", pure=True)  # YAML 1.2: 1e-3 and 010 are numbers, 1:30 is none
+        yaml.Constructor = _Constructor
+        raw = yaml.load(text)
+    except YAMLError as error:
+        raise StudyError(f"{path}:{_why_not_yaml(error)}") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: must be a mapping of sections, is {show(raw)}")
     return raw
+
+
+def _why_not_yaml(error: YAMLError) -> str:
+    """The line of a mistake, if it is known, and what it is."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    if twice := re.match('found duplicate key "(.*)" with value ', problem):
+        problem = f"the key '{twice[1]}' stands twice"
+    return (f" line {mark.line + 1}:" if mark else "") + f" not YAML: {problem}"
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from twophase.errors import StudyError
 from twophase.study import studyfile
-from twophase.study.records import Number, Record, show
+from twophase.study.records import Record, show
 from twophase.writeup import CLAIMS
 from twophase.writeup.quantities import QUANTITIES
 from twophase.writeup.registered import Registration, each_once
@@ -19,8 +19,8 @@ from twophase.writeup.registered import Registration, each_once
 class Range(Record):
     """Where a quantity must lie: above one number, below another, or both."""
 
-    above: Number | None = None
-    below: Number | None = None
+    above: float | None = None
+    below: float | None = None
 
     @model_validator(mode="after")
     def _not_empty(self) -> Range:
@@ -42,7 +42,7 @@ class Part(Record):
     quantity: Literal[tuple(QUANTITIES)]
     at: dict[str, int | str] = {}
     holds: Range | None = None
-    paper: tuple[Number, Number] | None = Field(default=None, strict=False)
+    paper: tuple[float, float] | None = Field(default=None, strict=False)
 
     @model_validator(mode="after")
     def _one_rule(self) -> Part:
@@ -81,7 +81,7 @@ class Claims(Record):
     fixed: str
     seen: list[str]
     fewest_seeds: int = Field(ge=2)
-    tolerance: Number = Field(ge=1)
+    tolerance: float = Field(ge=1)
     quoted: list[str]
     quoted_studies: list[str]
     registered: list[Registration] = []

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from twophase.errors import StudyError
-from twophase.estimators.seeds import CannotSay
+from twophase.estimators.seeds import CannotSay, Estimate
 from twophase.store.artifacts import sha256, whole_file
 from twophase.study import studyfile
 from twophase.study.model import STUDIES, Study
@@ -26,7 +26,7 @@ from twophase.writeup import CLAIMS, simulated
 from twophase.writeup.claims import Claim, Claims, Part
 from twophase.writeup.registered import REGISTRATION, Registration
 from twophase.writeup.sources import Source, network_of
-from twophase.writeup.verdicts import estimated, verdict
+from twophase.writeup.verdicts import Verdict, estimated, verdict
 
 FILE = "registered.json"
 SAME = 1e-5  # relative; estimates are kept with six digits
@@ -59,14 +59,12 @@ def register(study_name: str, claims: Claims, claims_file: Path = CLAIMS) -> Pat
                 with whole_file(path) as temporary:
                     table.to_parquet(temporary, index=False, compression="zstd")
                 written[path.relative_to(folder).as_posix()] = sha256(path)
+    told = says(claims, registration, study, folder)
     said = {
         "study": sha256(file),
         "tables": written,
         "claims": {
-            name: {
-                "rule": rule(claims.claim(name), claims, registration),
-                "says": says(claims.claim(name), claims, registration, study, folder),
-            }
+            name: {"rule": rule(claims.claim(name), claims, registration), "says": told[name]}
             for name in registration.claims
         },
     }
@@ -114,26 +112,37 @@ def rule(claim: Claim, claims: Claims, registration: Registration) -> dict[str, 
 
 
 def says(
-    claim: Claim, claims: Claims, registration: Registration, study: Study, folder: Path
-) -> dict[str, dict]:
-    """What a rule says of the frozen tables: for each model, truth and look the verdict, and each
-    part's estimate (value, low, high) with six digits, or nothing where it has none.
+    claims: Claims, registration: Registration, study: Study, folder: Path
+) -> dict[str, dict[str, dict]]:
+    """What the rule of each registered claim says of the frozen tables: for each model, truth and
+    look the verdict, and each part's estimate (value, low, high) with six digits, or nothing where
+    it has none.
     """
-    found = {}
+    found: dict[str, dict[str, dict]] = {name: {} for name in registration.claims}
     for model in _models(study, registration):
         for truth in simulated.TRUTHS:
             for look in registration.looks:
                 source = _source(study, model, truth, registration, look, folder)
-                estimates = [_estimate(part, source, registration.level) for part in claim.parts]
-                word = verdict(claim, source, claims).word
-                found[f"{model}, {truth}, {look} seeds"] = {"word": word, "estimates": estimates}
+                for name, own in found.items():
+                    v = verdict(claims.claim(name), source, claims)
+                    own[f"{model}, {truth}, {look} seeds"] = {
+                        "word": v.word,
+                        "estimates": _estimates(v, registration.level),
+                    }
     return found
 
 
-def _estimate(part: Part, source: Source, level: float) -> list[str] | None:
-    """A part's estimate, whether or not the claims that its own needs let it be looked at."""
+def _estimates(v: Verdict, level: float) -> list[list[str] | None]:
+    """The estimates of a verdict's parts, also where it was not allowed to look at them."""
+    each = [o.estimate for o in v.outcomes] or [
+        _attempt(part, v.source, level) for part in v.claim.parts
+    ]
+    return [e and [f"{number:.6g}" for number in e[:3]] for e in each]
+
+
+def _attempt(part: Part, source: Source, level: float) -> Estimate | None:
     try:
-        return [f"{number:.6g}" for number in estimated(part, source, level)[:3]]
+        return estimated(part, source, level)
     except CannotSay:
         return None
 
@@ -185,22 +194,19 @@ def changed(
     if tables != said["tables"]:
         odd = sorted(set(tables.items()) ^ set(said["tables"].items()))[0][0]
         return f"the frozen table {odd} has changed"
-    now = _says(name, claims, registration, file, folder)
+    key = tuple(said["tables"].values())
+    now = _said(claims.model_dump_json(), registration.study, str(file), str(folder), key)[name]
     if told := differs(own["says"], now):
         return f"estimators say something else of the frozen tables: {told}"
     return ""
 
 
-def _says(name: str, claims: Claims, registration: Registration, file: Path, folder: Path) -> dict:
-    key = tuple(map(sha256, sorted(folder.rglob("*.parquet"))))
-    return _said(name, claims.model_dump_json(), registration.study, str(file), str(folder), key)
-
-
-@lru_cache(maxsize=64)  # README and the page ask for the same
-def _said(name: str, claims: str, study: str, file: str, folder: str, tables: tuple) -> dict:
+@lru_cache(maxsize=8)  # all claims and networks of a study ask for the same
+def _said(claims: str, study: str, file: str, folder: str, tables: tuple[str, ...]) -> dict:
+    """What is said of the frozen tables now; `tables` are their digests."""
     every = Claims.model_validate_json(claims)
     registration = next(r for r in every.registered if r.study == study)
-    return says(every.claim(name), every, registration, studyfile.load(file), Path(folder))
+    return says(every, registration, studyfile.load(file), Path(folder))
 
 
 def differs(was: Any, now: Any, place: str = "") -> str:

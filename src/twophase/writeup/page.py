@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from twophase.figures import FIGURES, code_of
 from twophase.store.artifacts import sha256, whole_file
-from twophase.store.fingerprint import code_digest
+from twophase.store.code import code_digest
 from twophase.store.history import reachable
 from twophase.store.paths import MEASUREMENTS, digest
 from twophase.study.beginning import RECORD

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
 
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
 from twophase.figures import FIGURES, load, style
+from twophase.figures.panels import Page, Panel, composed
 from twophase.study.model import Study
 from twophase.writeup import quantities, views
 from twophase.writeup.sources import Source, Sweep
@@ -106,24 +110,31 @@ def transition_figure(sources: list[Source]) -> str:
     shown = [(source, found) for source in sources if (found := times(source))]
     if not shown:
         return ""
-    figure, axes = style.grid(len(shown), 1, 1.7)
-    for ax, (source, found) in zip(axes[:, 0], shown, strict=True):
-        low, high = 0.0, float(source.iterations)
-        for place, (name, (value, start, stop, _)) in enumerate(reversed(found.items())):
-            color = "C2" if name in FORKS else "C0"
-            ends = np.clip([start, stop], low, high)
-            ax.plot(ends, [place, place], color=color, linewidth=2)
-            if low <= value <= high:
-                ax.plot([value], [place], "o", color=color, clip_on=False)
-            for end, at, arrow in ((start, low, "<"), (stop, high, ">")):
-                if not low <= end <= high:
-                    ax.plot([at], [place], arrow, color=color, clip_on=False)
-        ax.set_yticks(range(len(found)), list(reversed(found)))
-        ax.set_xscale("symlog", linthresh=Scale(source.table("training")["t"]).unit)
-        ax.set(xlim=(low, high), ylim=(-0.7, len(found) - 0.3), title=name_of(source))
-        ax.grid(axis="x", linewidth=0.4)
-    axes[-1, 0].set_xlabel("iteration")
-    return svg(figure, "transition times")
+    rows = [
+        [Panel(partial(_times, source, found), name_of(source), height=1.7)]
+        for source, found in shown
+    ]
+    with style.theme():
+        return svg(composed(Page(rows, "")), "transition times")
+
+
+def _times(source: Source, found: dict[str, Estimate], ax: Axes) -> None:
+    """The times of a source with their intervals; what lies beyond the axis is an arrow."""
+    colors = sns.color_palette()
+    low, high = 0.0, float(source.iterations)
+    for place, (name, (value, start, stop, _)) in enumerate(reversed(found.items())):
+        color = colors[2] if name in FORKS else colors[0]
+        ends = np.clip([start, stop], low, high)
+        ax.plot(ends, [place, place], color=color, linewidth=2)
+        if low <= value <= high:
+            ax.plot([value], [place], "o", color=color, clip_on=False)
+        for end, at, arrow in ((start, low, "<"), (stop, high, ">")):
+            if not low <= end <= high:
+                ax.plot([at], [place], arrow, color=color, clip_on=False)
+    ax.set_yticks(range(len(found)), list(reversed(found)))
+    ax.set_xscale("symlog", linthresh=Scale(source.table("training")["t"]).unit)
+    ax.set(xlim=(low, high), ylim=(-0.7, len(found) - 0.3), xlabel="iteration")
+    ax.grid(axis="x", linewidth=0.4)
 
 
 def beyond(source: Source) -> str:
@@ -215,10 +226,10 @@ def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
         part, drawn = views.shown(study, file, Path(scratch))
         for name, tables in drawn.items():
             if name != "findings" and FIGURES[name].of_sweeps == bool(study.sweep):
-                figure = load(name).draw(part, tables)
-                panel = svg(figure, f"{name} of {study.name}")
-                found.append((name, panel, FIGURES[name].caption))
-                style.plt.close(figure)
+                page = load(name).draw(part, tables)
+                with style.theme():
+                    picture = svg(composed(page), f"{name} of {study.name}")
+                found.append((name, picture, page.caption))
     return found
 
 

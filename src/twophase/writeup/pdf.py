@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from twophase.store.artifacts import sha256, whole_file
-from twophase.store.fingerprint import code_digest
+from twophase.store.code import code_digest
 from twophase.store.paths import digest
 from twophase.writeup.page import NOTEBOOK, PAGE
 

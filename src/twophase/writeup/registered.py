@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from twophase.errors import StudyError
 from twophase.study import studyfile
-from twophase.study.records import Number, Record
+from twophase.study.records import Record
 
 REGISTRATION = "registration"  # the folder beside the file of claims
 
@@ -28,7 +28,7 @@ class Registration(Record):
     date: str
     models: list[str] = []  # all of them, if none is named
     looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
-    level: Annotated[Number, Field(gt=0.5, lt=1)]
+    level: Annotated[float, Field(gt=0.5, lt=1)]
     claims: Annotated[list[str], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -269,7 +269,12 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
     lines = ["Registered before the first of their seeds began:", ""] * bool(tests)
     for each in claims.registered:
         own = [v for v in tests if v.source.study == each.study]
-        lines += [*_grid(each.claims, own), ""] if own else []
+        if own and all(v.source.withheld for v in own):
+            told = dict.fromkeys(f"{v.source.name} *{v.source.withheld}*" for v in own)
+            count = f"{len(each.claims)} claims, registered on {each.date}"
+            lines += [f"{each.study} ({count}): {', '.join(told)}.", ""]
+        elif own:
+            lines += [*_grid(each.claims, own), ""]
     there = {v.source.study for v in found}
     if waiting := [
         f"{each.study} ({each.date})" for each in claims.registered if each.study not in there

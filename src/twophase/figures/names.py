@@ -1,0 +1,125 @@
+"""What stands in titles and captions: networks, images and perturbations in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twophase.figures import style
+from twophase.study.chaos import Perturbation
+from twophase.study.model import Model, Study
+from twophase.study.sweep import label
+
+NETWORKS = {
+    "vgg16": "VGG-16",
+    "vgg_small": "VGG",
+    "resnet20": "ResNet-20",
+    "resnet8": "ResNet-8",
+    "resnet18": "ResNet-18",
+    "mlp": "MLP",
+    "vit": "ViT",
+}
+SMALL = ("vgg_small", "vit")
+IMAGES = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+# Options that change what a network is, as a title says them.
+OPTIONS = {
+    "width": "{:g} × width",
+    "activation": "{}",
+    "norm": "norm: {}",
+    "wide_head": "4096-wide head",
+    "dropout": "dropout {:g}",
+}
+KINDS = {
+    "std": "Gaussian noise of elementwise standard deviation {:g}",
+    "l2": "Gaussian noise of L2 norm {:g}",
+    "relative": "Gaussian noise of {:g} times the parameters' norm",
+}
+
+
+def network(model: Model) -> str:
+    """A network in words, such as "VGG (small, 0.5 × width)"."""
+    asked = model.network
+    name = getattr(asked, "torchvision", None) or getattr(asked, "builder", "").split(":")[-1]
+    name = name or NETWORKS.get(asked.architecture, asked.architecture)
+    given = asked.options()
+    said = ["small"] * (asked.architecture in SMALL)
+    said += [text.format(given[key]) for key, text in OPTIONS.items() if key in given]
+    if "batch_norm" in given:
+        said.append("batch norm" if given["batch_norm"] else "no batch norm")
+    return name + f" ({', '.join(said)})" * bool(said)
+
+
+def images(study: Study) -> str:
+    """The images of a study in words."""
+    asked = study.data.images
+    place = Path(getattr(asked, "path", "")).name.partition(".")[0]
+    name = getattr(asked, "dataset", None) or getattr(asked, "function", None) or place
+    known = IMAGES.get(asked.source) or IMAGES.get(name.split("-")[0].lower())
+    return (known or name or asked.source).replace("$", r"\$")  # never mathematics
+
+
+def titles(study: Study) -> dict[str, str]:
+    """A title for each model: its network and images, and what tells it from others."""
+    found = {}
+    for name, model in study.models.items():
+        swept = study.sweep.get(name)
+        said = [network(model), images(study)]
+        if swept:
+            said += [f"{key.split('.')[-1]} {label(value)}" for key, value in swept.values.items()]
+        found[name] = ", ".join(said)
+    alike = [title for title in found.values() if list(found.values()).count(title) > 1]
+    return {n: f"{title} ({n})" if title in alike else title for n, title in found.items()}
+
+
+def perturbed(study: Study) -> str:
+    """What was added to the parameters of the forks, as the options say it."""
+    asked = [model.chaos.perturbation for model in style.models(study, "chaos").values()]
+    return " or ".join(dict.fromkeys(map(noise, asked)))
+
+
+def noise(perturbation: Perturbation) -> str:
+    """A perturbation in words; of another kind, or with other options, in those of its options."""
+    given = perturbation.model_dump()
+    kind, size = given.pop("kind"), given.pop("size")
+    text = KINDS.get(kind, f"a perturbation of kind {kind} and size {{:g}}").format(size)
+    fields = type(perturbation).model_fields
+    others = {
+        k: v for k, v in given.items() if v != fields[k].get_default(call_default_factory=True)
+    }
+    return text + f" ({', '.join(f'{k}: {_plain(v)}' for k, v in others.items())})" * bool(others)
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def every(study: Study, forks: bool = False) -> str:
+    """What thick and thin lines are."""
+    seeds = len(study.seeds)
+    directions = sorted({m.chaos.directions for m in style.models(study, "chaos").values()})
+    several = forks and directions != [1]
+    if seeds == 1 and not several:
+        return f"Lines: one run, seed {study.seeds[0]}."
+    text = f"{seeds} seed{'s' * (seeds > 1)}"
+    if several:
+        text += f" × {' or '.join(map(str, directions))} perturbation directions"
+    return (
+        f"Thick lines: means, on logarithmic axes medians, over {text}. Thin lines: each run; "
+        "where these would be many, a band from the smallest to the largest."
+    )
+
+
+def rates(study: Study) -> str:
+    """How the learning rate changes, where a figure shows it."""
+    trained = [model.training for model in study.models.values()]
+    said = ["Dotted: the learning rate is divided by 10."] * any(t.lr_drops for t in trained)
+    for kind in dict.fromkeys(t.schedule.kind for t in trained if t.schedule):
+        if kind in ("cosine", "linear"):
+            said.append(f"The learning rate falls as {'half a ' * (kind == 'cosine')}{kind}.")
+    return " ".join(said)
+
+
+def caption(study: Study, *sentences: str) -> str:
+    """A caption: the study's title, then the sentences that are not empty."""
+    title = " ".join(study.title.split()).rstrip(".")
+    return " ".join([f"{title}.", *(each.strip() for each in sentences if each.strip())])
