@@ -104,6 +104,18 @@ def waits(end, *_):
     return inputs
 
 
+def formatted_inputs(wildcards):
+    """A figure that is drawn; one of other options or code is drawn again in this format, too."""
+    study = load(wildcards.study)
+    drawn = f"figures/{study.name}/{wildcards.figure}.pdf"
+    file = Path(drawn).with_suffix(f".{wildcards.format}")
+    job = job_of(drawn, wildcards)
+    if job is None or figures.is_current(file, figures.made_by(study, wildcards.figure)):
+        return drawn if job and job.left else ancient(drawn)
+    patches.make_again(workflow, [file])
+    return drawn
+
+
 def does(wildcards, output):
     """What a job does, in words."""
     job = job_of(output[0], wildcards)
