@@ -83,7 +83,9 @@ def job_of(file, wildcards):
         return None
     if job := jobs_of(wildcards.study).get(file):
         return job
-    study = STUDY.format(study=wildcards.study)
+    study, name = STUDY.format(study=wildcards.study), Path(file).stem
+    if name in figures.FIGURES and name not in figures.asked(load(wildcards.study)):
+        sys.exit(f"{study}: has no section that {name} shows")
     sys.exit(f"{file}: the study and the code ask for other files now; see `twophase plan {study}`")
 
 
@@ -100,6 +102,18 @@ def waits(end, *_):
         return [ancient(file) for file in job.waits if file.exists()]
 
     return inputs
+
+
+def formatted_inputs(wildcards):
+    """A figure that is drawn; one of other options or code is drawn again in this format, too."""
+    study = load(wildcards.study)
+    drawn = f"figures/{study.name}/{wildcards.figure}.pdf"
+    file = Path(drawn).with_suffix(f".{wildcards.format}")
+    job = job_of(drawn, wildcards)
+    if job is None or figures.is_current(file, figures.made_by(study, wildcards.figure)):
+        return drawn if job and job.left else ancient(drawn)
+    patches.make_again(workflow, [file])
+    return drawn
 
 
 def does(wildcards, output):

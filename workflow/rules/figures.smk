@@ -88,18 +88,6 @@ for figure in figures.FIGURES:
             " --figure {params.figure} --folder figures/{wildcards.study} > {log} 2>&1"
 
 
-def formatted_inputs(wildcards):
-    """A figure that is drawn; one of other options or code is drawn again in this format, too."""
-    study = load(wildcards.study)
-    drawn = f"figures/{study.name}/{wildcards.figure}.pdf"
-    file = Path(drawn).with_suffix(f".{wildcards.format}")
-    job = job_of(drawn, wildcards)
-    if job is None or figures.is_current(file, figures.made_by(study, wildcards.figure)):
-        return drawn if job and job.left else ancient(drawn)
-    patches.make_again(workflow, [file])
-    return drawn
-
-
 # A figure in another format: figures/<study>/fig3.svg.
 rule figure_as:
     input:
