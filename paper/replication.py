@@ -71,7 +71,7 @@ display(
         "**Exploratory verdicts** are all others. Here, how many networks got which; in the table "
         "below, which network got what:\n\n" + text.summary(exploratory) + "\n\n"
         f"{text.counted(len(decided), 'interval')} lie within their range or outside of it. One in "
-        f"twenty misses its number: up to {number(expected_false(decided))} of these are expected to."
+        f"twenty misses its number: of these up to {number(expected_false(decided))} will."
     )
 )
 display(HTML(text.matrix(exploratory, tested)))
