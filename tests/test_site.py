@@ -73,7 +73,7 @@ def site(clone):
 def test_the_site_holds_every_page_and_the_write_up(clone, site):
     for page in PAGES[1:]:
         assert str(page.relative_to(ROOT)).removeprefix("docs/").replace(".md", ".html") in site
-    assert "What is claimed, and what came out" in site["index.html"].words
+    assert "The answer so far" in site["index.html"].words
     assert 'href="replication.html"' in (clone / "site/index.html").read_text()
     assert site["replication.html"].words == "The write-up"
 
