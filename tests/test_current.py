@@ -3,16 +3,20 @@
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import twophase
 from twophase import figures
-from twophase.figures import drawing, manifest
+from twophase.figures import drawing, manifest, panels
 from twophase.study.tables import published_study
 
-WHOLE = {".pdf": "%PDF {}\n%%EOF\n", ".png": "PNG {} IEND\xaeB`\x82", ".md": "<!-- {} -->\n"}
+WHOLE = {
+    ".pdf": "%PDF {}\n%%EOF\n",
+    ".png": "PNG {} IEND\xaeB`\x82",
+    ".md": "<!-- {} -->\n",
+    ".txt": "A caption.\n\n{}\n",
+}
 
 
 @pytest.mark.parametrize("figure", ["fig3", "findings"])
@@ -46,21 +50,21 @@ SHOWN = {
 }
 
 
-def test_figure_3_shows_the_means_of_perturbed_forks(monkeypatch):
+def test_figure_3_shows_the_middle_of_perturbed_forks(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
     study, file = published_study("digits")
     tables = drawing.published_tables(study, file, "fig3")
-    figure = figures.load("fig3").draw(study, tables)
-    means = twophase.load("digits", "chaos_summary", published=True)
-    means = means[means["direction"] == "perturbed"].set_index(["model", "measure", "t0"])
+    figure = panels.composed(figures.load("fig3").draw(study, tables))
+    chaos = twophase.load("digits", "chaos", published=True)
+    chaos = chaos[chaos["direction"] != "control"]
     models = list(study.models)
     assert len(figure.axes) == 3 * len(models)
     for index, ax in enumerate(figure.axes):
-        measure = SHOWN[ax.get_ylabel()]
-        drawn = {line.get_label(): line for line in ax.lines if line.get_label().isdigit()}
-        assert len(drawn) == len(study.models[models[index // 3]].chaos.forks)
-        for t0, line in drawn.items():
-            rows = means.loc[(models[index // 3], measure, int(t0))].sort_values("t1")
-            assert np.array_equal(line.get_xdata(), rows["t1"])
-            assert np.array_equal(line.get_ydata(), rows["mean"])
-    plt.close(figure)
+        model, measure = models[index // 3], SHOWN[ax.get_ylabel()]
+        drawn = [line for line in ax.lines if line.get_linewidth() > 1 and len(line.get_xdata())]
+        forks = sorted(study.models[model].chaos.forks)
+        for t0, line in zip(forks, drawn, strict=True):
+            runs = chaos[(chaos["model"] == model) & (chaos["t0"] == t0)].groupby("t1")[measure]
+            middle = runs.mean() if ax.get_yscale() == "linear" else runs.median()
+            assert np.array_equal(line.get_xdata(), middle.index)
+            assert line.get_ydata() == pytest.approx(middle.to_numpy())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from twophase.study.optimizers import SGD, Adam, AdamW, Schedule, load
+from twophase.study.optimizers import SGD, Adam, AdamW, Schedule, imported
 from twophase.training.loop import learning_rate, optimizer_step
 
 SHARED = {"iterations": 20, "batch_size": 1, "lr": 0.05, "weight_decay": 0.1, "lr_drops": [8, 15]}
@@ -42,7 +42,7 @@ def _random(seed):
 
 
 def _empty_state(training):
-    return {name: [torch.zeros_like(p) for p in _random(0)] for name in load(training).STATE}
+    return {name: [torch.zeros_like(p) for p in _random(0)] for name in imported(training).STATE}
 
 
 @pytest.fixture(params=OPTIMIZERS)
@@ -95,7 +95,7 @@ def test_a_gradient_of_another_layout_changes_the_right_parameters(optimizer):
     _, make = next(each for each in OPTIMIZERS.values() if each[0] is training)
     start, gradient = torch.randn(3, 5), torch.randn(5, 3).t()
     ours = start.clone()
-    state = {name: [torch.zeros(3, 5)] for name in load(training).STATE}
+    state = {name: [torch.zeros(3, 5)] for name in imported(training).STATE}
     theirs = torch.nn.Parameter(start.clone())
     theirs.grad = gradient.contiguous()
     make([theirs]).step()

@@ -115,7 +115,7 @@ def test_the_reference_shows_docstrings_as_they_are(site):
     for family in ("measures", "estimators"):
         for file in (ROOT / "src/twophase" / family).glob("[!_]*.py"):
             assert f"twophase.{family}.{file.stem}" in shown
-    assert {"twophase.entk.entk", "twophase.perturbation.perturb"} < shown.keys()
+    assert {"twophase.entk.entk", "twophase.training.perturbation.perturb"} < shown.keys()
     for name, page in shown.items():
         assert letters(inspect.getdoc(pkgutil.resolve_name(name))) in page.letters, name
 

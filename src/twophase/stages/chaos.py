@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -141,8 +142,10 @@ def _ends(state: State, sets: Sets) -> dict[str, torch.Tensor]:
 
 
 def _path(row: dict, name: str) -> barrier.LossPath:
-    """A path of a comparison; without alphas it is evenly spaced."""
-    losses = list(row[f"{name}_path"])
+    """A path of a comparison; without alphas it is evenly spaced. A table gives back a loss that is
+    not a number as None.
+    """
+    losses = np.asarray(row[f"{name}_path"], float).tolist()
     even = [index / (len(losses) - 1) for index in range(len(losses))]
     return list(row.get(f"{name}_alphas", even)), losses
 
