@@ -36,6 +36,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             f"iterations of a run: {several if seeds > 1 else f'seed {study.seeds[0]}'}. A dark "
             "block on the diagonal is a time in which the kernel keeps its direction.",
             f"Seeds {', '.join(map(str, study.seeds))}." if seeds > 1 else "",
+            "A row and a column for each kernel, which are not evenly spaced in time."
+            if any(model.kernel.times for model in style.models(study, "kernel").values())
+            else "",
             names.rates(study).replace("Dotted", "Dotted white"),
             "Grey bars beside the axes: about where the paper's blocks meet."
             if paper.said(study, "blocks")
