@@ -130,3 +130,16 @@ def test_comparisons_that_are_gone_are_made_again_with_the_same_bytes(run, compa
     _forget_comparisons(run)
     chaos(run)
     assert table.read_bytes() == first
+
+
+def test_a_fork_that_diverged_has_no_barrier(run):
+    fork = stages.fork_state(run, 0, "1", 12)
+    tensors = read_tensors(fork)
+    weight = next(name for name in tensors if name.endswith("weight"))
+    tensors[weight] = torch.full_like(tensors[weight], torch.nan)
+    write_tensors(fork, tensors)
+    chaos(run)
+    table = read_table(stages.run_table(run, "chaos"))
+    diverged = (table["direction"] == "1") & (table["t1"] == 12)
+    for measure in ("test_barrier", "test_gap", "train_barrier", "train_gap"):
+        assert table[measure].isna().tolist() == diverged.tolist()
