@@ -12,6 +12,8 @@ import jupytext
 import pytest
 from conftest import ENVIRONMENT, ROOT
 
+from twophase.commands.keys import KEYS
+
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 
@@ -123,11 +125,11 @@ def test_the_reference_shows_docstrings_as_they_are(site):
 def test_the_reference_has_the_keys_of_a_study(site):
     """That it has all records is asked by `mkdocs --strict`: they are linked."""
     told = site["reference/study.html"].letters
-    # Between a key and what it may be stands its sentence.
-    for key, allowed in (
-        ("barrier_points", "wholenumberfrom3"),
-        ("width", "numberabove0to161.0"),
-        ("control", "listof:wholenumberfrom0to10,000,000"),
-        ("models", "byname:Model"),
+    for record, key, example, allowed in (
+        ("Chaos", "barrier_points", "11", "whole number from 3"),
+        ("SmallVGG", "width", "0.5", "number above 0 to 16 1.0"),
+        ("Chaos", "control", "[0]", "list of: whole number from 0 to 10,000,000"),
+        ("Study", "models", "{vgg: {network: {architecture: vgg_small}}}", "by name: Model"),
     ):
-        assert re.search(f"{key}.{{0,300}}?{re.escape(allowed)}", told), key
+        sentence = KEYS[record][key][0]
+        assert letters(f"{key} {sentence} {example} {allowed}") in told, key
