@@ -192,12 +192,14 @@ def test_before_a_look_nothing_is_read_and_nothing_is_said(world, monkeypatch):
     assert not any(v.outcomes for v in found.values())
     for quantity in quantities.QUANTITIES.values():
         taken = inspect.signature(quantity).parameters
-        values = {"measure": "test_barrier", "after": 100}
-        given = {
-            name: values.get(name, "last") for name in taken if name not in ("source", "level")
-        }
+        course = {"table": "chaos", "column": "l2", "along": "t0", "where": {}}
+        values = course | {"measure": "test_barrier", "after": 100, "one": course, "other": course}
+        values |= dict.fromkeys(("of", "over", "less"), {})
+        values["conditions"] = dict.fromkeys("abc", source)
+        values["source"] = source
+        given = {name: values.get(name, "last") for name in taken if name != "level"}
         with pytest.raises(CannotSay, match="^2 of 3 seeds; not looked at$"):
-            quantity(source, **given)
+            quantity(**given)
     study, file = sources.published()[0]
     for shown in (parts.settings([source]), parts.controls(source), parts.transitions(source)):
         assert "2 of 3 seeds; not looked at" in shown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from twophase.errors import StudyError
 from twophase.study import studyfile
@@ -35,12 +35,13 @@ class Part(Record):
     """One test of a claim: a quantity, and where it must lie for the claim to hold.
 
     `paper` is a number of the paper, from and to; being read off a figure it holds within the
-    file's `tolerance`, a factor. `holds` gives the range itself.
+    file's `tolerance`, a factor. `holds` gives the range itself. `at` has what the quantity asks
+    for.
     """
 
     says: str
     quantity: Literal[tuple(QUANTITIES)]
-    at: dict[str, int | str] = {}
+    at: dict[str, Any] = {}
     holds: Range | None = None
     paper: tuple[float, float] | None = Field(default=None, strict=False)
 
@@ -48,11 +49,25 @@ class Part(Record):
     def _one_rule(self) -> Part:
         if (self.holds is None) == (self.paper is None):
             raise ValueError("must have either holds or paper")
+        kinds = get_type_hints(QUANTITIES[self.quantity], include_extras=True)
         taken = inspect.signature(QUANTITIES[self.quantity]).parameters
-        wanted = set(taken) - {"source", "level"}
-        if set(self.at) != wanted:
+        wanted = taken.keys() - {"source", "conditions", "level"}
+        if self.at.keys() != wanted:
             raise ValueError(f"at must give {', '.join(sorted(wanted)) or 'nothing'}")
+        for name in wanted:
+            try:
+                TypeAdapter(kinds.get(name, Any)).validate_python(self.at[name], strict=True)
+            except ValidationError as error:
+                detail = error.errors()[0]
+                key = ".".join(map(str, ("at", name, *detail["loc"])))
+                message = detail["msg"].replace("Input should be", "must be")
+                raise ValueError(f"{key}: {message.removeprefix('Value error, ')}") from None
         return self
+
+    @property
+    def of_conditions(self) -> bool:
+        """Whether its quantity is of the conditions themselves, not of their tables."""
+        return "conditions" in inspect.signature(QUANTITIES[self.quantity]).parameters
 
 
 class Claim(Record):
@@ -60,7 +75,8 @@ class Claim(Record):
     `architecture` is the network with all its other options at their defaults.
 
     `fixed` and `seen` are those of the file if the claim has none of its own. It is judged where
-    the claims that it `needs`, which stand above it, are replicated.
+    the claims that it `needs`, which stand above it, are replicated. A claim `over` models compares
+    those of a study whose names match, such as `warm-*`: one verdict for all of them.
     """
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -68,11 +84,19 @@ class Claim(Record):
     source: str
     kind: Literal["abstract", "figure", "ours"]
     only: dict[Literal["study", "architecture"], str] = {}
+    over: list[str] = []
     horizon: int = 0
     fixed: str | None = None
     seen: list[str] | None = None
     needs: list[str] = []
     parts: list[Part] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _over_conditions(self) -> Claim:
+        for part in self.parts:
+            if part.of_conditions and not self.over:
+                raise ValueError(f"over must name models: {part.quantity} compares them")
+        return self
 
 
 class Claims(Record):
@@ -114,7 +138,14 @@ class Claims(Record):
                     f"{claim.id}: needs: must be ids of claims above it; {sorted(missing)[0]} is "
                     "none"
                 )
+            if any(self.claim(need).over != claim.over for need in claim.needs):
+                raise ValueError(f"{claim.id}: needs: must be claims over the same models")
         for each in self.registered:
+            if odd := [name for name in each.claims if self.claim(name).over]:
+                raise ValueError(
+                    f"registered, {each.study}: {odd[0]} is over several models; must be claims on "
+                    "each model by itself"
+                )
             needs = {need for name in each.claims for need in self.claim(name).needs}
             if missing := needs - set(each.claims):
                 raise ValueError(

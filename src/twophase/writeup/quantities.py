@@ -34,16 +34,19 @@ from twophase.writeup.readings import (
     per_source,
     scale,
 )
+from twophase.writeup.selections import difference, measured, ratio, share, together, trend
 from twophase.writeup.sources import Source
 from twophase.writeup.transitions import (
     chaos_horizon_ratio,
     chaos_time,
+    chaos_times_ratio,
     cone_depth,
     cone_exponent,
     cone_horizon_exponent,
     cone_radius,
     cone_radius_contrast,
     cone_sharpness,
+    covariation,
     entry_time,
     late_share,
     same_time_entry,
@@ -252,6 +255,7 @@ QUANTITIES: dict[str, Callable[..., Estimate]] = {
         chaos_horizon_ratio, entry_time, cone_depth, cone_horizon_exponent, cone_sharpness,
         cone_radius, cone_radius_contrast, cone_exponent, speed_time, speed_depth,
         speed_horizon_exponent, speed_sharpness, same_time_entry, same_time_speed,
+        measured, difference, ratio, share, trend, together, covariation, chaos_times_ratio,
     )
 }  # fmt: skip
 

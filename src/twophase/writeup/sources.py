@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,7 @@ class Source:
     file: Path | None = None  # the study's
     used: tuple[int, ...] = ()  # the seeds, in the order of the study's file
     same_as: str = ""  # the source, if any, that has all these runs too: they count once
+    conditions: Mapping[str, Source] = field(default_factory=dict)  # if it is of several models
 
     def table(self, name: str) -> pd.DataFrame:
         """A table; raises `CannotSay` if the study has none, or they are withheld."""
@@ -94,15 +96,60 @@ def published(folder: Path = MEASUREMENTS) -> list[tuple[Study, Path]]:
     return [(studyfile.load(file), file) for file in files]
 
 
-def sources(folder: Path = MEASUREMENTS) -> list[Source]:
-    """Each network of each published study, but for the models of sweeps (see `sweeps`)."""
+def sources(folder: Path = MEASUREMENTS, swept: bool = False) -> list[Source]:
+    """Each network of each published study: the models of sweeps (see `sweeps`), or all others."""
     each = _all(folder)
     return [
         each[study.name, name]
         for study, _ in published(folder)
-        if not study.sweep
+        if bool(study.sweep) == swept
         for name in study.models
     ]
+
+
+class Together(Mapping):
+    """The tables that all of some sources have, those of all of them as one; `model` tells them
+    apart.
+    """
+
+    def __init__(self, each: list[Source]) -> None:
+        self.each = each
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.each[0].tables if all(name in s.tables for s in self.each))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, table: str) -> pd.DataFrame:
+        return pd.concat([source.tables[table] for source in self.each], ignore_index=True)
+
+
+def conditions(each: Iterable[Source], names: list[str]) -> list[Source]:
+    """For each study the models whose names match one of `names`, as one source, if there are two
+    of them or more.
+    """
+    found: dict[str, list[Source]] = {}
+    for source in each:
+        if any(fnmatchcase(source.name, name) for name in names):
+            found.setdefault(source.study, []).append(source)
+    return [_condition(own) for own in found.values() if len(own) > 1]
+
+
+def _condition(own: list[Source]) -> Source:
+    withheld = next((source.withheld for source in own if source.withheld), "")
+    return replace(
+        own[0],
+        name=", ".join(source.name for source in own),
+        network={},
+        iterations=min(source.iterations for source in own),
+        seeds=min(source.seeds for source in own),
+        tables={} if withheld else Together(own),
+        model=None,
+        withheld=withheld,
+        same_as="",
+        conditions={source.name: source for source in own},
+    )
 
 
 class Sweep(NamedTuple):

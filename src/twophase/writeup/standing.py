@@ -8,6 +8,7 @@ holds the registration, in all that decides the verdict, and nothing has changed
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,14 @@ from twophase.writeup.verdicts import EXPLORATORY, REGISTERED, UNCHECKED, Verdic
 DECIDES = ("study", "models", "looks", "level")
 
 
-def judged(claims: Claims, sources: list[Source], claims_file: Path = CLAIMS) -> list[Verdict]:
-    """Every claim on every source, claim by claim, each with its standing."""
-    found = verdicts.verdicts(claims, sources)
+def judged(
+    claims: Claims,
+    sources: list[Source],
+    claims_file: Path = CLAIMS,
+    swept: Iterable[Source] = (),
+) -> list[Verdict]:
+    """The verdicts of all claims (see `verdicts`), each with its standing."""
+    found = verdicts.verdicts(claims, sources, swept)
     return [v._replace(**_standing(v, claims, claims_file)) for v in found]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from twophase.estimators.seeds import LEVEL, CannotSay, Estimate
 from twophase.writeup.claims import Claim, Claims, Part
 from twophase.writeup.quantities import QUANTITIES
-from twophase.writeup.sources import Source
+from twophase.writeup.sources import Source, conditions
 
 WORDS = REPLICATED, PARTLY, NOT, CANNOT_SAY = (
     "replicated",
@@ -83,11 +84,12 @@ def judge(part: Part, source: Source, claims: Claims, level: float = LEVEL) -> O
 def estimated(part: Part, source: Source, level: float) -> Estimate:
     """A part's quantity. Raises `CannotSay` if nothing can be said of it at this level."""
     quantity = QUANTITIES[part.quantity]
+    subject = source.conditions if part.of_conditions else source
     if "level" in inspect.signature(quantity).parameters:
-        return quantity(source, **part.at, level=level)
+        return quantity(subject, **part.at, level=level)
     if level != LEVEL:
         raise CannotSay(f"{part.quantity} has intervals of {LEVEL:.0%} only")
-    return quantity(source, **part.at)
+    return quantity(subject, **part.at)
 
 
 def verdict(claim: Claim, source: Source, claims: Claims) -> Verdict:
@@ -124,6 +126,12 @@ def verdict(claim: Claim, source: Source, claims: Claims) -> Verdict:
     return Verdict(claim, source, REPLICATED if found == {True} else NOT, "", outcomes, seen)
 
 
-def verdicts(claims: Claims, sources: list[Source]) -> list[Verdict]:
-    """Every claim on every source, claim by claim."""
-    return [verdict(claim, source, claims) for claim in claims.claims for source in sources]
+def verdicts(claims: Claims, sources: list[Source], swept: Iterable[Source] = ()) -> list[Verdict]:
+    """Every claim on every source, claim by claim; one that is over several models on each study
+    that has them, among the models that are `swept`, too.
+    """
+    found = []
+    for claim in claims.claims:
+        own = conditions([*sources, *swept], claim.over) if claim.over else sources
+        found += [verdict(claim, source, claims) for source in own]
+    return found
