@@ -27,7 +27,7 @@ from twophase.errors import StudyError
 from twophase.figures import manifest
 from twophase.store.paths import RESULTS, Result, run_folder
 from twophase.study import stages
-from twophase.study.chaos import fork_shares, forks
+from twophase.study.chaos import fork_parts, fork_shares, forks
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run, runs
 from twophase.study.stages import before_in_sweep
@@ -165,9 +165,13 @@ def fork_jobs(run: Run, forks_per_job: int | str, cores: int | None) -> int:
 
 def shares(run: Run, jobs: int, missing: list[Result]) -> list[tuple[int, list[tuple[int, str]]]]:
     """The shares of a run's forks, with their numbers from 1 on, that have a part missing."""
-    lacks = {(part.identity["t0"], part.identity["direction"]) for part in missing}
+    lacks = {part.path for part in missing}
     each = enumerate(fork_shares(run, jobs), 1)
-    return [(number, share) for number, share in each if lacks & set(share)]
+    return [
+        (number, share)
+        for number, share in each
+        if any(part.path in lacks for fork in share for part in fork_parts(run, *fork))
+    ]
 
 
 def _needed(found: list[Job], goals: frozenset[str]) -> list[Job]:

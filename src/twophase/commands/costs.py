@@ -154,6 +154,7 @@ def _brief(run: Run, iterations: int, examples: int) -> Run:
             "compare": [iterations],
             "control": [],
             "perturbation": Perturbation(kind="relative", size=1.0),
+            "perturbations": {},
         },
         "kernel": {"every": iterations, "until": iterations, "intervals": [iterations]},
         "curvature": {"every": iterations},
@@ -170,7 +171,7 @@ def _brief(run: Run, iterations: int, examples: int) -> Run:
         if own := getattr(run.model, section):
             chosen[section][option] = min(getattr(own, option), max(1, value))
     if model.growth:
-        chosen["growth"]["perturbations"] = run.model.growth.perturbations[:1]
+        chosen["growth"]["perturbations"] = ["1e-7"]  # all cost about the same
     sections = {
         section: getattr(model, section).model_copy(update=options)
         for section, options in chosen.items()

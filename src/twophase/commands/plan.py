@@ -19,6 +19,7 @@ from twophase.jobs import Job, left, to_do, wanted
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import stages, studyfile
+from twophase.study.chaos import fork_parts
 from twophase.study.kernel import inputs
 from twophase.study.model import Study
 from twophase.study.records import show
@@ -205,8 +206,9 @@ def _priced(
     the stage whose work it is.
     """
     row, found = stages.STAGES[stage], {}
+    asked = {part.path for fork in forks for part in fork_parts(run, *fork)}
     for result in to_do(stage, run):
-        if not forks or (result.identity["t0"], result.identity["direction"]) in forks:
+        if not forks or result.path in asked:
             work = _resumed(result, row.work(run, result))
             found.setdefault(result.command, []).append(work)
     own = found.setdefault(stage, []) if row.always(run) or not found else []

@@ -5,7 +5,7 @@ The Hessian is never formed: its products with vectors come from two backward pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -51,7 +51,7 @@ def largest_eigenvalue(product: Product, start: torch.Tensor, steps: int) -> flo
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module):  # noqa: ANN202
+def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Leave batch norm's running statistics as they were."""
     before = {name: t.clone() for name, t in named_state(model).items()}
     try:
@@ -62,17 +62,20 @@ def _buffers_kept(model: nn.Module):  # noqa: ANN202
                 t.copy_(before[name])
 
 
-def _gradient(model: nn.Module, examples: Examples) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The mean cross-entropy's gradient as a vector with its graph, and the parameters."""
+def loss_gradient(
+    model: nn.Module, examples: Examples, parameters: list[torch.Tensor]
+) -> torch.Tensor:
+    """The gradient (p,) of the mean cross-entropy in these parameters, with its graph."""
     images, labels = examples
-    parameters = list(trained(model).values())
-    with plain_attention():
+    with torch.enable_grad(), plain_attention():
         loss = F.cross_entropy(model(images), labels)
-    gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
-    return torch.cat([g.flatten() for g in gradients]), parameters
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
+        return torch.cat([g.flatten() for g in gradients])
 
 
-def _hessian_product(gradient: torch.Tensor, parameters: list[torch.Tensor]) -> Product:
+def hessian_product(gradient: torch.Tensor, parameters: list[torch.Tensor]) -> Product:
+    """What multiplies the Hessian with a vector (p,), from the gradient (p,) with its graph."""
+
     def product(v: torch.Tensor) -> torch.Tensor:
         products = torch.autograd.grad(
             gradient, parameters, v, retain_graph=True, materialize_grads=True
@@ -94,11 +97,12 @@ def sharpness(model: nn.Module, examples: Examples, steps: int) -> float:
     2.0
     """
     model.train()
-    with _buffers_kept(model):
-        gradient, parameters = _gradient(model, examples)
+    with buffers_kept(model):
+        parameters = list(trained(model).values())
+        gradient = loss_gradient(model, examples, parameters)
         generator = torch.Generator().manual_seed(0)
         start = torch.randn(len(gradient), generator=generator).to(gradient)
-        return largest_eigenvalue(_hessian_product(gradient, parameters), start, steps)
+        return largest_eigenvalue(hessian_product(gradient, parameters), start, steps)
 
 
 def batch_sharpness(model: nn.Module, batches: list[Examples]) -> float:
@@ -112,11 +116,12 @@ def batch_sharpness(model: nn.Module, batches: list[Examples]) -> float:
     1.7
     """
     model.train()
+    parameters = list(trained(model).values())
     above = below = 0.0
-    with _buffers_kept(model):
+    with buffers_kept(model):
         for examples in batches:
-            gradient, parameters = _gradient(model, examples)
+            gradient = loss_gradient(model, examples, parameters)
             g = gradient.detach()
-            above += float((_hessian_product(gradient, parameters)(g) * g).double().sum())
+            above += float((hessian_product(gradient, parameters)(g) * g).double().sum())
             below += float(g.double().square().sum())
     return above / below

@@ -11,7 +11,7 @@ from twophase.errors import RunError
 from twophase.measures import barrier, distance
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
-from twophase.study.chaos import comparisons
+from twophase.study.chaos import alone, comparisons
 from twophase.study.run import Run
 from twophase.training.batches import load_data
 from twophase.training.evaluation import Examples, accuracy, evaluation_sets, logits, mean_loss
@@ -55,7 +55,8 @@ def chaos(run: Run) -> None:
                     ends = _ends(base, sets)
                 row = compare(run, t0, direction, t1, networks, ends, sets)
                 write_table(file, pd.DataFrame([row]))
-            parts.append(read_table(file))
+            # A part has but the number of its direction: what it is called makes no result.
+            parts.append(read_table(file).assign(direction=direction))
             bar.update()
 
     compared = pd.concat(parts, ignore_index=True)
@@ -97,7 +98,7 @@ def compare(
     perturbed = read_table(stages.perturbation(run, t0, direction))
     row = {
         **run.identity,
-        "direction": direction,
+        "direction": alone(run, direction)[1],
         "t0": t0,
         "t1": t1,
         "perturbation_l2": perturbed["perturbation_l2"].item(),

@@ -1,16 +1,19 @@
-"""Stage `fork`: perturb a base run at t0 and train on, with the same SGD noise."""
+"""Stage `fork`: perturb a base run at t0 and train on, with the same SGD noise, unless that is
+what differs."""
+
+from functools import partial
 
 import pandas as pd
 
 from twophase.store.artifacts import check_origin, write_table
 from twophase.store.origin import ORIGIN
 from twophase.study import stages
-from twophase.study.chaos import compare_points, fork_shares
+from twophase.study.chaos import alone, compare_points, fork_shares
 from twophase.study.run import Run
 from twophase.training.batches import load_data
-from twophase.training.loop import KEEP_MINUTES, initial_state, load_state, trajectory
+from twophase.training.loop import KEEP_MINUTES, advance, initial_state, load_state, trajectory
 from twophase.training.machine import prepare
-from twophase.training.perturbation import perturb
+from twophase.training.perturbation import other_noise, perturb
 from twophase.training.progress import progress
 
 
@@ -18,8 +21,8 @@ def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MIN
     """Write the checkpoints of the run's forks, and of each fork its `perturbation`.
 
     Several jobs may share the forks: this does those of `part` of `parts`. Forks that have ended
-    are kept. Perturbation: study, model, seed, direction, t0, perturbation_l2 (realised),
-    unchanged (share of parameters that rounding left as they were).
+    are kept. Perturbation: study, model, seed, direction (its number), t0, perturbation_l2
+    (realised), unchanged (share of parameters that rounding left as they were).
 
     Raises `RunError` if the base run was made by other packages or on another kind of machine.
     """
@@ -40,10 +43,14 @@ def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MIN
             origin = stages.base_state(run, t0)
             load_state(origin, state, t0)
             check_origin(origin.path, ORIGIN, "this fork")
-            l2, unchanged = perturb(state.model, model.chaos.perturbation, run.seed, direction)
+            one, number = alone(run, direction)
+            kind = one.model.chaos.perturbation
+            l2, unchanged = perturb(state.model, kind, run.seed, number, run, data, t0)
+            noise = other_noise(kind, run.seed, number, run, t0)
+            on = partial(advance, noise=noise) if noise else advance
             unfinished = stages.unfinished(next(iter(files.values())))
-            for _ in trajectory(state, files, run, data, bar, unfinished, keep_minutes):
+            for _ in trajectory(state, files, run, data, bar, unfinished, keep_minutes, on):
                 pass
-            row = {**run.identity, "direction": direction, "t0": t0}
+            row = {**run.identity, "direction": number, "t0": t0}
             row |= {"perturbation_l2": l2, "unchanged": unchanged}
             write_table(end, pd.DataFrame([row]))

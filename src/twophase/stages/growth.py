@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
-from twophase.study.chaos import Perturbation
-from twophase.study.growth import growth_points
+from twophase.study.growth import growth_kind, growth_points
 from twophase.study.run import Run
 from twophase.training.batches import Data, batch, load_data
 from twophase.training.loop import State, initial_state, load_state, optimizer_step
 from twophase.training.machine import prepare
-from twophase.training.noise import network_noise
-from twophase.training.perturbation import perturb
+from twophase.training.noise import OtherNoise, network_noise
+from twophase.training.perturbation import other_noise, perturb
 from twophase.training.progress import progress
 from twophase.training.tensors import trained
 
@@ -31,9 +30,9 @@ def growth(run: Run) -> None:
     """Write the tables `growth` and `growth_rate` of one base run.
 
     Forks from t0 differ from the base run by `perturbation`: Gaussian noise with a standard
-    deviation in the parameters, `ulp` (one unit in the last place of one parameter), or `noise`
-    (no perturbation, but other batches and other dropout: Frankle et al. 2020). Both are trained in
-    `precision`.
+    deviation in the parameters, `ulp` (one unit in the last place of one parameter), `noise`
+    (no perturbation, but other batches and other dropout: Frankle et al. 2020), or one that the
+    study names. Both are trained in `precision`.
 
     `growth`: study, model, seed, t0, precision, perturbation, step (since t0), l2 (distance of the
     parameters), layer and layer_share (the tensor of parameters that has most of its square, and
@@ -71,27 +70,40 @@ def _side_by_side(
     """The rows of all perturbations at one t0 and precision; the base run is trained once."""
     dtype = getattr(torch, precision)
     base = _in_precision(run, data, t0, dtype)
-    forks = {
-        name: _perturbed(_in_precision(run, data, t0, dtype), name, run)
-        for name in run.model.growth.perturbations
-    }
+    names = run.model.growth.perturbations
+    forks = {n: _perturbed(_in_precision(run, data, t0, dtype), n, run, data) for n in names}
     images, rows = images.to(dtype), []
-    other = int(np.random.default_rng((NOISE, run.seed)).integers(2**32))
+    noises = {name: _noise(name, run, t0) for name in names}
     for step in range(run.model.growth.steps + 1):
         seen = branches(base.model, images)
         for name, fork in forks.items():
             row = {**run.identity, "t0": t0, "precision": precision, "perturbation": name}
             rows.append(row | {"step": step} | _difference(base, seen, fork, images))
         for name, state in (("", base), *forks.items()):
-            seed = other if name == "noise" else run.seed
-            _train(run, data, state, seed, dtype)
+            _train(run, data, state, dtype, *noises.get(name, (run.seed, None)))
     return rows
 
 
-def _train(run: Run, data: Data, state: State, seed: int, dtype: torch.dtype) -> None:
+def _noise(name: str, run: Run, t0: int) -> tuple[int, OtherNoise | None]:
+    """The seed of a fork's SGD noise, and what else it has of its own."""
+    if name == "noise":
+        return int(np.random.default_rng((NOISE, run.seed)).integers(2**32)), None
+    kind = growth_kind(run, name)
+    other = other_noise(kind, run.seed, "1", run, t0) if kind else None
+    return (other.seed if other else run.seed), other
+
+
+def _train(
+    run: Run,
+    data: Data,
+    state: State,
+    dtype: torch.dtype,
+    seed: int,
+    other: OtherNoise | None = None,
+) -> None:
     training, augmentation = run.model.training, run.study.data.augmentation
     sizes = training.batch_size, training.drop_last
-    images, labels = batch(data, augmentation, seed, state.step, *sizes)
+    images, labels = batch(data, augmentation, seed, state.step, *sizes, other)
     parameters = list(trained(state.model).values())
     state.model.train()
     with network_noise(seed, state.step, images.device):
@@ -110,15 +122,15 @@ def _in_precision(run: Run, data: Data, t0: int, dtype: torch.dtype) -> State:
     return State(state.model, optimizer, state.step)
 
 
-def _perturbed(fork: State, name: str, run: Run) -> State:
+def _perturbed(fork: State, name: str, run: Run, data: Data) -> State:
     if name == "ulp":
         # Of the first entry of the largest parameter tensor, in the precision of the run.
         weight = max(trained(fork.model).values(), key=torch.Tensor.numel)
         with torch.no_grad():
             entry = weight.view(-1)[:1] if weight.is_contiguous() else weight[(0,) * weight.dim()]
             entry.copy_(torch.nextafter(entry, torch.full_like(entry, math.inf)))
-    elif name != "noise":
-        perturb(fork.model, Perturbation(kind="std", size=float(name)), run.seed, "1")
+    elif kind := growth_kind(run, name):
+        perturb(fork.model, kind, run.seed, "1", run, data, fork.step)
     return fork
 
 

@@ -7,6 +7,7 @@ from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
 from twophase.measures.permutation import Units, check_units, moved, permute, units, weight_matching
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
+from twophase.study.chaos import alone
 from twophase.study.matching import matching_points
 from twophase.study.records import FEW
 from twophase.study.run import Run
@@ -42,9 +43,10 @@ def matching(run: Run) -> None:
             if not file.path.exists():
                 _load(run, point, networks)
                 row = _matched(run, networks, found, sets)
-                names = dict(zip(("t0", "direction", "t1"), point, strict=True))
+                t0, direction, t1 = point
+                names = {"t0": t0, "direction": alone(run, direction)[1], "t1": t1}
                 write_table(file, pd.DataFrame([{**run.identity, **names, **row}]))
-            rows.append(read_table(file))
+            rows.append(read_table(file).assign(direction=point[1]))
             bar.update()
     write_table(stages.run_table(run, "matching"), pd.concat(rows, ignore_index=True))
 

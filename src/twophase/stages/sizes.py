@@ -7,7 +7,7 @@ from twophase.stages.fork import fork
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.run import Run
-from twophase.study.sizes import of_size, other_sizes, size_points
+from twophase.study.sizes import of_size, other_sizes, size_points, sized, sized_name
 from twophase.training.loop import KEEP_MINUTES
 
 
@@ -20,12 +20,16 @@ def sizes(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     """
     points = pd.DataFrame(size_points(run), columns=["t0", "direction", "t1"])
     own = read_table(stages.run_table(run, "chaos")).merge(points)  # the rows of these points
-    compared = {run.model.chaos.perturbation.size: own}
+    name = sized_name(run.model)
+    compared = {sized(run.model).size: own}
     for size in other_sizes(run):
         other = of_size(run, size)
         fork(other, keep_minutes=keep_minutes)
         chaos(other)
-        compared[size] = read_table(stages.run_table(other, "chaos")).merge(points)
+        theirs = read_table(stages.run_table(other, "chaos"))
+        if name:
+            theirs["direction"] = f"{name}-" + theirs["direction"]
+        compared[size] = theirs.merge(points)
         for name in stages.STAGES["chaos"].tables:  # so that a run has one table `chaos`
             stages.run_table(other, name).path.unlink()
     rows = pd.concat(dict(sorted(compared.items())), names=["size", None]).reset_index("size")

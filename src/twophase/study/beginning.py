@@ -26,11 +26,14 @@ RECORD = "record.json"  # the name under which a record is published, beside its
 
 
 def own_files(study: Study) -> dict[Path, Path]:
-    """The files of the study's own networks and images, without which it cannot be read, and where
-    they lie beside the study: code from elsewhere lies there, too, and is found there first.
+    """The files of the study's own networks, perturbations and images, without which it cannot be
+    read, and where they lie beside the study: code from elsewhere lies there, too, and is found
+    there first.
     """
     found = {}
-    own = [study.data.images, *(model.network for model in study.models.values())]
+    models = study.models.values()
+    own = [study.data.images, *(model.network for model in models)]
+    own += [kind for model in models if model.chaos for kind in model.chaos.kinds().values()]
     for file in (getattr(each, "file", None) for each in own):
         for name, path in imported_files(place(file, "")).items() if file else ():
             folder = Path(file).parent

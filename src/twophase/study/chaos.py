@@ -1,51 +1,58 @@
 """The chaos effect: section `chaos`, and the stages `fork` and `chaos`.
 
 A fork is a copy of a base run's state at t0, perturbed and trained on. It is compared with the base
-run at each t1. A zero perturbation is the direction `control`.
+run at each t1. A zero perturbation is the direction `control`. Directions of the only perturbation
+are `1`, `2`, …; those of several begin with its name: `noise-1`.
+
+What several perturbations leave is what studies of one of them would leave, each under the
+directions `1`, `2`, …: so a name makes no result, and one perturbation more makes none again.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from twophase.store.paths import Result
+from twophase.study import perturbations
 from twophase.study.base import BASE, images
+from twophase.study.perturbations import NAME, AnyKind, Kind
+from twophase.study.perturbations import Perturbation as Perturbation
 from twophase.study.records import (
+    GIVEN,
     Count,
     Iteration,
     Iterations,
     Mistakes,
     Positive,
-    Record,
     Section,
     must_rise,
 )
 from twophase.study.run import Run
-from twophase.study.stage import Stage, Work, part, since
+from twophase.study.stage import Code, Stage, Work, part, since
+
+if TYPE_CHECKING:
+    from twophase.study.model import Study
 
 GAPS = "gaps"  # of tables with these columns; those without are not the same
 
 
-class Perturbation(Record):
-    """Gaussian noise on every parameter that is trained.
-
-    `std`: elementwise standard deviation; `l2`: norm of the whole; `relative`: norm over the norm
-    of the parameters.
-    """
-
-    kind: Literal["std", "l2", "relative"]
-    size: Positive
+CONTROL, PERTURBED = "control", "perturbed"
+PerturbationName = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
 class Chaos(Section):
     """Forks at every t0 of `forks`, compared with the base run at every later t1 of `compare`, and
     at t0 + dt for every dt of `follow`; they end at the last of these. One of the two may be empty.
 
-    `control` names the forks that are also run with a perturbation of zero. The barrier is the
-    largest gap at `barrier_points` places of the path, and `barrier_refine` more around it.
-    `recalibrated` asks for the barrier with batch norm's statistics measured again, too.
+    Each of `perturbations`, or the only `perturbation`, has `directions` of its own. `control`
+    names the forks that are also run with a perturbation of zero. The barrier is the largest gap at
+    `barrier_points` places of the path, and `barrier_refine` more around it. `recalibrated` asks
+    for the barrier with batch norm's statistics measured again, too.
     """
 
     forks: Iterations
@@ -53,7 +60,8 @@ class Chaos(Section):
     follow: list[Count] = []
     directions: Annotated[int, Field(ge=1, le=1000)]
     control: list[Iteration]
-    perturbation: Perturbation
+    perturbation: Annotated[AnyKind | None, GIVEN] = None
+    perturbations: dict[PerturbationName, AnyKind] = {}
     barrier_points: Annotated[int, Field(ge=3)]
     barrier_refine: Annotated[int, Field(ge=0, le=100)] = 0
     barrier_batch_norm: Literal["interpolate", "recalibrate"]
@@ -69,6 +77,28 @@ class Chaos(Section):
         "barrier_refine": 1,
         "barrier_threshold": 1.0,  # figures show it, no stage reads it
     }
+
+    def kinds(self) -> dict[str, Kind]:
+        """The perturbations by their names; the only one is called "". The first is the study's
+        main one: that of figures and verdicts which show but one.
+        """
+        return self.perturbations or {"": self.perturbation}
+
+    def own_keys(self) -> dict[tuple[str, ...], Kind]:
+        """The perturbations by the keys of this section that give them."""
+        several = {("perturbations", name): kind for name, kind in self.perturbations.items()}
+        return several | ({("perturbation",): self.perturbation} if self.perturbation else {})
+
+    def placed(self, folder: Path) -> Chaos:
+        """The section, whose perturbations know where the user's files lie."""
+        placed = {name: perturbations.placed(each, folder) for name, each in self.kinds().items()}
+        several = bool(self.perturbations)
+        update = {"perturbations": placed} if several else {"perturbation": placed[""]}
+        return self.model_copy(update=update)
+
+    def main(self) -> str:
+        """What the main perturbation is called in summaries and figures."""
+        return next(iter(self.kinds())) or PERTURBED
 
     def states(self, model: Any) -> set[int]:
         """Where forks start, and what they are compared with."""
@@ -88,7 +118,13 @@ class Chaos(Section):
         return {t0: self.after(t0)[-1] for t0 in self.forks}
 
     def mistakes(self, model: Any) -> Mistakes:
-        """Forks and compare points that do not meet within the training."""
+        """Forks and compare points that do not meet within the training; not one perturbation."""
+        if self.perturbations and self.perturbation:
+            yield "perturbations", ": chaos.perturbation is given, too; leave one of the two out"
+        elif not (self.perturbations or self.perturbation):
+            yield "perturbation", ": is missing; give one, or several by name as `perturbations`"
+        for name in sorted({CONTROL, PERTURBED} & set(self.perturbations)):
+            yield f"perturbations.{name}", ": is no name of a perturbation: tables have it already"
         for option in ("forks", "compare", "follow", "control"):
             yield from must_rise(option, getattr(self, option))
         last = model.training.iterations
@@ -141,14 +177,48 @@ def compare_points(run: Run, t0: int) -> list[int]:
     return run.model.chaos.after(t0)
 
 
+def named(direction: str) -> str:
+    """What a direction is called with all others of its perturbation: as that is, `perturbed` if it
+    is the only one, or `control`.
+    """
+    name = direction.rpartition("-")[0]
+    return name or (CONTROL if direction == CONTROL else PERTURBED)
+
+
+def perturbation_of(run: Run, direction: str) -> Kind:
+    """The perturbation of a direction; the control has the main one, of size zero."""
+    return alone(run, direction)[0].model.chaos.perturbation
+
+
+def alone(run: Run, direction: str) -> tuple[Run, str]:
+    """The run as if the perturbation of this direction were the study's only one, and what the
+    direction is called there.
+    """
+    chaos = run.model.chaos
+    if not chaos.perturbations:
+        return run, direction
+    name, _, number = direction.rpartition("-")
+    name = name or next(iter(chaos.perturbations))
+    return replace(run, study=_alone(run.study, run.name, name), only=()), number
+
+
+@lru_cache(maxsize=1024)  # so that what makes its results is found out once
+def _alone(study: Study, model: str, name: str) -> Study:
+    own = study.models[model]
+    update = {"perturbation": own.chaos.perturbations[name], "perturbations": {}}
+    other = own.model_copy(update={"chaos": own.chaos.model_copy(update=update)})
+    return study.model_copy(update={"models": {model: other}})
+
+
 def forks(run: Run) -> list[tuple[int, str]]:
     """All forks as (t0, direction)."""
     chaos = run.model.chaos
-    directions = [str(d) for d in range(1, chaos.directions + 1)]
+    numbers = range(1, chaos.directions + 1)
+    directions = [f"{name}-{n}" if name else str(n) for name in chaos.kinds() for n in numbers]
     found = [
         (t0, direction)
         for t0 in chaos.forks
-        for direction in directions + ["control"] * (t0 in chaos.control)
+        for direction in directions + [CONTROL] * (t0 in chaos.control)
     ]
     return run.among("fork", found)
 
@@ -172,29 +242,54 @@ def comparisons(run: Run) -> list[tuple[int, str, int]]:
 
 def fork_state(run: Run, t0: int, direction: str, t1: int) -> Result:
     """A fork's state at iteration t1."""
+    run, direction = alone(run, direction)
     return part(FORK, "fork", run, ".safetensors", t0=t0, direction=direction, t1=t1)
 
 
 def perturbation(run: Run, t0: int, direction: str) -> Result:
     """A fork's perturbation, a table of one row; written when the fork has ended."""
+    run, direction = alone(run, direction)
     return part(FORK, "perturbation", run, ".parquet", t0=t0, direction=direction)
 
 
 def comparison(run: Run, t0: int, direction: str, t1: int) -> Result:
     """The comparison of a fork with its base run at t1, a table of one row."""
+    run, direction = alone(run, direction)
     return part(CHAOS, "comparison", run, ".parquet", t0=t0, direction=direction, t1=t1)
 
 
 def comparing(run: Run) -> list:
     """The options that say how a fork is compared with its base run."""
-    elsewhere = {"forks", "compare", "follow", "directions", "control", "perturbation"}
+    elsewhere = {"forks", "compare", "follow", "directions", "control"}
+    elsewhere |= {"perturbation", "perturbations"}
     barrier = run.model.chaos.options(exclude=elsewhere | {"barrier_threshold"})
     return [barrier, run.model.evaluation.options()]
 
 
+def fork_states(run: Run, t0: int, direction: str) -> list[Result]:
+    """A fork's states at all t1."""
+    return [fork_state(run, t0, direction, t1) for t1 in compare_points(run, t0)]
+
+
+def fork_parts(run: Run, t0: int, direction: str) -> list[Result]:
+    """A fork's states and its perturbation."""
+    return [*fork_states(run, t0, direction), perturbation(run, t0, direction)]
+
+
 def _fork_parts(run: Run) -> list[Result]:
-    points = [(t0, d, t1) for t0, d in forks(run) for t1 in compare_points(run, t0)]
-    return [fork_state(run, *p) for p in points] + [perturbation(run, *f) for f in forks(run)]
+    states = [state for fork in forks(run) for state in fork_states(run, *fork)]
+    return states + [perturbation(run, *fork) for fork in forks(run)]
+
+
+def _fork_options(run: Run) -> dict:
+    """The perturbation, or all of them by name."""
+    several = {name: each.options() for name, each in run.model.chaos.perturbations.items()}
+    return several or run.model.chaos.perturbation.options()
+
+
+def _fork_code(run: Run) -> Code:
+    kinds = run.model.chaos.kinds().values()
+    return "stages.fork", *(each for kind in kinds for each in perturbations.code(kind))
 
 
 def fork_work(run: Run, part: Result) -> Work:
@@ -218,8 +313,9 @@ FORK = Stage(
     scope="run",
     reads=(BASE,),
     tables={},
-    options=lambda run: run.model.chaos.perturbation.options(),
+    options=_fork_options,
     parts=_fork_parts,
+    code=_fork_code,
     grid=lambda run: None,
     work=fork_work,
     section="chaos",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twophase.store.paths import RESULTS, Result, table
-from twophase.study import networks, optimizers
+from twophase.study import networks, optimizers, perturbations
 from twophase.study.data import DATA
 from twophase.study.run import Run, runs
 from twophase.study.stage import Code, Stage, Work, part_maker
@@ -34,6 +34,8 @@ def _code(run: Run) -> Code:
     models = run.study.models.values()
     tried = [f"stages.{name}" for name, row in STAGES.items() if runs(run.study, row.section)]
     own = [each for model in models for each in networks.code(model.network)]
+    kinds = [kind for model in models if model.chaos for kind in model.chaos.kinds().values()]
+    own += [each for kind in kinds for each in perturbations.code(kind)]
     return *tried, *own, *(optimizers.module(model.training) for model in models)
 
 

@@ -7,25 +7,30 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from twophase.store.paths import Result
+from twophase.study import perturbations
 from twophase.study.base import BASE
-from twophase.study.records import FEW, Count, Iterations, Mistakes, Section, must_rise
+from twophase.study.perturbations import NAME, Kind, Perturbation
+from twophase.study.records import FEW, Count, Iterations, Mistakes, Section, must_rise, show
 from twophase.study.run import Run
-from twophase.study.stage import Stage, Work, part
+from twophase.study.stage import Code, Stage, Work, part
+
+OWN = ("ulp", "noise")  # perturbations that have no record
 
 
 class Growth(Section):
     """Base run and forks side by side for `steps` iterations from each t0 of `forks`.
 
     `perturbations` are standard deviations of Gaussian noise (such as "1e-7"), `ulp`, one unit in
-    the last place of one parameter, or `noise`, other SGD noise. Networks are compared on the
-    first `examples` training examples.
+    the last place of one parameter, `noise`, other SGD noise, or names of `chaos.perturbations`, of
+    which the first direction is taken. Networks are compared on the first `examples` training
+    examples.
     """
 
     forks: Iterations
     steps: Count
     examples: Count
     perturbations: Annotated[
-        list[Annotated[str, Field(pattern=r"^(ulp|noise|\d+(\.\d+)?(e-?\d+)?)$")]],
+        list[Annotated[str, Field(pattern=rf"^({NAME}|\d+(\.\d+)?(e-?\d+)?)$")]],
         Field(min_length=1),
     ] = ["1e-7", "ulp", "noise"]
     precisions: Annotated[list[Literal["float32", "float64"]], Field(min_length=1)] = [
@@ -39,7 +44,16 @@ class Growth(Section):
         return set(self.forks)
 
     def mistakes(self, model: Any) -> Mistakes:
-        """Forks after the end of training."""
+        """Forks after the end of training, and names of no perturbation, or of two."""
+        known = model.chaos.perturbations if model.chaos else {}
+        for name in self.perturbations:
+            if name[0].isalpha() and name not in (*OWN, *known):
+                names = ", ".join(known) or "which names none"
+                allowed = f"{', '.join(OWN)}, a number, or one of chaos.perturbations, {names}"
+                yield "perturbations", f"= {show(name)}: must be {allowed}"
+            elif name in OWN and name in known and "perturbations" in self.model_fields_set:
+                line = "is growth's own; call that of chaos.perturbations otherwise"
+                yield "perturbations", f"= {show(name)}: {line}"
         yield from must_rise("forks", self.forks)
         last = model.training.iterations
         for t0 in self.forks:
@@ -49,6 +63,33 @@ class Growth(Section):
                     f"= {t0}: lies after the end of training; "
                     f"must be at most training.iterations = {last}",
                 )
+
+
+def growth_kind(run: Run, name: str) -> Kind | None:
+    """The perturbation of this name; None of growth's own `ulp` and `noise`."""
+    if name in OWN:
+        return None
+    if name[0].isdigit():
+        return Perturbation(kind="std", size=float(name))
+    return run.model.chaos.perturbations[name]
+
+
+def _kinds(run: Run) -> dict[str, Kind]:
+    """The perturbations by name, without growth's own `ulp` and `noise`."""
+    found = {name: growth_kind(run, name) for name in run.model.growth.perturbations}
+    return {name: kind for name, kind in found.items() if kind}
+
+
+def _options(run: Run) -> dict:
+    """The section, and what it names of `chaos`."""
+    named = {name: k.options() for name, k in _kinds(run).items() if not name[0].isdigit()}
+    own = run.model.growth.options(exclude={"forks", "precisions"})
+    return own | ({"named": named} if named else {})
+
+
+def _code(run: Run) -> Code:
+    kinds = _kinds(run).values()
+    return "stages.growth", *(each for kind in kinds for each in perturbations.code(kind))
 
 
 def growth_points(run: Run) -> list[tuple[int, str]]:
@@ -77,7 +118,8 @@ GROWTH = Stage(
         "growth": ("t0", "precision", "perturbation", "step"),
         "growth_rate": ("t0", "precision", "perturbation"),
     },
-    options=lambda run: run.model.growth.options(exclude={"forks", "precisions"}),
+    options=_options,
+    code=_code,
     parts=lambda run: [growth_part(run, *point) for point in growth_points(run)],
     grid=growth_points,
     work=_work,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from twophase.store.paths import Result
 from twophase.study.base import BASE
-from twophase.study.chaos import FORK, comparing, comparisons
+from twophase.study.chaos import FORK, alone, comparing, comparisons
 from twophase.study.records import Count, Iterations, Mistakes, Section, must_rise
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work, part
@@ -43,6 +43,7 @@ def matching_points(run: Run) -> list[tuple[int, str, int]]:
 
 def match(run: Run, t0: int, direction: str, t1: int) -> Result:
     """A fork matched with its base run at t1, a table of one row."""
+    run, direction = alone(run, direction)
     return part(MATCHING, "match", run, ".parquet", t0=t0, direction=direction, t1=t1)
 
 

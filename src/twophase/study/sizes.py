@@ -10,29 +10,47 @@ from pydantic import Field
 
 from twophase.store.paths import Result
 from twophase.study.base import BASE
-from twophase.study.chaos import CHAOS, FORK, GAPS, comparison_work, fork_work, forks
-from twophase.study.records import Iterations, Mistakes, Positive, Section, must_rise
+from twophase.study.chaos import (
+    CHAOS,
+    FORK,
+    GAPS,
+    PERTURBED,
+    comparison_work,
+    fork_work,
+    forks,
+    named,
+)
+from twophase.study.perturbations import Kind
+from twophase.study.records import Iterations, Mistakes, Positive, Section, must_rise, show
 from twophase.study.run import Run
 from twophase.study.stage import Stage, Work
 
 if TYPE_CHECKING:
-    from twophase.study.model import Study
+    from twophase.study.model import Model, Study
 
 
 class Sizes(Section):
     """Forks of `chaos` after perturbations of other sizes, compared with the base run where these
     end.
 
-    `values` are of the kind that `chaos.perturbation` says; its own size is always among them.
-    `forks` are some of `chaos.forks`, and without it all of them.
+    `values` are of the kind that `chaos.perturbation` says; its own size is always among them. Of
+    several perturbations, `perturbation` names the one; without it, it is the first. `forks` are
+    some of `chaos.forks`, and without it all of them.
     """
 
     values: Annotated[list[Positive], Field(min_length=1)]
     forks: Iterations | None = None
+    perturbation: str | None = None
     least: ClassVar[dict[str, Any]] = {"values": [1e-3], "forks": [1]}
 
     def mistakes(self, model: Any) -> Mistakes:
-        """Sizes that are there twice, and forks that `chaos` does not have."""
+        """Sizes that are there twice, and what `chaos` does not have: forks, a perturbation."""
+        kinds = {name: k for name, k in model.chaos.perturbations.items() if hasattr(k, "size")}
+        known = f"must be one of chaos.perturbations that has a size: {', '.join(kinds) or 'none'}"
+        if self.perturbation is not None and self.perturbation not in kinds:
+            yield "perturbation", f"= {show(self.perturbation)}: {known}"
+        elif not hasattr(sized(model), "size"):
+            yield "perturbation", f": the first perturbation has no size; {known}"
         yield from must_rise("values", self.values)
         yield from must_rise("forks", self.forks or [])
         for t0 in sorted(set(self.forks or []) - set(model.chaos.forks)):
@@ -42,22 +60,36 @@ class Sizes(Section):
             )
 
 
+def sized(model: Model) -> Kind:
+    """The perturbation whose sizes are tried."""
+    return model.chaos.kinds()[sized_name(model)]
+
+
+def sized_name(model: Model) -> str:
+    """Its name, "" of the only one."""
+    return model.sizes.perturbation or next(iter(model.chaos.kinds()))
+
+
 def other_sizes(run: Run) -> list[float]:
     """The sizes of perturbations that are not that of `chaos`."""
-    model = run.model
-    return [size for size in model.sizes.values if size != model.chaos.perturbation.size]
+    size = sized(run.model).size
+    return [other for other in run.model.sizes.values if other != size]
 
 
 def size_points(run: Run) -> list[tuple[int, str, int]]:
     """All (t0, direction, t1) at which forks are compared for each size of perturbation."""
     model = run.model
     chosen, ends = model.sizes.forks or model.chaos.forks, model.chaos.ends()
-    return [(t0, d, ends[t0]) for t0, d in forks(run) if t0 in chosen and d != "control"]
+    name = sized_name(model) or PERTURBED
+    return [(t0, d, ends[t0]) for t0, d in forks(run) if t0 in chosen and named(d) == name]
 
 
 def of_size(run: Run, size: float) -> Run:
-    """The run with the forks that the section `sizes` asks for, perturbed by this size."""
-    return replace(run, study=_of_size(run.study, run.name, size))
+    """The run with the forks that the section `sizes` asks for, perturbed by this size of the one
+    perturbation.
+    """
+    only = () if run.model.chaos.perturbations else run.only
+    return replace(run, study=_of_size(run.study, run.name, size), only=only)
 
 
 @lru_cache(maxsize=1024)  # so that what makes its results is found out once
@@ -68,7 +100,8 @@ def _of_size(study: Study, name: str, size: float) -> Study:
         "compare": model.chaos.compare[-1:],
         "follow": model.chaos.follow[-1:],
         "control": [],
-        "perturbation": model.chaos.perturbation.model_copy(update={"size": size}),
+        "perturbation": sized(model).model_copy(update={"size": size}),
+        "perturbations": {},
     }
     other = model.model_copy(update={"chaos": model.chaos.model_copy(update=update)})
     return study.model_copy(update={"models": {name: other}})

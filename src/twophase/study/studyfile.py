@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from twophase.errors import StudyError
-from twophase.study import datasets, networks, sweep
+from twophase.study import datasets, networks, perturbations, sweep
 from twophase.study.datasets import Images
 from twophase.study.model import NAME, Model, Study, misfits
 from twophase.study.networks import Network
 from twophase.study.optimizers import Optimizer
+from twophase.study.perturbations import AnyKind
 from twophase.study.records import Record, show
+from twophase.study.yamlfile import mapping as mapping
 
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")
 # Sections that say more of what another one asks for; without it they are left out.
 NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel"}
+# A model's own takes the place of the other one, too.
+INSTEAD = {"perturbation": "perturbations", "perturbations": "perturbation"}
+# What a file may say in place of a tag.
+OTHERWISE = {"architecture": "torchvision`, or `file` and `builder", "kind": "file` and `function"}
 WHOLE = ("network", "schedule")  # a model's own takes the place of the shared one
 # Sections of which there are several kinds, told apart by one key: the record of each.
 TAGGED = {
@@ -38,6 +40,7 @@ TAGGED = {
         ("images", Images, "source"),
         ("network", Network, "architecture"),
         ("training", Optimizer, "optimizer"),
+        ("perturbation", AnyKind, "kind"),
     )
 }
 
@@ -45,31 +48,6 @@ TAGGED = {
 NAMES = "must start with a letter or digit and hold only letters, digits, '_', '-' and '.'"
 # A study's figures could not lie beside the target figures/all, or its file beside config.yaml.
 RESERVED = ("all", "config")
-
-
-class _Constructor(SafeConstructor):
-    """Says where a number of thousands of digits stands, or a date that there is not; and refuses
-    a key that stands twice beside `<<`, too, of which ruamel.yaml keeps the last.
-    """
-
-    def flatten_mapping(self, node: MappingNode) -> Any:
-        """Put what is merged into a section, whose own keys must differ."""
-        # One that an alias names comes here again, with what was merged into it.
-        own = [] if getattr(node, "merge", None) else node.value
-        keys = [key for key, _ in own if isinstance(key, ScalarNode)]
-        for index, key in enumerate(keys):
-            if any(key.value == other.value != "<<" for other in keys[:index]):
-                problem = f"the key '{key.value}' stands twice"
-                raise ConstructorError(None, None, problem, key.start_mark)
-        return super().flatten_mapping(node)
-
-    def construct_object(self, node: Node, deep: bool = False) -> Any:
-        """What a piece of the file says."""
-        try:
-            return super().construct_object(node, deep)
-        except ValueError:
-            problem = f"{show(node.value)} is no number or date that can be read"
-            raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def load(path: str | Path, digest: bool = True) -> Study:
@@ -107,28 +85,6 @@ def known(path: Path) -> list[str]:
     return sorted(name for name in names if re.fullmatch(NAME, name) and name not in RESERVED)
 
 
-def mapping(path: Path, text: str) -> dict:
-    """What the YAML in a file says. Raises `StudyError`, one line, if that is not sections."""
-    try:
-        yaml = YAML(typ="safe", pure=True)  # YAML 1.2: 1e-3 and 010 are numbers, 1:30 is none
-        yaml.Constructor = _Constructor
-        raw = yaml.load(text)
-    except YAMLError as error:
-        raise StudyError(f"{path}:{_why_not_yaml(error)}") from None
-    if not isinstance(raw, dict):
-        raise StudyError(f"{path}: must be a mapping of sections, is {show(raw)}")
-    return raw
-
-
-def _why_not_yaml(error: YAMLError) -> str:
-    """The line of a mistake, if it is known, and what it is."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or " ".join(str(error).split())
-    if twice := re.match('found duplicate key "(.*)" with value ', problem):
-        problem = f"the key '{twice[1]}' stands twice"
-    return (f" line {mark.line + 1}:" if mark else "") + f" not YAML: {problem}"
-
-
 @lru_cache
 def _parse(path: Path, text: str, digest: bool) -> Study:
     raw = mapping(path, text)
@@ -151,13 +107,17 @@ def _parse(path: Path, text: str, digest: bool) -> Study:
 
 
 def _placed(study: Study, folder: Path) -> Study:
-    """The study, whose networks know its folder and images, and whose images know its folder."""
+    """The study, whose networks know its folder and images, and whose images and perturbations know
+    its folder.
+    """
     size = study.data.images.image_size
     images = datasets.placed(study.data.images, folder)
-    models = {
-        name: model.model_copy(update={"network": networks.placed(model.network, folder, size)})
-        for name, model in study.models.items()
-    }
+    models = {}
+    for name, model in study.models.items():
+        update: dict[str, Any] = {"network": networks.placed(model.network, folder, size)}
+        if model.chaos:
+            update["chaos"] = model.chaos.placed(folder)
+        models[name] = model.model_copy(update=update)
     data = study.data.model_copy(update={"images": images})
     return study.model_copy(update={"models": models, "data": data})
 
@@ -209,7 +169,10 @@ def _over(shared: dict, own: dict) -> dict:
     merged = dict(shared)
     for key, value in own.items():
         both = isinstance(value, dict) and isinstance(shared.get(key), dict)
-        merged[key] = _over(shared[key], value) if both and key not in WHOLE else value
+        whole = key in WHOLE or (both and perturbations.another_kind(shared[key], value))
+        merged[key] = _over(shared[key], value) if both and not whole else value
+        if instead := INSTEAD.get(key):
+            merged = {k: v for k, v in merged.items() if k != instead or k in own}
     return merged
 
 
@@ -242,8 +205,8 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     location = detail["loc"]
     # The tag of a discriminated union is a step of the location that the file does not have.
-    tag = {"data": 2, "models": 3}.get(location[0])  # its place
-    if tag and len(location) > tag and location[tag - 1] in TAGGED:
+    tag = _place_of_tag(location)
+    if tag and len(location) > tag:
         location = location[:tag] + location[tag + 1 :]
     if location[:1] == ("name",):
         return f"{path}: the file's name {path.stem!r} names the study: it {NAMES}"
@@ -272,23 +235,38 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     message = re.sub(r"^(List|Dictionary) should have", "must have", message)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = context["discriminator"].strip("'")
-        others = "; or give `torchvision`, or `file` and `builder`" * (tag == "architecture")
+        others = f"; or give `{OTHERWISE[tag]}`" if tag in OTHERWISE else ""
         if kind == "union_tag_not_found":
             return f"{path}: {key}.{tag}: is missing{others}"
         # Of the networks of others the program itself writes the tag.
-        kinds = TAGGED[location[-1]].items()
-        tags = [repr(each) for each, kind in kinds if not issubclass(kind, networks.OF_OTHERS)]
+        kinds = TAGGED[location[-1] if location[-1] in TAGGED else "perturbation"].items()
+        own = (*networks.OF_OTHERS, perturbations.OwnKick)
+        tags = [repr(each) for each, kind in kinds if not issubclass(kind, own)]
         message = f"must be one of {', '.join(tags)}{others}"
         return f"{path}: {_key(raw, (*location, tag))} = {show(detail['input'][tag])}: {message}"
     return f"{path}: {key} = {show(detail['input'])}: {message}{ask}"
+
+
+def _place_of_tag(location: tuple) -> int | None:
+    """Where in a location the tag of a discriminated union stands, if it comes that far."""
+    if location[:1] == ("models",) and location[2:4] == ("chaos", "perturbations"):
+        return 5
+    if location[:1] == ("models",) and location[2:4] == ("chaos", "perturbation"):
+        return 4
+    place = {"data": 2, "models": 3}.get(location[0])
+    return (
+        place if place and location[place - 1 : place] and location[place - 1] in TAGGED else None
+    )
 
 
 def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
     """The keys of the section at `location`; `tagged` is the location with tags."""
     if not location:
         return [key for key in Study.model_fields if key != "name"] + list(SHARED)
-    if len(tagged) > len(location) + 1 and location[-1] in TAGGED:
-        return _keys(TAGGED[location[-1]][tagged[len(location)]])
+    place = _place_of_tag(tagged)
+    if place == len(location) < len(tagged) - 1:
+        section = location[-1] if location[-1] in TAGGED else "perturbation"
+        return _keys(TAGGED[section][tagged[place]])
     record: Any = Study
     for part in location:
         if record is Study and part == "models":
@@ -347,10 +325,10 @@ def _apart(study: Study, raw: dict) -> Iterator[str]:
     takes the second folder's module for the first one's, if they have the same name.
     """
     files = {("data", "images"): getattr(study.data.images, "file", None)}
-    files |= {
-        ("models", name, "network"): getattr(model.network, "file", None)
-        for name, model in study.models.items()
-    }
+    for name, model in study.models.items():
+        files["models", name, "network"] = getattr(model.network, "file", None)
+        for key, kind in model.chaos.own_keys().items() if model.chaos else ():
+            files["models", name, "chaos", *key] = getattr(kind, "file", None)
     files = {keys: file for keys, file in files.items() if file}
     first = next(iter(files.values()), "")
     for keys, file in files.items():
@@ -378,4 +356,7 @@ def _unfit(study: Study, model: Model, folder: Path) -> Iterator[tuple[str, str]
         )
     for option, line in networks.mistakes(network, folder, images.channels, images.image_size):
         yield f"network.{option}", line
+    for key, kind in model.chaos.own_keys().items() if model.chaos else ():
+        for option, line in perturbations.mistakes(kind, folder):
+            yield ".".join(("chaos", *key, option)), line
     yield from misfits(model, images.train_examples, images.test_examples, images.smallest_class)

@@ -15,6 +15,7 @@ from twophase.store.artifacts import read_tensors
 from twophase.store.paths import Result
 from twophase.study.data import Augmentation
 from twophase.study.datasets import Images
+from twophase.training.noise import OtherNoise
 
 # First number of every counter that seeds a random stream: no two uses share one.
 ORDER, AUGMENTATION = 1, 2
@@ -83,6 +84,11 @@ def _order(seed: int, epoch: int, examples: int) -> np.ndarray:
     return np.random.default_rng((ORDER, seed, epoch)).permutation(examples)
 
 
+def steps_per_epoch(examples: int, batch_size: int, drop_last: bool = True) -> int:
+    """How many batches an epoch has."""
+    return examples // batch_size if drop_last else math.ceil(examples / batch_size)
+
+
 def batch_indices(
     seed: int, step: int, examples: int, batch_size: int, drop_last: bool = True
 ) -> np.ndarray:
@@ -91,8 +97,7 @@ def batch_indices(
     Each epoch is a new permutation. Its last, incomplete batch is dropped, or without `drop_last`
     is a smaller one.
     """
-    steps = examples // batch_size if drop_last else math.ceil(examples / batch_size)
-    epoch, position = divmod(step, steps)
+    epoch, position = divmod(step, steps_per_epoch(examples, batch_size, drop_last))
     return _order(seed, epoch, examples)[position * batch_size :][:batch_size]
 
 
@@ -103,11 +108,13 @@ def batch(
     step: int,
     batch_size: int,
     drop_last: bool = True,
+    other: OtherNoise | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Augmented images (batch_size, C, H, W), float32, and labels of step `step`.
 
     A pure function of (seed, step): two runs at the same step see the same SGD noise, whatever
-    happened before. Random numbers come from the CPU, so every device sees the same batches.
+    happened before. Random numbers come from the CPU, so every device sees the same batches. With
+    `other` SGD noise it is a function of that and the step.
 
     >>> digits = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     >>> split = Split(digits, torch.arange(10))
@@ -119,7 +126,7 @@ def batch(
     >>> torch.equal(labels, batch(data, still, seed=0, step=3, batch_size=4)[1])
     True
     """
-    drawn = draw(augmentation, seed, step, len(data.train.labels), batch_size, drop_last)
+    drawn = draw(augmentation, seed, step, len(data.train.labels), batch_size, drop_last, other)
     return assemble(data, augmentation, drawn.to(data.train.images.device))
 
 
@@ -130,6 +137,7 @@ def draw(
     examples: int,
     batch_size: int,
     drop_last: bool = True,
+    other: OtherNoise | None = None,
 ) -> torch.Tensor:
     """What is random in the batch of step `step`: (4, batch_size) whole numbers, on the CPU.
 
@@ -137,8 +145,9 @@ def draw(
     flipped. With a cut-out there are two more: row and column of its centre, as shares of the
     image's height and width, times 2**32.
     """
-    rng = np.random.default_rng((AUGMENTATION, seed, step))
-    chosen = batch_indices(seed, step, examples, batch_size, drop_last)
+    rng = np.random.default_rng((AUGMENTATION, other.seed if other else seed, step))
+    sizes = examples, batch_size, drop_last
+    chosen = other.examples(step, *sizes) if other else batch_indices(seed, step, *sizes)
     rows = [chosen, *rng.integers(0, 2 * augmentation.shift + 1, (2, len(chosen)))]
     rows += [rng.integers(0, 2, len(chosen))]
     if augmentation.cutout:

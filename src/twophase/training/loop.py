@@ -23,7 +23,7 @@ from twophase.study.optimizers import Training
 from twophase.study.run import Run
 from twophase.training.batches import Data, assemble, draw
 from twophase.training.machine import captured
-from twophase.training.noise import network_noise
+from twophase.training.noise import OtherNoise, network_noise
 from twophase.training.tensors import named_state, place, trained
 
 KEEP_MINUTES = 5.0  # of work between two states that are kept by time
@@ -148,8 +148,11 @@ def advance(
     data: Data,
     stop: int,
     after_step: Callable[[], object] | None = None,
+    noise: OtherNoise | None = None,
 ) -> None:
-    """Train `state` in place until its step is `stop`, on the mean cross-entropy of a batch."""
+    """Train `state` in place until its step is `stop`, on the mean cross-entropy of a batch; with
+    other SGD `noise` than the run's own, if that is given.
+    """
     if state.step == stop:
         return
     training, augmentation = run.model.training, run.study.data.augmentation
@@ -160,7 +163,7 @@ def advance(
     sizes = examples, training.batch_size, training.drop_last
 
     def of_step() -> torch.Tensor:
-        return draw(augmentation, run.seed, state.step, *sizes)
+        return draw(augmentation, run.seed, state.step, *sizes, noise)
 
     def gradients(drawn: torch.Tensor) -> Sequence[torch.Tensor | None]:
         images, labels = assemble(data, augmentation, drawn)
@@ -173,7 +176,7 @@ def advance(
     if device.type == "cuda" and own and training.drop_last:
         gradients = captured(gradients, of_step().to(device), state.model.buffers())
     while state.step < stop:
-        with network_noise(run.seed, state.step, device):
+        with network_noise(noise.seed if noise else run.seed, state.step, device):
             found = gradients(of_step().to(device, non_blocking=True))
         optimizer_step(parameters, found, state.optimizer, training, state.step)
         state.step += 1

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 DRAWN = 6  # first number of the counters that seed them; see batches.py for the others
+
+
+class OtherNoise(NamedTuple):
+    """SGD noise that is not a run's own: the seed of crops, flips and dropout, and which training
+    examples (batch_size,) a step sees, from step, number of examples, batch_size and drop_last.
+    """
+
+    seed: int
+    examples: Callable[[int, int, int, bool], np.ndarray]
 
 
 @contextmanager

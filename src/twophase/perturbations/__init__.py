@@ -1,0 +1,1 @@
+"""What forks differ by: a file for each family of perturbations."""
