@@ -14,7 +14,8 @@ from twophase.study.model import Study
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
-    chaos = style.where(style.runs(tables, "chaos"), direction="perturbed", measure="test_barrier")
+    chaos = style.of_main(study, style.runs(tables, "chaos"))
+    chaos = style.where(chaos, measure="test_barrier")
     titles, rows = names.titles(study), []
     for name in style.models(study, "chaos", "kernel"):
         cone = read_table(tables[f"{name}/seed{study.seeds[0]}/kernel_projection"])
@@ -31,7 +32,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "Left: loss barrier between base run and forks, the most by which the test loss on the "
             "straight path between the two exceeds the line between its ends, for the earliest and "
             "the latest fork. A fork is a copy of the base run that got, at the iteration of its "
-            f"triangle, {names.perturbed(study)}, and then saw the same batches. Above the dashed "
+            f"triangle, {names.perturbed(study)}, and then {names.then(study)}. Above the dashed "
             "line the two lie in different valleys of the loss.",
             f"Right: tangent kernels H of seed {study.seeds[0]}, scaled to norm 1, on their two "
             "leading uncentred principal directions; the cross is 0, the apex; %: share of squared "

@@ -13,6 +13,7 @@ from twophase.figures import style
 from twophase.figures.s1 import BRANCHES, branches
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
+from twophase.study.chaos import PERTURBED
 from twophase.study.model import STUDIES, Model, Study
 
 
@@ -106,16 +107,20 @@ def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model) -> list[str]:
         "| disagreement | dissimilarity |",
         "|---|---|---|---|---|",
     ]
-    ends = chaos[(chaos["direction"] == "perturbed") & (chaos["t1"] == chaos["t0"].map(last))]
-    each = each.query("direction == 'perturbed' and measure == 'test_barrier'")
-    each = each[each["t1"] == each["t0"].map(last)]
-    for t0, rows in ends.groupby("t0"):
-        rows = rows.set_index("measure")
-        lines.append(
-            f"| {t0 if one else f'{t0}, {last[t0]}'} | {_spread(rows.loc['test_barrier'])} "
-            f"| {above(each[each['t0'] == t0], threshold)} | {_spread(rows.loc['disagreement'])} "
-            f"| {_spread(rows.loc['dissimilarity'])} |"
-        )
+    measured = each.query("direction != 'control' and measure == 'test_barrier'")
+    for name in model.chaos.kinds():
+        label = name or PERTURBED
+        ends = chaos[(chaos["direction"] == label) & (chaos["t1"] == chaos["t0"].map(last))]
+        own = measured[(measured["t1"] == measured["t0"].map(last))]
+        own = own[own["direction"] == label]
+        for t0, rows in ends.groupby("t0"):
+            rows = rows.set_index("measure")
+            point = f"{t0 if one else f'{t0}, {last[t0]}'}{f' ({name})' * bool(name)}"
+            lines.append(
+                f"| {point} | {_spread(rows.loc['test_barrier'])} "
+                f"| {above(own[own['t0'] == t0], threshold)} | {_spread(rows.loc['disagreement'])} "
+                f"| {_spread(rows.loc['dissimilarity'])} |"
+            )
     control = chaos[(chaos["direction"] == "control") & (chaos["measure"] == "identical")]
     lines += [
         "",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from twophase.figures import style
-from twophase.study.chaos import Perturbation
 from twophase.study.model import Model, Study
+from twophase.study.perturbations import Kind
 from twophase.study.sweep import label
 
 NETWORKS = {
@@ -28,11 +28,6 @@ OPTIONS = {
     "norm": "norm: {}",
     "wide_head": "4096-wide head",
     "dropout": "dropout {:g}",
-}
-KINDS = {
-    "std": "Gaussian noise of elementwise standard deviation {:g}",
-    "l2": "Gaussian noise of L2 norm {:g}",
-    "relative": "Gaussian noise of {:g} times the parameters' norm",
 }
 
 
@@ -72,21 +67,53 @@ def titles(study: Study) -> dict[str, str]:
 
 
 def perturbed(study: Study) -> str:
-    """What was added to the parameters of the forks, as the options say it."""
-    asked = [model.chaos.perturbation for model in style.models(study, "chaos").values()]
-    return " or ".join(dict.fromkeys(map(noise, asked)))
+    """What forks got, as the options of the main perturbation say it: that of figures which show
+    but one.
+    """
+    asked = [model.chaos.kinds() for model in style.models(study, "chaos").values()]
+    main = [next(iter(kinds.items())) for kinds in asked]
+    return " or ".join(dict.fromkeys(_called(*each) for each in main))
 
 
-def noise(perturbation: Perturbation) -> str:
-    """A perturbation in words; of another kind, or with other options, in those of its options."""
-    given = perturbation.model_dump()
-    kind, size = given.pop("kind"), given.pop("size")
-    text = KINDS.get(kind, f"a perturbation of kind {kind} and size {{:g}}").format(size)
+def all_perturbed(study: Study) -> str:
+    """The same of all perturbations."""
+    return " or ".join(dict.fromkeys(_called(*each) for each in perturbations(study).items()))
+
+
+def then(study: Study, every: bool = False) -> str:
+    """What forks saw after that; of `every` perturbation, or of the main one."""
+    found = [list(m.chaos.kinds().values()) for m in style.models(study, "chaos").values()]
+    shown = [kind for kinds in found for kind in kinds[: None if every else 1]]
+    if all(kind.same_batches for kind in shown):
+        return "saw the same batches"
+    return "saw the same batches, unless these are what differs"
+
+
+def perturbations(study: Study) -> dict[str, Kind]:
+    """All perturbations of all models by their names; the only one of a model is called "". Those
+    of one name that differ are told apart by their models.
+    """
+    found: dict[str, Kind] = {}
+    for model, own in style.models(study, "chaos").items():
+        for name, kind in own.chaos.kinds().items():
+            key = name if found.get(name, kind) == kind else f"{name} of {model}".strip()
+            found[key] = kind
+    return found
+
+
+def _called(name: str, perturbation: Kind) -> str:
+    return f"{name} ({noise(perturbation)})" if name else noise(perturbation)
+
+
+def noise(perturbation: Kind) -> str:
+    """A perturbation in words; other options in those of its options."""
+    given = perturbation.model_dump(exclude={"kind", "size", "relative", "function"})
     fields = type(perturbation).model_fields
     others = {
         k: v for k, v in given.items() if v != fields[k].get_default(call_default_factory=True)
     }
-    return text + f" ({', '.join(f'{k}: {_plain(v)}' for k, v in others.items())})" * bool(others)
+    told = f" ({', '.join(f'{k}: {_plain(v)}' for k, v in others.items())})" * bool(others)
+    return perturbation.words() + told
 
 
 def _plain(value: Any) -> str:

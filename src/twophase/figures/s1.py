@@ -28,6 +28,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         )
         flips.update(branches(growth))
         asked |= dict.fromkeys(model.growth.perturbations)
+        if model.chaos:
+            kinds = {n: f"{n} ({names.noise(k)})" for n, k in model.chaos.perturbations.items()}
+            forks = kinds | forks
         first = growth.merge(rates[["t0", "precision", "perturbation", "first_flip"]])
         first = first[first["step"] == first["first_flip"]]
         rows.append(

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
+from twophase.study.chaos import PERTURBED
 from twophase.study.model import Model, Study
 
 BARRIERS = {
@@ -20,16 +21,20 @@ OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that mo
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
-    """One row per model: its barriers, CKA, and the share of moved units, over t0."""
-    matching = style.where(style.runs(tables, "matching"), direction="perturbed")
+    """One row per model and perturbation: barriers, CKA, and the share of moved units, over t0."""
+    matching = style.runs(tables, "matching")
     titles, rows, again = names.titles(study), [], False
-    for name, model in style.models(study, "matching").items():
+    models = style.models(study, "matching")
+    each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
+    for name, kind in each:
+        model = models[name]
         chosen, chaos = model.matching.compare, model.chaos
         last = {t: t1 for t in chaos.forks for t1 in chaos.after(t) if not chosen or t1 in chosen}
-        own = style.at_ends(style.where(matching, model=name), last)
+        found = style.where(matching, model=name, direction=kind or PERTURBED)
+        own = style.at_ends(found, last)
         lines = _lines(own)
         again |= len(lines) == 3
-        title = f"{titles[name]}, {style.when(last)}"
+        title = f"{titles[name]}{f': {kind}' * bool(kind)}, {style.when(last)}"
         rows.append(
             [Panel(partial(_barriers, model, own, lines), title, share="barrier")]
             + [Panel(partial(_other, model, own, measure), title, measure) for measure in OTHERS]
@@ -45,7 +50,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             + " and after the fork's units were matched with the base run's; dashed: the study's "
             "threshold. Middle: linear CKA of their last hidden features, which no permutation "
             "changes. Right: share of units that the match moves.",
-            f"Perturbed by {names.perturbed(study)}.",
+            f"Perturbed by {names.all_perturbed(study)}.",
             names.every(study, forks=True),
             style.lost(matching),
         ),

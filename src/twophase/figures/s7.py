@@ -35,7 +35,7 @@ def _at_the_end(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
 
 
 def _of_forks(frame: pd.DataFrame, model: Model) -> pd.DataFrame:
-    return style.at_ends(style.where(frame, direction="perturbed"), model.chaos.ends())
+    return style.at_ends(style.where(frame, direction=model.chaos.main()), model.chaos.ends())
 
 
 def _from_references(frame: pd.DataFrame, model: Model) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
+from twophase.study.chaos import named
 from twophase.study.model import Model, Study
 from twophase.study.stages import SUMMARISED
 
@@ -82,14 +83,14 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
 
 def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
     """The table called `table` of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and
-    `value`. Of `chaos`, each direction of a seed is a run.
+    `value`. Of `chaos`, each direction of a seed is a run, and `direction` its perturbation's name.
     """
     parts = [read_table(result) for name, result in tables.items() if name.endswith(f"/{table}")]
     wide = pd.concat(parts, ignore_index=True)
     wide = wide.assign(run=wide["seed"].astype(str))
     if "direction" in wide:
         wide["run"] += "/" + wide["direction"]
-        wide["direction"] = wide["direction"].where(wide["direction"] == "control", "perturbed")
+        wide["direction"] = wide["direction"].map(named)
     keys = ["study", "model", "seed", "run", *SUMMARISED.get(table, ())]
     measures = [name for name in wide if name not in keys and wide[name].dtype.kind in "biuf"]
     return wide.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
@@ -100,6 +101,12 @@ def where(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
     for column, value in values.items():
         frame = frame[frame[column] == value]
     return frame
+
+
+def of_main(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each model's main perturbation."""
+    main = {name: model.chaos.main() for name, model in models(study, "chaos").items()}
+    return frame[frame["direction"] == frame["model"].map(main)]
 
 
 def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:

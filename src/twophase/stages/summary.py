@@ -4,6 +4,7 @@ import pandas as pd
 
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
+from twophase.study.chaos import named
 from twophase.study.model import Study
 
 
@@ -12,8 +13,8 @@ def summary(study: Study, table: str) -> None:
 
     Columns: study, model, the table's keys, measure, then `mean`, `low` and `high` (smallest and
     largest) over `runs` runs. Of `chaos`, the perturbed directions are runs of the direction
-    `perturbed`, and the controls stay apart. A measure that is not a number in one run is not a
-    number in the summary.
+    `perturbed`, or of several perturbations of that called as each is; the controls stay apart. A
+    measure that is not a number in one run is not a number in the summary.
     """
     runs = stages.runs_of(study, stages.STAGE_OF[table])
     parts = [read_table(stages.run_table(run, table)) for run in runs]
@@ -35,9 +36,7 @@ def summarised(table: str, runs: list[pd.DataFrame]) -> pd.DataFrame:
 def mean_and_range(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The long table of `summary` from a wide one with a row per run and point."""
     if "direction" in runs:
-        runs = runs.assign(
-            direction=runs["direction"].where(runs["direction"] == "control", "perturbed")
-        )
+        runs = runs.assign(direction=runs["direction"].map(named))
     points = ["study", "model", *keys]
     measures = [column for column in runs if column not in [*points, "seed"]]
     long = runs.astype({measure: float for measure in measures}).melt(

@@ -24,9 +24,12 @@ Only = list[Annotated[str, Field(min_length=1)]]
 
 
 class Kind(Record):
-    """A perturbation. `family` is the file of `perturbations/` that makes it."""
+    """A perturbation. `family` is the file of `perturbations/` that makes it; with `same_batches`
+    the fork then sees what its base run sees.
+    """
 
     family: ClassVar[str]
+    same_batches: ClassVar[bool] = True
 
     @abstractmethod
     def words(self) -> str:
@@ -139,10 +142,11 @@ class Order(Kind):
 
     kind: Literal["order"]
     family: ClassVar = "order"
+    same_batches: ClassVar = False
 
     def words(self) -> str:
         """The other noise."""
-        return "no other parameters, but another order of batches from then on"
+        return "another order of batches from then on, and no other parameters"
 
 
 class OwnKick(Kind):

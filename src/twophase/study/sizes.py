@@ -34,8 +34,8 @@ class Sizes(Section):
     end.
 
     `values` are of the kind that `chaos.perturbation` says; its own size is always among them. Of
-    several perturbations, `perturbation` names the one; without it, it is the first. `forks` are
-    some of `chaos.forks`, and without it all of them.
+    several perturbations, `perturbation` names the one; without it, it is the first that has a
+    size. `forks` are some of `chaos.forks`, and without it all of them.
     """
 
     values: Annotated[list[Positive], Field(min_length=1)]
@@ -45,12 +45,12 @@ class Sizes(Section):
 
     def mistakes(self, model: Any) -> Mistakes:
         """Sizes that are there twice, and what `chaos` does not have: forks, a perturbation."""
-        kinds = {name: k for name, k in model.chaos.perturbations.items() if hasattr(k, "size")}
-        known = f"must be one of chaos.perturbations that has a size: {', '.join(kinds) or 'none'}"
-        if self.perturbation is not None and self.perturbation not in kinds:
+        kinds = {name: k for name, k in model.chaos.kinds().items() if hasattr(k, "size")}
+        known = f"must be one that has a size: {', '.join(filter(None, kinds)) or 'none'}"
+        if self.perturbation is not None and self.perturbation not in (kinds.keys() - {""}):
             yield "perturbation", f"= {show(self.perturbation)}: {known}"
-        elif not hasattr(sized(model), "size"):
-            yield "perturbation", f": the first perturbation has no size; {known}"
+        elif not kinds and any(model.chaos.kinds().values()):
+            yield "values", f"= {show(self.values)}: no perturbation of chaos has a size"
         yield from must_rise("values", self.values)
         yield from must_rise("forks", self.forks or [])
         for t0 in sorted(set(self.forks or []) - set(model.chaos.forks)):
@@ -67,7 +67,8 @@ def sized(model: Model) -> Kind:
 
 def sized_name(model: Model) -> str:
     """Its name, "" of the only one."""
-    return model.sizes.perturbation or next(iter(model.chaos.kinds()))
+    named = (name for name, kind in model.chaos.kinds().items() if hasattr(kind, "size"))
+    return model.sizes.perturbation or next(named)
 
 
 def other_sizes(run: Run) -> list[float]:

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
 from twophase.figures import FIGURES, load, style
 from twophase.figures.panels import Page, Panel, composed
+from twophase.study.chaos import Chaos
 from twophase.study.model import Study
 from twophase.writeup import quantities, views
 from twophase.writeup.sources import Source, Sweep
@@ -36,7 +37,7 @@ def settings(sources: list[Source]) -> str:
                 number(training.iterations),
                 f"{number(training.lr)}, {number(training.batch_size)}",
                 source.withheld or _seeds(source),
-                f"{chaos.perturbation.kind} {number(chaos.perturbation.size)}" if chaos else "–",
+                _perturbations(chaos) if chaos else "–",
                 number(model.kernel.examples_per_class) if model.kernel else "–",
             ]
         )
@@ -45,6 +46,15 @@ def settings(sources: list[Source]) -> str:
         "Perturbation", "Kernel: examples a class",
     ]  # fmt: skip
     return table(head, rows)
+
+
+def _perturbations(chaos: Chaos) -> str:
+    """Their kinds and sizes; the first is that of verdicts."""
+    said = []
+    for name, kind in chaos.kinds().items():
+        size = f" {number(kind.size)}" if hasattr(kind, "size") else ""
+        said.append(f"{name}: {kind.kind}{size}" if name else f"{kind.kind}{size}")
+    return ", ".join(said)
 
 
 def _seeds(source: Source) -> str:

@@ -109,6 +109,8 @@ def contrast(source: Source, measure: str, after: int, level: float = LEVEL) -> 
 def late_growth(source: Source, after: int, level: float = LEVEL) -> Estimate:
     """Distance of base run and last forks at the last comparison, over the perturbation's size."""
     late = _at(late_ends(source, after), "t0", "last")
+    if not (late["perturbation_l2"] > 0).all():
+        raise CannotSay("nothing was added to the parameters")
     late = late.assign(growth=np.log(late["l2"] / late["perturbation_l2"]))
     return transformed(_seed_means(late, "growth", level), np.exp)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from twophase.estimators.seeds import CannotSay, Scale
+from twophase.study.chaos import named
 from twophase.writeup.sources import Source
 
 per_source = lru_cache(maxsize=64)  # many quantities begin with the same tables
@@ -31,9 +32,13 @@ def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
 
 @per_source
 def comparisons(source: Source) -> pd.DataFrame:
-    """All comparisons of perturbed forks; the control is left out. `wait` is t1 - t0."""
+    """All comparisons of forks with the main perturbation, which comes first; others and the
+    control are left out. `wait` is t1 - t0.
+    """
     chaos = source.table("chaos")
-    return chaos[chaos["direction"] != "control"].assign(wait=lambda c: c["t1"] - c["t0"])
+    chaos = chaos[chaos["direction"] != "control"].assign(wait=lambda c: c["t1"] - c["t0"])
+    names = chaos["direction"].map(named)
+    return chaos[names == names.iloc[0]] if len(chaos) else chaos
 
 
 @per_source
