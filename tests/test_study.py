@@ -21,7 +21,7 @@ MISTAKES = {
     "unknown choice": (
         ["chaos", "perturbation", "kind"],
         "l0",
-        ["chaos.perturbation.kind", "'l0'", "'std', 'l2' or 'relative'"],
+        ["chaos.perturbation.kind", "'l0'", "'std', 'l2', 'relative'"],
     ),
     "unknown architecture": (
         ["models", "vgg", "network", "architecture"],

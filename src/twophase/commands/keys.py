@@ -85,10 +85,37 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Perturbation": {
         "kind": (
             "What `size` is: standard deviation of every entry (`std`), L2 norm of the whole "
-            "(`l2`), or that norm over the norm of the parameters (`relative`).",
+            "(`l2`), that norm over the norm of the parameters (`relative`), or standard deviation "
+            "over that of the initial entries of the same tensor (`initial`).",
             "std",
         ),
         "size": ("How large the Gaussian noise is.", 1e-7),
+        "only": (
+            "Patterns of names; only parameters that match one get noise. Without it, all do.",
+            ["*.bias", "layers.0.*"],
+        ),
+    },
+    "Step": {
+        "size": ("The L2 norm of the step.", 1e-3),
+        "relative": ("Whether `size` is over the norm of the parameters that may change.", True),
+        "only": ("Patterns of names; only parameters that match one may change.", ["*.weight"]),
+    },
+    "Gradient": {"kind": ("This perturbation.", "gradient")},
+    "Hessian": {
+        "kind": ("This perturbation.", "hessian"),
+        "examples": ("Training examples that the loss is of; all, if there are fewer.", 512),
+    },
+    "OneWeight": {"kind": ("This perturbation.", "weight")},
+    "Ulp": {
+        "kind": ("This perturbation.", "ulp"),
+        "only": ("Patterns of names of the parameters that the entry may be of.", ["*.weight"]),
+    },
+    "Order": {"kind": ("This perturbation.", "order")},
+    "OwnKick": {
+        "kind": ("May be left out.", "own"),
+        "file": ("The file beside the study file that has the function.", "my_kick.py"),
+        "function": ("Its name; without a file `module:function` of a package.", "kick"),
+        "options": ("What the function is called with.", {"size": 0.1}),
     },
     "Chaos": {
         "forks": ("The t0: iterations at which a copy of the base run is perturbed.", [0, 100]),
@@ -97,9 +124,16 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
             "The t1 after each t0: so many iterations later; `compare` may be [].",
             [50, 400],
         ),
-        "directions": ("How many perturbations, of the same size, from each t0.", 2),
+        "directions": ("How many perturbations of each kind and size, from each t0.", 2),
         "control": ("The t0 from which there is also a fork without perturbation.", [0]),
-        "perturbation": ("The noise that is added at t0.", {"kind": "std", "size": 1e-7}),
+        "perturbation": (
+            "What differs from t0 on, where it is one thing.",
+            {"kind": "std", "size": 1e-7},
+        ),
+        "perturbations": (
+            "Several of them by names of your choice, in the place of `perturbation`.",
+            {"noise": {"kind": "std", "size": 1e-7}, "order": {"kind": "order"}},
+        ),
         "barrier_points": ("Points on the straight path between two networks, with its ends.", 11),
         "barrier_refine": ("How many points more are put around the largest gap of a path.", 8),
         "recalibrated": (
@@ -122,6 +156,10 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Sizes": {
         "values": ("The sizes, of the kind of `chaos.perturbation`.", [1e-6, 1e-5, 1e-4]),
         "forks": ("Some of `chaos.forks`; without it, all of them.", [0]),
+        "perturbation": (
+            "Which of `chaos.perturbations`; without it, the first that has a size.",
+            "noise",
+        ),
     },
     "Kernel": {
         "every": ("Iterations between two kernels.", 25),
@@ -155,7 +193,8 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "examples": ("Training examples that their outputs and gates are compared on.", 100),
         "perturbations": (
             "Standard deviations of Gaussian noise; `ulp`, one unit in the last place of one "
-            "parameter; `noise`, no perturbation but other SGD noise.",
+            "parameter; `noise`, no perturbation but other SGD noise; names of "
+            "`chaos.perturbations`.",
             ["1e-7", "ulp"],
         ),
         "precisions": ("Precisions in which both are trained.", ["float32"]),

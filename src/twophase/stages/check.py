@@ -20,7 +20,7 @@ import torch
 from twophase import figures
 from twophase.errors import Problem, RunError
 from twophase.figures import pictures
-from twophase.stages import network_checks, network_starts
+from twophase.stages import network_checks, network_starts, perturbation_checks
 from twophase.stages.linearized import linear_logits
 from twophase.stages.summary import summary
 from twophase.store.artifacts import write_table, write_tensors
@@ -93,6 +93,7 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
         state = network_checks.two_steps(brief, data, images)
         network_starts.other_weights(run, data)
     own = {
+        "fork": lambda: perturbation_checks.same_again(brief, data),
         "kernel": lambda: network_checks.two_examples(state.model, images, brief.model.kernel.kind),
         "curvature": lambda: network_checks.second_derivatives(state.model, images, labels),
         "linearized": lambda: network_checks.tangents(state.model, images, linear_logits),
