@@ -96,7 +96,7 @@ MATRIX = {
         [
             option("study/data.py", "Augmentation"),
             option("study/base.py", "Evaluation"),
-            option("study/chaos.py", "Perturbation"),
+            option("study/perturbations.py", "Perturbation"),
             option("study/chaos.py", "Chaos"),
             option("study/kernel.py", "Kernel"),
             option("study/linearized.py", "Linearized"),
@@ -137,6 +137,30 @@ MATRIX = {
     "edit the perturbation": (
         [append("training/perturbation.py", "\nx = 1\n")],
         {"fork state", *CHAOS} | results_of("growth", "matching"),
+    ),
+    "edit the own kind of perturbation": (
+        [append("perturbations/gaussian.py", "\nx = 1\n")],
+        {"fork state", *CHAOS} | results_of("growth", "matching"),
+    ),
+    "edit other kinds of perturbation": (
+        [append(f"perturbations/{file}.py", "\nx = 1\n") for file in ("gradient", "own", "order")],
+        set(),
+    ),
+    "add a kind of perturbation": (
+        [
+            add("perturbations/mine.py"),
+            replace(
+                "study/perturbations.py",
+                "# What a function of the user's own may ask for",
+                A_RECORD.format("kind") + "# What a function of the user's own may ask for",
+            ),
+            replace(
+                "study/perturbations.py",
+                "    Perturbation | Gradient",
+                "    Mine | Perturbation | Gradient",
+            ),
+        ],
+        set(),
     ),
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
     "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS, *MATCHING}),

@@ -132,7 +132,7 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         ),
         "perturbations": (
             "Several of them by names of your choice, in the place of `perturbation`.",
-            {"noise": {"kind": "std", "size": 1e-7}, "order": {"kind": "order"}},
+            {"gauss": {"kind": "std", "size": 1e-7}, "order": {"kind": "order"}},
         ),
         "barrier_points": ("Points on the straight path between two networks, with its ends.", 11),
         "barrier_refine": ("How many points more are put around the largest gap of a path.", 8),
@@ -158,7 +158,7 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "forks": ("Some of `chaos.forks`; without it, all of them.", [0]),
         "perturbation": (
             "Which of `chaos.perturbations`; without it, the first that has a size.",
-            "noise",
+            "gauss",
         ),
     },
     "Kernel": {

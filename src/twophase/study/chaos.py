@@ -2,7 +2,7 @@
 
 A fork is a copy of a base run's state at t0, perturbed and trained on. It is compared with the base
 run at each t1. A zero perturbation is the direction `control`. Directions of the only perturbation
-are `1`, `2`, …; those of several begin with its name: `noise-1`.
+are `1`, `2`, …; those of several begin with its name: `gauss-1`.
 
 What several perturbations leave is what studies of one of them would leave, each under the
 directions `1`, `2`, …: so a name makes no result, and one perturbation more makes none again.

@@ -134,7 +134,7 @@ def perturb(
     added = make(perturbation, At(model, seed, int(direction), run, data, step))
     realised = []
     for name, parameter in trained(model).items():
-        before = parameter.double()
+        before = parameter.to(torch.float64, copy=True)
         if name in added:
             parameter.copy_(before + added[name])
         realised.append(parameter.double() - before)
