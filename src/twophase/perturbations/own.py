@@ -17,10 +17,11 @@ from twophase.training.tensors import bits, named_state, trained
 def added(perturbation: OwnKick, at: At) -> Added:
     """What the function returns, a tensor or array for each parameter that it names, in float64.
 
-    It gets `options`, and of these what it names: `parameters` (by name, float64 copies, in the
-    order of the network) and `initial` (the same as the run began), `model` (the network), `batch`
-    (images and labels of a batch that training does not see), `rng` (a numpy generator for run and
-    direction), `step` (t0) and `direction` (1, 2, …). PyTorch's generators are seeded before.
+    It gets `options`, and of these what it names: `parameters` (by name, float64 copies on the CPU,
+    in the order of the network) and `initial` (the same as the run began), `model` (the network),
+    `batch` (images and labels of a batch that training does not see), `rng` (a numpy generator),
+    `step` (t0) and `direction` (1, 2, …). PyTorch's generators are seeded before, as `rng` is, for
+    the run and the direction.
 
     Raises `RunError` if that is not such a thing, or the function changes the network itself.
     """
@@ -55,7 +56,7 @@ def _given(function, at: At) -> dict:  # noqa: ANN001
 
 
 def _copies(parameters: dict[str, torch.Tensor]) -> Added:
-    return {name: p.detach().double().clone() for name, p in parameters.items()}
+    return {n: p.detach().to("cpu", torch.float64, copy=True) for n, p in parameters.items()}
 
 
 def _checked(found: object, model: nn.Module, said: str) -> Added:

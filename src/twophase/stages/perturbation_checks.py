@@ -24,5 +24,6 @@ def same_again(run: Run, data: Data) -> None:
                 key = f"chaos.perturbations.{name}" if name else "chaos.perturbation"
                 raise RunError(
                     f"{key}: adds other numbers to {tensor.partition('.')[2]} each time, from the "
-                    "same state; draw random numbers from `rng`, and keep nothing between calls"
+                    "same state; draw random numbers from `rng` or PyTorch, and keep nothing "
+                    "between calls"
                 )
