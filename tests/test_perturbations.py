@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from torch import nn
 
-from twophase import figures
+from twophase import figures, jobs
 from twophase.errors import RunError, StudyError
 from twophase.figures import pictures
 from twophase.measures import distance
@@ -324,16 +324,15 @@ def test_what_several_leave_is_what_studies_of_one_leave(several, raw, write_stu
         assert alone(run, f"{name}-1")[0].model.chaos.perturbation == one.model.chaos.perturbation
     # And so one more, or another name, makes nothing again but tables.
     raw["chaos"].pop("perturbation")
-    raw["chaos"]["perturbations"] = {
-        "shuffled": SEVERAL["order"],
-        **SEVERAL,
-        "last": {"kind": "ulp"},
-    }
-    del raw["chaos"]["perturbations"]["order"]
+    others = {"order": SEVERAL["order"], "renamed": SEVERAL["uphill"], "ulp": {"kind": "ulp"}}
+    raw["chaos"]["perturbations"] = others
     more = Run(studyfile.load(write_study(raw)), "vgg", 0)
-    missing = {part.path for part in stages.lacking("fork", more)}
-    theirs = [p.path for p in stages.STAGES["fork"].parts(Run(more.study, "vgg", 0))]
-    assert len(missing) == 5 < len(theirs)  # two forks: three states and two perturbations
+    new = [stages.fork_state(more, t0, "ulp-1", t1) for t0 in (0, 4) for t1 in (6, 12)]
+    new += [stages.perturbation(more, t0, "ulp-1") for t0 in (0, 4)]
+    missing = stages.lacking("fork", more)
+    assert {part.path for part in missing} == {part.path for part in new}
+    shares = jobs.shares(more, len(forks(more)), missing)
+    assert [share for _, share in shares] == [[(0, "ulp-1")], [(4, "ulp-1")]]
 
 
 def test_names_of_directions():
@@ -391,8 +390,9 @@ def test_a_kick_of_ones_own_counts_for_what_it_makes(raw, write_study, in_tmp):
 def _example(heading):
     """The files of a section of docs/extending.md: indented blocks that begin with their names."""
     text = (ROOT / "docs/extending.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"(?:^    # (workflow/config/\S+)\n)((?:(?:    .*)?\n)+)", text, re.M)
-    return {name: dedent(block) for name, block in blocks}
+    _, *parts = re.split(r"^    # (workflow/config/\S+)\n", text, flags=re.M)
+    blocks = [re.match(r"(?:    .*\n|\n)*", body)[0] for body in parts[1::2]]
+    return dict(zip(parts[::2], map(dedent, blocks), strict=True))
 
 
 def test_the_example_of_the_documentation_runs(raw, write_study, in_tmp):
