@@ -259,6 +259,7 @@ def several(raw, write_study, in_tmp):
     """The run of a study with three perturbations over one base run, trained."""
     del raw["chaos"]["perturbation"], raw["models"]["resnet"]
     raw["chaos"] |= {"perturbations": SEVERAL, "directions": 1}
+    raw["sizes"] = {"values": [1e-4, 1e-2], "forks": [4]}
     run = Run(studyfile.load(write_study(raw)), "vgg", 0)
     data(run.study)
     base(run)
@@ -282,7 +283,9 @@ def test_a_study_of_several_names_each_everywhere(several):
     sizes(run)
     found = read_table(stages.run_table(run, "sizes"))
     assert set(found["direction"]) == {"start-1"}  # the first that has a size
-    assert set(found["size"]) == {1e-3}
+    norms = found.set_index("size")["perturbation_l2"]
+    assert list(norms.index) == [1e-4, 1e-3, 1e-2]
+    assert norms[1e-2] == pytest.approx(10 * norms[1e-3], rel=1e-3)
     matching(run)
     matched = read_table(stages.run_table(run, "matching"))
     assert set(matched["direction"]) == {"order-1", "start-1", "uphill-1"}

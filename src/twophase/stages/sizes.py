@@ -20,15 +20,15 @@ def sizes(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     """
     points = pd.DataFrame(size_points(run), columns=["t0", "direction", "t1"])
     own = read_table(stages.run_table(run, "chaos")).merge(points)  # the rows of these points
-    name = sized_name(run.model)
+    called = sized_name(run.model)
     compared = {sized(run.model).size: own}
     for size in other_sizes(run):
         other = of_size(run, size)
         fork(other, keep_minutes=keep_minutes)
         chaos(other)
         theirs = read_table(stages.run_table(other, "chaos"))
-        if name:
-            theirs["direction"] = f"{name}-" + theirs["direction"]
+        if called:
+            theirs["direction"] = f"{called}-" + theirs["direction"]
         compared[size] = theirs.merge(points)
         for name in stages.STAGES["chaos"].tables:  # so that a run has one table `chaos`
             stages.run_table(other, name).path.unlink()
