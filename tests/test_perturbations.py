@@ -4,6 +4,7 @@ import re
 from textwrap import dedent
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,7 @@ from twophase.training.loop import advance, initial_state, load_state
 from twophase.training.machine import prepare
 from twophase.training.perturbation import At, other_noise, perturb
 from twophase.training.tensors import trained
+from twophase.writeup.readings import of_main
 
 SEVERAL = {
     "order": {"kind": "order"},
@@ -513,3 +515,12 @@ def test_growth_takes_perturbations_of_the_study_by_name(raw, write_study):
         else:
             with pytest.raises(StudyError, match=said):
                 studyfile.load(write_study(raw))
+
+
+def test_verdicts_are_of_the_first_perturbation():
+    directions = ["gauss-1", "gauss-2", "order-1", "control"]
+    table = pd.DataFrame({"direction": directions, "t0": 0})
+    assert of_main(table)["direction"].tolist() == ["gauss-1", "gauss-2"]
+    only = pd.DataFrame({"direction": ["1", "2", "control"], "t0": 0})
+    assert of_main(only)["direction"].tolist() == ["1", "2"]
+    assert of_main(only[2:]).empty

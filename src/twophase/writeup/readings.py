@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from twophase.estimators.seeds import CannotSay, Scale
-from twophase.study.chaos import named
+from twophase.study.chaos import CONTROL, named
 from twophase.writeup.sources import Source
 
 per_source = lru_cache(maxsize=64)  # many quantities begin with the same tables
@@ -30,15 +30,19 @@ def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
     return table[(table[times] <= dropped[0]).all(axis=1)]
 
 
+def of_main(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of forks with the main perturbation, which comes first in a table; those of others and
+    of the control are left out.
+    """
+    names = table["direction"].map(named)
+    perturbed = names[names != CONTROL]
+    return table[names == perturbed.iloc[0]] if len(perturbed) else table[:0]
+
+
 @per_source
 def comparisons(source: Source) -> pd.DataFrame:
-    """All comparisons of forks with the main perturbation, which comes first; others and the
-    control are left out. `wait` is t1 - t0.
-    """
-    chaos = source.table("chaos")
-    chaos = chaos[chaos["direction"] != "control"].assign(wait=lambda c: c["t1"] - c["t0"])
-    names = chaos["direction"].map(named)
-    return chaos[names == names.iloc[0]] if len(chaos) else chaos
+    """All comparisons of forks with the main perturbation. `wait` is t1 - t0."""
+    return of_main(source.table("chaos")).assign(wait=lambda c: c["t1"] - c["t0"])
 
 
 @per_source

@@ -26,7 +26,7 @@ from twophase.estimators.seeds import (
     transformed,
 )
 from twophase.study.stages import STAGE_OF
-from twophase.writeup.readings import first_phase
+from twophase.writeup.readings import first_phase, of_main
 from twophase.writeup.sources import Source
 
 FEWEST_POINTS = 4  # along which a rank correlation says something
@@ -58,7 +58,7 @@ def rows_of(source: Source, table: str, where: Where, *columns: str) -> pd.DataF
     """
     rows = first_phase(source, source.table(table))
     if "direction" in rows and "direction" not in where:
-        rows = rows[rows["direction"] != "control"]
+        rows = of_main(rows)
     for column in (*where, *columns):
         if column not in rows:
             raise CannotSay(f"table {table} has no column {column}")
