@@ -31,8 +31,8 @@ from twophase import figures
 try:
     from twophase.figures import manifest
     from twophase.study import stages, studyfile
-except ImportError:
-    from twophase.study import stages, studyfile
+except ImportError:  # before the house
+    from twophase import stages, studyfile
     from twophase.commands import manifest
 name, states = sys.argv[1], json.loads(sys.argv[2])
 file, folder = Path(f"workflow/config/{name}.yaml"), Path(f"figures/{name}")
