@@ -65,7 +65,9 @@ def tried(study: Study, figure: str) -> None:
     shown = load(figure).draw(study, tables(study, figure))
     if figure != "findings":
         with style.theme():
-            panels.composed(shown, caption=True).draw_without_rendering()
+            composed = panels.composed(shown, caption=True)
+            composed.set_layout_engine("none")  # half of the time; nobody looks at it
+            composed.draw_without_rendering()
 
 
 def write(
