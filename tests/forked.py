@@ -119,11 +119,15 @@ def _server(*modules):
     return address
 
 
-def asked(address, executable, folder, environment, words, streams, signals=()):
-    """Have a server run a program; its status. Signals that come meanwhile are for the program."""
+def asked(address, executable, folder, environment, words, streams, signals=(), limit=None):
+    """Have a server run a program; its status. Signals that come meanwhile are for the program.
+
+    Raises `TimeoutError` if it takes more seconds than `limit`.
+    """
     request = {"arguments": words, "environment": environment, "folder": folder}
     request["executable"] = executable
     with socket.socket(socket.AF_UNIX) as server:
+        server.settimeout(limit)
         server.connect(address)
         said = f"{json.dumps(request)}\n".encode()
         sent = socket.send_fds(server, [said], streams)
@@ -146,9 +150,9 @@ def python():
     return str(program)
 
 
-def run(modules, folder, environment, *arguments):
+def run(modules, folder, environment, *arguments, limit=None):
     """What `python -m *arguments` does in a folder, or `python *arguments` where the first is `-c`,
-    by a process that has imported `modules`.
+    by a process that has imported `modules`. It is killed after `limit` seconds (`TimeoutError`).
     """
     words = [*map(str, arguments)]
     with (
@@ -158,7 +162,8 @@ def run(modules, folder, environment, *arguments):
     ):
         streams = [stream.fileno() for stream in (nothing, said, errors)]
         place = os.path.abspath(folder)  # the server may work in another one
-        status = asked(_server(*modules), python(), place, dict(environment), words, streams)
+        request = [python(), place, dict(environment), words, streams]
+        status = asked(_server(*modules), *request, limit=limit)
         said.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess(words, status, said.read(), errors.read())
