@@ -187,7 +187,9 @@ def unedited(tmp_path_factory):
     """What makes each result of that study by the code as it is."""
     import staleness
 
-    cells = staleness.cells(staleness.copy(tmp_path_factory.mktemp("unedited")))
+    folder = staleness.copy(tmp_path_factory.mktemp("unedited"))
+    cells = staleness.cells_of_process(folder)
+    assert cells == staleness.cells(folder)
     assert cells.keys() == staleness.ALL
     return cells
 

@@ -6,26 +6,19 @@ import subprocess
 import sys
 
 import pytest
-from staleness import SOURCE, TRAINED, add, append, cells, differing, replace
+from staleness import SOURCE, TRAINED, add, append, cells, differing, forget, replace
 
 from twophase.errors import StudyError
 from twophase.store import code
-from twophase.study import stage as rows
-
-
-def _forget():
-    cached = (code._digests_of_package, code._imports_of_package, code._normalised)
-    for function in (*cached, rows._part_maker):
-        function.cache_clear()
 
 
 @pytest.fixture
 def package(edited, monkeypatch):
     """A copy of the package that fingerprints read."""
     monkeypatch.setattr(code, "SOURCE", edited / "twophase")
-    _forget()
+    forget()
     yield edited / "twophase"
-    _forget()
+    forget()
 
 
 # Ways in which a network brings in other files: the statement, and the files that it reads.
@@ -76,7 +69,7 @@ def test_a_file_that_a_network_imports_counts_however_it_does(package, unedited)
 
 
 def _digest():
-    _forget()
+    forget()
     return code.code_digest("networks.resnet")
 
 

@@ -100,7 +100,7 @@ def _digests(code: tuple[str | Place, ...], named: bool) -> dict[str, str]:
 
 @lru_cache
 def _digests_of_package(modules: tuple[str, ...]) -> dict[str, str]:
-    return {name: _normalised(name) for name in sorted(closure(*modules))}
+    return {name: _says(_tree(_file(name))) for name in sorted(closure(*modules))}
 
 
 def closure(*modules: str) -> set[str]:
@@ -313,11 +313,7 @@ def _parsed(text: bytes) -> ast.Module:
     return ast.parse(text)
 
 
-@lru_cache
-def _normalised(module: str) -> str:
-    return _says(_tree(_file(module)))
-
-
+@lru_cache(maxsize=1024)
 def _says(tree: ast.Module) -> str:
     return digest(plain(tree))
 
