@@ -1,3 +1,4 @@
+import gc
 import re
 import shutil
 from pathlib import Path
@@ -26,13 +27,20 @@ SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps
 LONG = ["slurm", "pipeline", "freshness", "site", "keep", "adopt", "published", "writeup"]
 
 
+def pytest_collection_finish():
+    # What is imported by now stays: no test's search for garbage looks at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
+
+
 def pytest_collection_modifyitems(items):
     names = [f"test_{name}" for name in LONG]
     items.sort(key=lambda item: [*names, item.path.stem].index(item.path.stem))
 
 
 def snakemake(folder, *arguments):
-    """Run Snakemake in a checkout; its jobs start as a user's do."""
+    """Run Snakemake in a checkout; it and its jobs start half-way."""
     return forked.run(forked.LIGHT, folder, ENVIRONMENT, "snakemake", *arguments)
 
 
@@ -154,8 +162,10 @@ def _once(tmp_path_factory, worker_id, study, make):
             make(folder)
             # Few jobs: that separate ones leave the same bytes is a test of its own.
             whole = ("--config", f"whole_runs=[{study}]")
-            run = snakemake(folder, "--cores", "2", f"figures/{study}/all", *whole)
-            assert run.returncode == 0, run.stderr
+            # As a user runs it, from the first line of Python on.
+            run = kill.snakemake(folder, "--cores", "2", f"figures/{study}/all", *whole)
+            _, errors = run.communicate()
+            assert run.returncode == 0, errors
     return folder
 
 
@@ -177,7 +187,9 @@ def unedited(tmp_path_factory):
     """What makes each result of that study by the code as it is."""
     import staleness
 
-    cells = staleness.cells(staleness.copy(tmp_path_factory.mktemp("unedited")))
+    folder = staleness.copy(tmp_path_factory.mktemp("unedited"))
+    cells = staleness.cells_of_process(folder)
+    assert cells == staleness.cells(folder)
     assert cells.keys() == staleness.ALL
     return cells
 

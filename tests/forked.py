@@ -2,44 +2,85 @@
 
 Each runs as by `python -m`, from its first line on, with the code of its own folder. Half of the
 time of a dry run, and most of that of a command, goes into importing Snakemake or PyTorch.
+
+`run` starts one. `python()` is a program that stands in for Python and does the same: it gives on
+what the fork says, its status, and signals; if it is killed, so is the fork. For what `run` starts
+it is `sys.executable`, so that the jobs of Snakemake are forks, too.
 """
 
 import atexit
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from functools import cache
+from pathlib import Path
 
-# The child leaves the loop, and ends as any program does.
+# One process listens; one for each program waits for its end, and the program is the third.
 SERVER = """
-import gc, importlib, json, os, runpy, sys, warnings
+import gc, importlib, json, os, runpy, select, socket, sys, warnings
 
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     importlib.import_module(name)
 assert not any(name.partition(".")[0] == "twophase" for name in sys.modules)
 gc.freeze()  # else each child would copy all that its collector looks at
-for line in sys.stdin:
-    asked = json.loads(line)
-    with warnings.catch_warnings():
-        # Python warns of other threads: those of libraries of linear algebra, which know forks.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if not child:
-        break
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-else:
-    sys.exit()
+# Python warns of other threads: those of libraries of linear algebra, which know forks.
+shown = warnings.filters[:]
+warnings.simplefilter("ignore", DeprecationWarning)
 
-for number, file in enumerate(["/dev/null", *asked["streams"]]):
-    os.dup2(os.open(file, os.O_WRONLY if number else os.O_RDONLY), number)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen(64)
+print("ready", flush=True)
+waiting = set()
+while True:
+    readable = select.select([listener, sys.stdin], [], [])[0]
+    waiting -= {child for child in waiting if os.waitpid(child, os.WNOHANG)[0]}
+    if sys.stdin in readable:
+        sys.exit()
+    connection = listener.accept()[0]
+    if not (child := os.fork()):
+        break
+    waiting.add(child)
+    connection.close()
+
+listener.close()
+said, streams = b"", []
+while not said.endswith(b"\\n"):
+    more, handed, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    said, streams = said + more, streams + handed
+asked = json.loads(said)
+ended, alive = os.pipe()
+if child := os.fork():
+    os.close(alive)
+    while ended not in (readable := select.select([connection, ended], [], [])[0]):
+        number = connection.recv(1)
+        os.kill(child, number[0] if number else 9)
+        if not number:
+            break
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        connection.sendall(str(status).encode())
+    except OSError:
+        pass
+    os._exit(0)
+
+connection.close()
+os.close(ended)
+warnings.filters[:] = shown
+for number, stream in enumerate(streams):
+    os.dup2(stream, number)
+    os.close(stream)
 os.chdir(asked["folder"])
 os.environ.clear()
 os.environ.update(asked["environment"])
 sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
 sys.argv = asked["arguments"]
+sys.executable = asked["executable"]
 if sys.argv[0] == "-c":
     exec(sys.argv.pop(1), {"__name__": "__main__"})
 else:
@@ -48,32 +89,81 @@ else:
 # What Snakemake and the records of studies import; and what stages do.
 LIGHT = ("snakemake.cli", "snakemake.api", "snakemake.dag", "pandas", "pydantic", "yaml")
 HEAVY = ("matplotlib.figure", "pyarrow.parquet", "scipy.stats", "sklearn.datasets", "torch.func")
+PYTHON = """\
+#!{executable} -IS
+import os, sys
+
+sys.path.insert(0, {tests!r})
+import forked
+
+servers = {servers}
+if sys.argv[1:2] == ["-m"] and (name := sys.argv[2].partition(".")[0]) in servers:
+    request = servers[name], __file__, os.getcwd(), dict(os.environ), sys.argv[2:], [0, 1, 2]
+    status = forked.asked(*request, signals=("SIGINT", "SIGTERM"))
+    sys.exit(status if status >= 0 else 128 - status)
+os.execv({executable!r}, [{executable!r}, *sys.argv[1:]])
+"""
 
 
 @cache
 def _server(*modules):
-    words = [sys.executable, "-c", SERVER, *modules]
+    """The address of a server that has imported `modules`."""
+    folder = tempfile.TemporaryDirectory()  # a socket's name must be short
+    address = str(Path(folder.name) / "socket")
+    words = [sys.executable, "-c", SERVER, address, *modules]
     server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(folder.cleanup)
     atexit.register(server.wait)
     atexit.register(server.stdin.close)
-    return server
+    assert server.stdout.readline() == "ready\n"
+    return address
 
 
-def run(modules, folder, environment, *arguments):
-    """What `python -m *arguments` does in a folder, or `python *arguments` where the first is `-c`,
-    by a process that has imported `modules`.
+def asked(address, executable, folder, environment, words, streams, signals=(), limit=None):
+    """Have a server run a program; its status. Signals that come meanwhile are for the program.
+
+    Raises `TimeoutError` if it takes more seconds than `limit`.
     """
-    server, words = _server(*modules), [*map(str, arguments)]
-    streams = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
-    asked = {
-        "arguments": words,
-        "environment": environment,
-        "folder": os.path.abspath(folder),  # the server may work in another one
-        "streams": [stream.name for stream in streams],
-    }
-    print(json.dumps(asked), file=server.stdin, flush=True)
-    status = int(server.stdout.readline())
-    said = [stream.read() for stream in streams]
-    for stream in streams:
-        stream.close()
-    return subprocess.CompletedProcess(words, status, *said)
+    request = {"arguments": words, "environment": environment, "folder": folder}
+    request["executable"] = executable
+    with socket.socket(socket.AF_UNIX) as server:
+        server.settimeout(limit)
+        server.connect(address)
+        said = f"{json.dumps(request)}\n".encode()
+        sent = socket.send_fds(server, [said], streams)
+        server.sendall(said[sent:])
+        for each in signals:
+            signal.signal(signal.Signals[each], lambda number, _: server.send(bytes([number])))
+        return int(server.recv(16))
+
+
+@cache
+def python():
+    """The file of a program that stands in for Python."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    words = {"executable": sys.executable, "tests": str(Path(__file__).parent)}
+    program = Path(folder.name) / "python"
+    servers = {"snakemake": _server(*LIGHT), "twophase": _server(*HEAVY)}
+    program.write_text(PYTHON.format(**words, servers=servers))
+    program.chmod(0o755)
+    return str(program)
+
+
+def run(modules, folder, environment, *arguments, limit=None):
+    """What `python -m *arguments` does in a folder, or `python *arguments` where the first is `-c`,
+    by a process that has imported `modules`. It is killed after `limit` seconds (`TimeoutError`).
+    """
+    words = [*map(str, arguments)]
+    with (
+        open(os.devnull) as nothing,
+        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
+        streams = [stream.fileno() for stream in (nothing, said, errors)]
+        place = os.path.abspath(folder)  # the server may work in another one
+        request = [python(), place, dict(environment), words, streams]
+        status = asked(_server(*modules), *request, limit=limit)
+        said.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(words, status, said.read(), errors.read())

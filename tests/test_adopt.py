@@ -11,6 +11,7 @@ from conftest import CONFIG, edit
 from twophase.commands.adopt import adopt
 from twophase.commands.provenance import describe
 from twophase.errors import RunError
+from twophase.figures import pictures
 from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.store.artifacts import read_header, read_tensors, write_tensors
@@ -101,7 +102,8 @@ def test_the_same_code_by_another_name_is_adopted_with_what_was_proved(run, code
     assert "nothing to adopt" in capsys.readouterr().out
 
 
-def test_the_mark_of_a_check_is_adopted_by_another_check(run, code):
+def test_the_mark_of_a_check_is_adopted_by_another_check(run, code, monkeypatch):
+    monkeypatch.setattr(pictures, "tried", lambda *_: None)  # has a test of its own
     code("old")
     stages.imported("check")(run.study)
     code("new")

@@ -1,31 +1,24 @@
 """Which code counts for a fingerprint, and what code is refused."""
 
 import json
+import os
 import re
-import subprocess
-import sys
 
+import forked
 import pytest
-from staleness import SOURCE, TRAINED, add, append, cells, differing, replace
+from staleness import SOURCE, TRAINED, add, append, cells, differing, forget, replace
 
 from twophase.errors import StudyError
 from twophase.store import code
-from twophase.study import stage as rows
-
-
-def _forget():
-    cached = (code._digests_of_package, code._imports_of_package, code._normalised)
-    for function in (*cached, rows._part_maker):
-        function.cache_clear()
 
 
 @pytest.fixture
 def package(edited, monkeypatch):
     """A copy of the package that fingerprints read."""
     monkeypatch.setattr(code, "SOURCE", edited / "twophase")
-    _forget()
+    forget()
     yield edited / "twophase"
-    _forget()
+    forget()
 
 
 # Ways in which a network brings in other files: the statement, and the files that it reads.
@@ -76,7 +69,7 @@ def test_a_file_that_a_network_imports_counts_however_it_does(package, unedited)
 
 
 def _digest():
-    _forget()
+    forget()
     return code.code_digest("networks.resnet")
 
 
@@ -88,32 +81,42 @@ def test_python_imports_what_the_fingerprint_follows(package):
         ".".join(path.relative_to(edited).with_suffix("").parts) for path in package.rglob("*.py")
     ]
     names = {name.removesuffix(".__init__") for name in names} - {"twophase.__main__"}
+    counted = {name for name in names if code.counts(name.removeprefix("twophase").strip("."))}
+    # What does not count is loaded first, stays, and brings in nothing that does.
     load_each = f"""
 import json, sys
 import importlib, matplotlib.figure, pandas, pydantic, safetensors.torch, torch, torch.func
-loaded = {{}}
-for name in {sorted(names)!r}:
-    for old in [old for old in sys.modules if (old + ".").startswith("twophase.")]:
-        del sys.modules[old]
+def ours():
+    return [name for name in sys.modules if name.startswith("twophase.")]
+for name in {sorted(names - counted)!r}:
     importlib.import_module(name)
-    loaded[name] = [new for new in sys.modules if new.startswith("twophase.")]
+loaded = {{"the others": ours()}}
+for name in {sorted(counted)!r}:
+    for old in [old for old in ours() if old not in loaded["the others"]]:
+        del sys.modules[old]
+        parent, _, leaf = old.rpartition(".")
+        if parent in sys.modules:
+            vars(sys.modules[parent]).pop(leaf, None)
+    importlib.import_module(name)
+    loaded[name] = ours()
 print(json.dumps(loaded))
 """
-    run = subprocess.run(
-        [sys.executable, "-B", "-c", load_each], cwd=edited, capture_output=True, text=True
-    )
+    alone = {"PYTHONDONTWRITEBYTECODE": "1"}
+    run = forked.run(forked.HEAVY, edited, os.environ | alone, "-c", load_each)
     assert run.returncode == 0, run.stderr
-    for name, modules in json.loads(run.stdout).items():
-        own = name.removeprefix("twophase").removeprefix(".")
-        if code.counts(own):
-            theirs = {module.removeprefix("twophase.") for module in modules}
-            theirs = {module for module in theirs if code.counts(module)}
-            ours = code.closure(own)
-            # A folder without `__init__.py` runs no code.
-            assert theirs - ours <= {"networks.bare"}, name
-            # What draws is imported where it draws, so that whoever lists jobs starts fast.
-            excess = {module for module in ours - theirs if not module.startswith("figures.")}
-            assert excess <= {"networks.late"}, name
+    loaded = json.loads(run.stdout)
+    assert not counted & {*loaded.pop("the others")}
+    assert loaded.keys() == counted
+    for name, modules in loaded.items():
+        own = name.removeprefix("twophase.")
+        theirs = {module.removeprefix("twophase.") for module in modules}
+        theirs = {module for module in theirs if code.counts(module)}
+        ours = code.closure(own)
+        # A folder without `__init__.py` runs no code.
+        assert theirs - ours <= {"networks.bare"}, name
+        # What draws is imported where it draws, so that whoever lists jobs starts fast.
+        excess = {module for module in ours - theirs if not module.startswith("figures.")}
+        assert excess <= {"networks.late"}, name
 
 
 @pytest.mark.parametrize(

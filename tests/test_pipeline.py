@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 
+import forked
 import pandas as pd
 import pytest
 import torch
@@ -167,7 +168,8 @@ def test_a_result_tells_where_it_comes_from_and_whether_it_is_current(checkout):
 
 def test_a_study_that_is_killed_loses_nothing(small, tmp_path):
     folder = kill.with_small_study(tmp_path)
-    kill.killed_until_done(folder, 3, random.Random(1))
+    # A job whose `python` is killed is killed itself, though it is a fork of another process.
+    kill.killed_until_done(folder, 3, random.Random(1), forked.python())
     assert kill.differences(folder, small) == []
 
 
@@ -205,7 +207,7 @@ def test_a_full_or_read_only_disk_and_a_second_run_spoil_nothing(small, small_di
     )
 
     assert remount("rw", "size=100m")
-    first = kill.snakemake(folder, *words)
+    first = kill.snakemake(folder, *words, python=forked.python())
     while not list((folder / ".snakemake/locks").glob("*.lock")):
         assert first.poll() is None
         time.sleep(0.1)

@@ -4,12 +4,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 
+import forked
 import pytest
 import yaml
 import yte
-from conftest import ROOT
+from conftest import ROOT, edit
 from trials import cluster, kill, slurm
 
 PROFILE = ROOT / "workflow/profiles/slurm/config.yaml"
@@ -65,6 +65,8 @@ def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(small, 
     assert list(trial.folder.glob("results/small/resnet/seed0/chaos-*.parquet"))
     assert not list(trial.folder.glob("results/small/vgg/seed0/training-*.parquet"))
 
+    # From here on no process of a job is disturbed: forks do.
+    trial.python = forked.python()
     status, output = slurm.daemon_restarted(trial)
     assert status == 0, output
     ours, theirs = kill.contents(trial.folder), kill.contents(small)
@@ -88,6 +90,7 @@ def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(small, 
 )
 def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, asked, shown):
     trial = slurm.Trial(copy_checkout(tmp_path), node)
+    trial.python = forked.python()
     raw["compute"] |= {"device": "cuda", "threads": 2}
     del raw["models"]["vgg"]
     (trial.folder / "workflow/config/mine.yaml").write_text(yaml.safe_dump(raw))
@@ -152,10 +155,13 @@ def test_jobs_are_followed_with_what_answers(commands, monkeypatch, capsys, scri
 
 def test_a_sacct_that_hangs_does_not_stop_the_profile(commands, tmp_path, copy_checkout):
     folder = commands(scontrol=FORGETS.format(60), sacct=HANGS)
-    words = ["--profile", PROFILE.parent, "--dry-run", "figures/smoke/fig3.pdf"]
+    checkout = copy_checkout(tmp_path / "checkout")
+    profile = checkout / PROFILE.relative_to(ROOT)
+    edit(profile, '"timeout": 10', '"timeout": 2')
+    words = ["--profile", profile.parent, "--dry-run", "figures/smoke/fig3.pdf"]
     run = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words],
-        cwd=copy_checkout(tmp_path / "checkout"),
+        [forked.python(), "-m", "snakemake", *words],
+        cwd=checkout,
         env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
@@ -163,4 +169,4 @@ def test_a_sacct_that_hangs_does_not_stop_the_profile(commands, tmp_path, copy_c
     )
     assert run.returncode == 0, run.stderr
     (said,) = [line for line in run.stderr.splitlines() if "squeue" in line]
-    assert "'sacct', '--noheader']' timed out after 10 seconds" in said
+    assert "'sacct', '--noheader']' timed out after 2 seconds" in said

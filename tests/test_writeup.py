@@ -9,10 +9,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from types import SimpleNamespace
 
+import forked
 import jupytext
 import nbformat
 import pytest
@@ -213,13 +213,7 @@ def clone(tmp_path_factory, copy_checkout):
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
     }
-    run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", PDF],
-        cwd=folder,
-        env=offline,
-        capture_output=True,
-        text=True,
-    )
+    run = forked.run(forked.LIGHT, folder, offline, "snakemake", "--cores", "2", PDF)
     assert run.returncode == 0, (
         run.stderr + (folder / "paper/figures/logs/replication.log").read_text()
     )

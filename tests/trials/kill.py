@@ -28,10 +28,19 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.Popen:
-    """Start Snakemake in a session of its own."""
+# Runs Snakemake; its jobs are started with the `python` that lies beside the first argument.
+SNAKEMAKE = """
+import runpy, sys
+
+sys.executable = sys.argv.pop(1)
+runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+"""
+
+
+def snakemake(folder: Path, *arguments: str, python: str = sys.executable) -> subprocess.Popen:
+    """Start Snakemake in a session of its own, and its jobs with `python`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *arguments],
+        [sys.executable, "-c", SNAKEMAKE, python, *arguments],
         cwd=folder,
         env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
@@ -67,7 +76,9 @@ def kill(run: subprocess.Popen) -> None:
     run.communicate()
 
 
-def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
+def killed_until_done(
+    folder: Path, kills: int, rng: random.Random, python: str = sys.executable
+) -> int:
     """Run the study in `folder`, killing it `kills` times; returns how often it was killed.
 
     Raises `RuntimeError` if a run ends badly by itself.
@@ -75,7 +86,7 @@ def killed_until_done(folder: Path, kills: int, rng: random.Random) -> int:
     config, killed = folder / "workflow" / "config" / "config.yaml", 0
     config.write_text(config.read_text().replace("keep_minutes: 5", "keep_minutes: 0"))
     while True:
-        run = snakemake(folder, "--cores", "2", "--rerun-incomplete", TARGET)
+        run = snakemake(folder, "--cores", "2", "--rerun-incomplete", TARGET, python=python)
         try:
             # The study takes half a minute: spread over it, or the last stages would never be hit.
             patience = rng.uniform(2, 12) if killed < kills else None

@@ -5,8 +5,9 @@
 Each fault of `faults/*.yaml` is a slip as a person makes it: a text of the code (`find`), what is
 put in its place (`put`), and the tests that must fail then (`by`), as names of functions, behind
 them a case in brackets. A fault says neither in which file its text lies nor in which its tests do:
-code and tests may move. The checkout is copied, the fault put in, and the tests are run there. A
-test that fails without any fault catches nothing: first all of them must pass in a copy as it is.
+code and tests may move. The checkout is copied; there the fault is put in, the tests are run, and
+it is taken out again. A test that fails without any fault catches nothing: first all of them must
+pass in the copy as it is. Tests run in forks of a process that has imported what is slow to import.
 
 Status 1 if a fault was missed. `planted.md` tells what was caught when the faults were written.
 """
@@ -16,7 +17,6 @@ import csv
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,9 +26,13 @@ from typing import NamedTuple
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import forked  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).with_name("faults")
 CODE = ("src/**/*.py", "workflow/**/*.smk", "Snakefile")
+IMPORTED = (*forked.LIGHT, *forked.HEAVY, "hypothesis", "pytest", "xdist")
 LIMIT = 1800  # seconds, for a test that a fault makes run for ever
 
 
@@ -116,48 +120,43 @@ def tried(folder: Path, tests: list[str]) -> tuple[int, str]:
 
     Raises `RuntimeError` if they could not be run.
     """
-    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
+    alone = {"PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
     options = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider"]
-    run = subprocess.Popen(
-        ["nice", "-n", "15", sys.executable, "-m", "pytest", *options]
-        + [f"--basetemp={folder.parent / 'pytest'}", *tests],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    words = ["pytest", *options, f"--basetemp={folder.parent / 'pytest'}", *tests]
     try:
-        said, _ = run.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-        run.communicate()
+        run = forked.run(IMPORTED, folder, os.environ | alone, *words, limit=LIMIT)
+    except TimeoutError:
         return 1, "does not end"
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\w+)?)", said, re.M)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+?\.py(?:::\w+)?)", run.stdout, re.M)
     # 2: a file of tests cannot even be imported.
     if run.returncode not in (0, 1, 2) or (run.returncode and not failed):
-        raise RuntimeError(f"{' '.join(tests)}: cannot be run:\n{said}")
+        raise RuntimeError(f"{' '.join(tests)}: cannot be run:\n{run.stdout}{run.stderr}")
     return run.returncode, failed[1] if failed else ""
 
 
-def attempt(fault: Fault, tests: list[str]) -> Outcome:
-    """Plant a fault in a copy of the checkout and run tests there."""
+def attempt(fault: Fault, tests: list[str], folder: Path) -> Outcome:
+    """Plant a fault in a copy of the checkout, run tests there, and take it out again."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = checkout(Path(scratch) / "checkout")
-        file = place(fault, code(folder))
-        file.write_text(file.read_text(encoding="utf-8").replace(fault.find, fault.put))
-        status, by = tried(folder, tests)
+    file = place(fault, code(folder))
+    text = file.read_text(encoding="utf-8")
+    _put(file, text.replace(fault.find, fault.put))
+    status, by = tried(folder, tests)
+    _put(file, text)
     return Outcome(fault, status != 0, by.removeprefix("tests/"), time.monotonic() - began)
 
 
-def must_pass(faults: list[Fault]) -> None:
+def _put(file: Path, text: str) -> None:
+    """Write a file of code, and leave no bytecode of what stood there within the same second."""
+    file.write_text(text, encoding="utf-8")
+    for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+        compiled.unlink()
+
+
+def must_pass(faults: list[Fault], folder: Path) -> None:
     """Exit if a test that is to catch a fault fails without one."""
     known = known_tests()
     tests = sorted({node for fault in faults for node in nodes(fault, known)})
-    with tempfile.TemporaryDirectory() as scratch:
-        status, by = tried(checkout(Path(scratch) / "checkout"), tests)
+    status, by = tried(folder, tests)
     if status:
         sys.exit(f"{by}: fails without any fault")
     print(f"without a fault all pass that {len(faults)} faults name", flush=True)
@@ -198,11 +197,17 @@ def main() -> int:
         for fault in faults:
             print(f"{fault.area}: {fault.name} ({place(fault, texts).relative_to(ROOT)})")
         return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        return planted(faults, arguments, checkout(Path(scratch) / "checkout"))
+
+
+def planted(faults: list[Fault], arguments: argparse.Namespace, folder: Path) -> int:
+    """Plant faults in a copy of the checkout, one at a time; status 1 if one is missed."""
     if not arguments.tests:
-        must_pass(faults)
+        must_pass(faults, folder)
     outcomes, known = [], known_tests()
     for fault in faults:
-        outcome = attempt(fault, arguments.tests or nodes(fault, known))
+        outcome = attempt(fault, arguments.tests or nodes(fault, known), folder)
         outcomes.append(outcome)
         word = "caught" if outcome.caught else "MISSED"
         print(f"{word} {fault.area}: {fault.name}; {outcome.by} ({outcome.seconds:.0f} s)")

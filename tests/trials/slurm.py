@@ -40,13 +40,14 @@ class Trial:
 
     def __init__(self, folder: Path, where: Path, options: tuple[str, ...] = ()) -> None:
         self.folder, self.where, self.options = folder, where, options
+        self.python = sys.executable
         self.environment = cluster.environment(where)
         python = str(Path(sys.executable).parent)
         self.environment["PATH"] = f"{where / 'bin'}:{python}:{self.environment['PATH']}"
 
     def start(self, *options: str, targets: list[str] = TARGETS) -> subprocess.Popen:
         """Give the command that docs/cluster.md gives."""
-        command = [sys.executable, "-m", "snakemake", "--profile", PROFILE, *IMPATIENT]
+        command = [self.python, "-m", "snakemake", "--profile", PROFILE, *IMPATIENT]
         return subprocess.Popen(
             [*command, *self.options, *options, "--", *targets],
             cwd=self.folder,

@@ -1,4 +1,5 @@
 # What all rules share. Which jobs are left, and what each waits for, says src/twophase/jobs.py.
+import gc
 import sys
 from functools import cache, wraps
 from pathlib import Path
@@ -15,6 +16,9 @@ from twophase.study.chaos import forks
 from twophase.study.model import NAME, STUDIES
 from twophase.study.run import Run
 
+# Searches for garbage among all that Snakemake imports took a quarter of a dry run.
+gc.freeze()
+gc.set_threshold(50_000)
 run_this_checkout(Path(workflow.basedir))
 STUDY = f"{STUDIES}/{{study}}.yaml"
 # Braces of a folder's name would stand for wildcards.

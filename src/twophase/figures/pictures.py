@@ -65,7 +65,9 @@ def tried(study: Study, figure: str) -> None:
     shown = load(figure).draw(study, tables(study, figure))
     if figure != "findings":
         with style.theme():
-            panels.composed(shown, caption=True).draw_without_rendering()
+            composed = panels.composed(shown, caption=True)
+            _as_it_stands(composed)  # nobody looks at it
+            composed.draw_without_rendering()
 
 
 def write(
@@ -97,8 +99,8 @@ def write(
     with style.theme(style_sheet):
         composed = panels.composed(shown, width or style.WIDTH, panel, caption)
         # Laid out once: else each file moves the panels a little further than the one before.
-        composed.draw_without_rendering()
-        composed.set_layout_engine("none")
+        composed.get_layout_engine().execute(composed)
+        _as_it_stands(composed)
         for kind in kinds:
             with whole_file(folder / f"{figure}{panel or ''}.{kind}") as temporary:
                 if kind == "txt":
@@ -106,6 +108,14 @@ def write(
                     temporary.write_text(f"{text}\n\n{note}\n", encoding="utf-8")
                 else:
                     save(composed, temporary, kind, note)
+
+
+def _as_it_stands(figure: Figure) -> None:
+    """Have matplotlib lay out a figure no more; with the engine `"none"` it would still draw it
+    once more for each file.
+    """
+    with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
 
 
 def save(figure: Figure, file: Path, kind: str, note: str) -> None:

@@ -34,6 +34,8 @@ UNSEEN = {"import_module", "run_module", "run_path", "spec_from_file_location", 
 UNSEEN_BUILTINS = {"__import__", "compile", "eval", "exec"}
 # What changes where the user's imports look.
 ELSEWHERE = {("sys", "path"), ("sys", "meta_path"), ("sys", "path_hooks"), ("site", "addsitedir")}
+# The pieces of a module that `_asked` looks at: one in three.
+TELLING = {ast.Import, ast.ImportFrom, ast.Name, ast.Attribute}
 
 
 class Place(NamedTuple):
@@ -98,7 +100,7 @@ def _digests(code: tuple[str | Place, ...], named: bool) -> dict[str, str]:
 
 @lru_cache
 def _digests_of_package(modules: tuple[str, ...]) -> dict[str, str]:
-    return {name: _normalised(name) for name in sorted(closure(*modules))}
+    return {name: _says(_tree(_file(name))) for name in sorted(closure(*modules))}
 
 
 def closure(*modules: str) -> set[str]:
@@ -162,8 +164,9 @@ def _imports(module: Module) -> list[Module]:
 def _found(module: Module) -> Iterator[Module]:
     asked: dict[str, int] = {}  # the names of modules, with the line that names them
     for node in ast.walk(_tree(module.file)):
-        for name in _asked(module, node):
-            asked.setdefault(name, node.lineno)
+        if type(node) in TELLING:
+            for name in _asked(module, node):
+                asked.setdefault(name, node.lineno)
     if module.place:
         for name, value in surroundings.variables(module.file, _tree(module.file)).items():
             yield Module(f"${name}", Path(), module.place, value)
@@ -310,11 +313,7 @@ def _parsed(text: bytes) -> ast.Module:
     return ast.parse(text)
 
 
-@lru_cache
-def _normalised(module: str) -> str:
-    return _says(_tree(_file(module)))
-
-
+@lru_cache(maxsize=1024)
 def _says(tree: ast.Module) -> str:
     return digest(plain(tree))
 
@@ -327,14 +326,14 @@ def plain(node: Any) -> Any:
         return [plain(each) for each in node]
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = dict(ast.iter_fields(node))
+    # Newer versions of Python add fields that are empty in older code.
+    fields = {k: v for k in node._fields if (v := getattr(node, k, None)) not in (None, [])}
     body = fields.get("body")
     if isinstance(body, list) and body and _is_text(body[0]):
         fields["body"] = body[1:]
     if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty constant
         fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
-    # Newer versions of Python add fields that are empty in older code.
-    return [type(node).__name__, {k: plain(v) for k, v in fields.items() if v not in (None, [])}]
+    return [type(node).__name__, {k: plain(v) for k, v in fields.items() if v != []}]
 
 
 def _is_text(statement: ast.stmt) -> bool:
