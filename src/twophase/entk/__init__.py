@@ -114,7 +114,8 @@ def _kernel(
     while True:
         try:
             task = survey(model, inputs, layers, kind, limit, excluded)
-            if not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules()):
+            hooked = any(m._backward_hooks or m._backward_pre_hooks for m in model.modules())
+            if not hooked and not any(share.operations for share in task.shares):
                 for parameter in model.parameters():
                     parameter.requires_grad_(False)  # backward passes then stop at activations
             kernel = inputs.new_zeros(task.size, task.size, dtype=task.dtype)

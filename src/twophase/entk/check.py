@@ -96,7 +96,7 @@ def _refuse_other_uses(logits: torch.Tensor, task: Task) -> None:
     examples', and the rules for layers count on that. Not to enter it at all is no matter.
     """
     count, _ = references(logits)
-    left = {share.parameter for share in task.shares if not share.uses}
+    left = {s.parameter for s in task.shares if not s.uses and not s.operations}
     wrong = {p for p in task.trained if count[p] not in (0, task.count[p])} - left
     if wrong:
         raise Misfit(wrong)

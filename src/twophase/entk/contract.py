@@ -18,7 +18,7 @@ from twophase.entk.plan import Task, position_kernel_times
 def add_gram(kernel: torch.Tensor, matrix: torch.Tensor) -> None:
     """Add matrix @ matrix.T, in strips."""
     size = len(matrix)
-    height = max(128, math.ceil(size / 8))
+    height = max(64, math.ceil(size / 8))
     for top in range(0, size, height):
         bottom = min(top + height, size)
         kernel[top:bottom, :bottom].addmm_(matrix[top:bottom], matrix[:bottom].T)
