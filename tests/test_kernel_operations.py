@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from test_network_fuzz import by_autograd, error
 from torch import nn
 
-from twophase.entk import KernelError, entk, plan, uses
+from twophase.entk import KernelError, entk, entk_action, plan, uses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOKENS, TIMES, WIDTH = 7, 4, 6
@@ -137,10 +137,10 @@ def _expected(model, inputs, kind):
     }[kind]
 
 
-def _without_fallback(model, inputs, **options):
+def _without_fallback(model, *inputs, **options):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "torch.func computes|plain autograd")
-        return entk(model, inputs, **options)
+        return entk(model, *inputs, **options)
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
@@ -221,3 +221,46 @@ def test_the_check_finds_a_wrong_rule_of_an_operation(monkeypatch):
     monkeypatch.setitem(uses._FORMS, uses.Scaled, lambda *args: 1.01 * by_rule(*args))
     with pytest.raises(KernelError, match="the tangent kernel is wrong"):
         entk(model, inputs)
+
+
+def _small(convolution):
+    torch.manual_seed(0)
+    if convolution:
+        layers = nn.Conv1d(TIMES, 3, 2), nn.Tanh(), nn.Conv1d(3, 3, 1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(15, 3)).double()
+    use, parts = SEQUENCES["attention by hand"]
+    return Of(use, **parts).double()
+
+
+@pytest.mark.parametrize("order", ["gradients", "pairs", "positions"])
+@pytest.mark.parametrize("convolution", [True, False])
+def test_a_kernel_between_two_sets_is_a_block_of_that_of_both(convolution, order, monkeypatch):
+    model, inputs = _small(convolution), torch.randn(9, TIMES, WIDTH).double()
+    monkeypatch.setattr(plan, "_cheapest", lambda costs: order)
+    for kind in ("full", "trace", "pseudo"):
+        whole = _expected(model, inputs, kind)
+        rows = len(whole) // 9
+        for n in (1, 4):
+            kernel = _without_fallback(model, inputs[:n], inputs[n:], kind=kind)
+            assert error(kernel, whole[: n * rows, n * rows :]) < 1e-11
+
+
+def test_the_check_tries_kernels_between_two_sets(monkeypatch):
+    model, inputs = _small(False), torch.randn(9, TIMES, WIDTH).double()
+    by_rule = uses.outputs
+    monkeypatch.setattr(uses, "outputs", lambda *args: 1.01 * by_rule(*args))
+    with pytest.raises(KernelError, match="the tangent kernel is wrong"):
+        entk(model, inputs[:4], inputs[4:])
+
+
+@pytest.mark.parametrize("convolution", [True, False])
+def test_the_action_is_the_kernels_product_with_vectors(convolution):
+    model, inputs = _small(convolution), torch.randn(9, TIMES, WIDTH).double()
+    vectors = torch.randn(2, 9, 3).double()
+    whole = by_autograd(model, inputs)
+    found = entk_action(model, inputs, vectors, memory_limit=10_000)
+    assert error(found.flatten(1).T, whole @ vectors.flatten(1).T) < 1e-11
+    found = entk_action(model, inputs[:1], vectors[0, 1:], inputs[1:])
+    assert error(found.flatten(), whole[:3, 3:] @ vectors[0, 1:].flatten()) < 1e-11
+    with pytest.raises(KernelError, match=r"vectors are \(2, 3\): must be \(9, 3\)"):
+        entk_action(model, inputs, vectors[0, :2])

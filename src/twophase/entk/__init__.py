@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from twophase.entk.action import entk_action
 from twophase.entk.check import prove
 from twophase.entk.contract import mirror
 from twophase.entk.factors import add_shares
@@ -35,23 +36,26 @@ from twophase.entk.plan import Task, passes
 from twophase.entk.refusals import checked, refuse_infinite
 from twophase.entk.survey import survey
 
-__all__ = ["KernelError", "entk"]
+__all__ = ["KernelError", "entk", "entk_action"]
 
 
 def entk(
     model: nn.Module,
     inputs: torch.Tensor,
+    others: torch.Tensor | None = None,
     *,
     kind: Literal["full", "trace", "pseudo"] = "full",
     memory_limit: int | None = None,
     check: bool = True,
 ) -> torch.Tensor:
-    """Tangent kernel of `model` on `inputs` (n, ...), the network in eval mode.
+    """Tangent kernel of `model` on `inputs` (n, ...), or between these and `others` (m, ...); the
+    network is in eval mode.
 
     `full`: H[(i, c), (j, d)] = <df_c(x_i)/dtheta, df_d(x_j)/dtheta> (arXiv 2505.13900, section 3),
     shape (n C, n C), rows ordered by example, then class. `trace`: (n, n), the mean over classes of
     the diagonal blocks' entries. `pseudo`: (n, n), with the gradient of the logits' sum over
-    sqrt(C) (Mohamadi et al. 2023). theta are the parameters that require gradients.
+    sqrt(C) (Mohamadi et al. 2023). theta are the parameters that require gradients. Between two
+    sets it is (n C, m C) or (n, m): rows are of `inputs`, columns of `others`.
 
     `model` maps (n, ...) to logits (n, C), each example by itself; logits may also be the entry
     `logits` of a dict, or the first of a tuple. Convolutions (of 1 to 3 axes), linear layers and
@@ -90,10 +94,13 @@ def entk(
     if kind not in ("full", "trace", "pseudo"):
         raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")
     with torch.inference_mode(False), torch.enable_grad():
-        inputs = checked(model, inputs)
+        inputs, first = checked(model, inputs), 0
+        if others is not None:
+            others = checked(model, others)
+            inputs, first = torch.cat([others, inputs]), len(others)
         evaluate(model)
         with mended(model):
-            kernel, task = _kernel(model, inputs, kind, memory_limit, check)
+            kernel, task = _kernel(model, inputs, first, kind, memory_limit, check)
         evaluate(model)
     if task.shares and not kernel.any():
         warnings.warn(
@@ -105,7 +112,7 @@ def entk(
 
 
 def _kernel(
-    model: nn.Module, inputs: torch.Tensor, kind: str, limit: int | None, check: bool
+    model: nn.Module, inputs: torch.Tensor, first: int, kind: str, limit: int | None, check: bool
 ) -> tuple[torch.Tensor, Task]:
     """The kernel, tried again without the rules for layers that some examples do not obey."""
     layers = [each for each in model.modules() if is_known(each)]
@@ -114,16 +121,20 @@ def _kernel(
     while True:
         try:
             task = survey(model, inputs, layers, kind, limit, excluded)
+            task.first = first
             hooked = any(m._backward_hooks or m._backward_pre_hooks for m in model.modules())
             if not hooked and not any(share.operations for share in task.shares):
                 for parameter in model.parameters():
                     parameter.requires_grad_(False)  # backward passes then stop at activations
-            kernel = inputs.new_zeros(task.size, task.size, dtype=task.dtype)
+            columns = first * task.rows or task.size
+            shape = (task.size - first * task.rows, columns)
+            kernel = inputs.new_zeros(shape, dtype=task.dtype)
             for shares, block in passes(task, limit):
                 add_shares(kernel, model, inputs, task, shares, block)
             for parameter, flag in required:
                 parameter.requires_grad_(flag)
-            mirror(kernel)
+            if not first:
+                mirror(kernel)
             refuse_infinite(kernel, model, inputs, task)
             if check:
                 prove(kernel, model, inputs, task, limit)

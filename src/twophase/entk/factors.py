@@ -53,7 +53,7 @@ def add_shares(
             for name, jacobian in JACOBIANS[order](model, inputs[part], task, parameters).items():
                 formed[part, :, columns[name]] = jacobian.reshape(*jacobian.shape[:2], -1)
     if end:
-        add_gram(kernel, formed.view(task.size, -1))
+        add_gram(kernel, formed.view(task.size, -1), task.first * task.rows)
     del formed
     for share in shares:
         if share.name in kept:

@@ -59,6 +59,7 @@ class Task:
     graph: int  # numbers held for each example of a block by a pass through the model
     trained: list[nn.Parameter]  # those that require gradients
     shares: list[Share]
+    first: int = 0  # examples of the columns, where these are not those of the rows
     names: tuple[str, ...] = ()  # of the graph's nodes, in which operations are found
 
     @property
@@ -73,7 +74,7 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Rows of the kernel."""
+        """Rows of the kernel of all examples."""
         return self.n * self.rows
 
     @property

@@ -49,7 +49,7 @@ def survey(
     three = probes(inputs)
     two = three[:2]
     try:
-        calls, logits, graph = _measured(model, two, layers)
+        calls, logits, graph = measured(model, two, layers)
     except RuntimeError as error:
         if reason := misplaced(model, two, error):
             raise KernelError(reason) from error
@@ -72,7 +72,7 @@ def survey(
     return task
 
 
-def _measured(
+def measured(
     model: nn.Module, two: torch.Tensor, layers: list[nn.Module]
 ) -> tuple[list[Call], torch.Tensor, int]:
     """Calls, logits, and numbers that a pass holds for each example: what is saved for backward
