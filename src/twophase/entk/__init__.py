@@ -59,10 +59,10 @@ def entk(
 
     `model` maps (n, ...) to logits (n, C), each example by itself; logits may also be the entry
     `logits` of a dict, or the first of a tuple. Convolutions (of 1 to 3 axes), linear layers and
-    batch, group and layer norms are contracted layer by layer. Other parameters, and those of
-    layers that hooks, masks or parametrizations change, go through `torch.func`, or where that
-    fails through plain autograd, one backward pass for each example and logit. One warning names
-    them. The result
+    batch, group and layer norms are contracted layer by layer, other parameters operation by
+    operation: matrix products, embeddings, sums, products, norms and convolutions, wherever they
+    stand. Functions of parameters go through `torch.func`, or where that fails through plain
+    autograd, one backward pass for each example and logit. One warning names them. The result
     has the dtype of the logits and the device of the inputs; it is exactly symmetric, and the same
     in every call for a fixed number of threads. The model stays as it was, but in eval mode.
 
