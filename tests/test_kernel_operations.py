@@ -264,3 +264,12 @@ def test_the_action_is_the_kernels_product_with_vectors(convolution):
     assert error(found.flatten(), whole[:3, 3:] @ vectors[0, 1:].flatten()) < 1e-11
     with pytest.raises(KernelError, match=r"vectors are \(2, 3\): must be \(9, 3\)"):
         entk_action(model, inputs, vectors[0, :2])
+
+
+def test_progress_rises_to_one():
+    model, inputs, told = _small(False), torch.randn(9, TIMES, WIDTH).double(), []
+    entk(model, inputs, memory_limit=30_000, progress=told.append)
+    assert len(told) > 3
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert min(told) > 0

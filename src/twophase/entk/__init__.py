@@ -21,6 +21,7 @@ and `pseudo`), P output positions, O output channels, D inputs that one output s
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -47,6 +48,7 @@ def entk(
     kind: Literal["full", "trace", "pseudo"] = "full",
     memory_limit: int | None = None,
     check: bool = True,
+    progress: Callable[[float], object] = lambda part: None,
 ) -> torch.Tensor:
     """Tangent kernel of `model` on `inputs` (n, ...), or between these and `others` (m, ...); the
     network is in eval mode.
@@ -75,6 +77,8 @@ def entk(
     where that is more). Where not all layers fit at once they are taken in groups, each at the
     price of another forward pass and its backward passes.
 
+    `progress` is called with the part of the steps that is done, up to 1, before the check.
+
     Layers that only some examples reach, such as experts, go through plain autograd.
 
     Raises `KernelError`, a `ValueError`: with the least limit that works if a single layer does not
@@ -100,7 +104,7 @@ def entk(
             inputs, first = torch.cat([others, inputs]), len(others)
         evaluate(model)
         with mended(model):
-            kernel, task = _kernel(model, inputs, first, kind, memory_limit, check)
+            kernel, task = _kernel(model, inputs, first, kind, memory_limit, check, progress)
         evaluate(model)
     if task.shares and not kernel.any():
         warnings.warn(
@@ -112,7 +116,13 @@ def entk(
 
 
 def _kernel(
-    model: nn.Module, inputs: torch.Tensor, first: int, kind: str, limit: int | None, check: bool
+    model: nn.Module,
+    inputs: torch.Tensor,
+    first: int,
+    kind: str,
+    limit: int | None,
+    check: bool,
+    progress: Callable[[float], object],
 ) -> tuple[torch.Tensor, Task]:
     """The kernel, tried again without the rules for layers that some examples do not obey."""
     layers = [each for each in model.modules() if is_known(each)]
@@ -129,8 +139,10 @@ def _kernel(
             columns = first * task.rows or task.size
             shape = (task.size - first * task.rows, columns)
             kernel = inputs.new_zeros(shape, dtype=task.dtype)
-            for shares, block in passes(task, limit):
-                add_shares(kernel, model, inputs, task, shares, block)
+            groups = list(passes(task, limit))
+            for index, (shares, block) in enumerate(groups):
+                for part in add_shares(kernel, model, inputs, task, shares, block):
+                    progress((index + part) / len(groups))
             for parameter, flag in required:
                 parameter.requires_grad_(flag)
             if not first:

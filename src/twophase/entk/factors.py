@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -32,8 +34,11 @@ def add_shares(
     task: Task,
     shares: list[Share],
     block: int,
-) -> None:
-    """Add to `kernel` what `shares` contribute, `block` examples in a backward pass."""
+) -> Iterator[float]:
+    """Add to `kernel` what `shares` contribute, `block` examples in a backward pass. Yields after
+    each pass and each contraction how many of them are done, as a part of all.
+    """
+    steps = math.ceil(task.n / block) + len(shares)
     columns, end = {}, 0
     for share in shares:
         if share.order in ("formed", *JACOBIANS):
@@ -52,14 +57,16 @@ def add_shares(
         for order, parameters in others.items():
             for name, jacobian in JACOBIANS[order](model, inputs[part], task, parameters).items():
                 formed[part, :, columns[name]] = jacobian.reshape(*jacobian.shape[:2], -1)
+        yield (start // block + 1) / steps
     if end:
         add_gram(kernel, formed.view(task.size, -1), task.first * task.rows)
     del formed
-    for share in shares:
+    for index, share in enumerate(shares):
         if share.name in kept:
             module, a, g = reached(share, *kept.pop(share.name))
             g = g.reshape(task.n, task.rows, -1, g.shape[-1])
             ORDERS[share.order](kernel, module, a, g, task)
+        yield (steps - len(shares) + index + 1) / steps
 
 
 def _backward(
