@@ -47,11 +47,11 @@ def by_torch_func(model, inputs):
         return functional_call(model, values, (x[None],))[0]
 
     jacobian = vmap(jacrev(logits), in_dims=(None, 0))(parameters, inputs)
-    size = len(inputs) * 10
-    kernel = inputs.new_zeros(size, size)
+    size = len(inputs) * model(inputs[:1]).shape[1]
+    kernel = torch.zeros(size, size)
     for derivative in jacobian.values():
         rows = derivative.flatten(2).flatten(0, 1)
-        kernel.addmm_(rows, rows.T)
+        kernel = kernel.to(rows).addmm_(rows, rows.T)
     return kernel
 
 

@@ -196,8 +196,11 @@ def test_layers_without_a_rule_and_other_outputs_are_right(name, n):
 
 
 def test_plain_autograd_says_what_it_costs():
-    model = _by(OTHERS["LSTM"][0], **OTHERS["LSTM"][1])
-    with pytest.warns(UserWarning, match=r"rnn\.weight_hh_l1.* 12 backward passes") as caught:
+    model = _by(
+        lambda s, x: s.b(s.a(x) * s.c.tanh()) * (1 if x.abs().sum().item() > 0 else -1),
+        c=nn.Parameter(torch.ones(4)),
+    )
+    with pytest.warns(UserWarning, match=r"autograd .*: c; .* 12 backward passes") as caught:
         entk(model, _images(4))
     assert len(caught) == 1
 
@@ -373,7 +376,7 @@ def test_too_little_memory_is_no_fault_of_the_network():
     def exhausting_func(model, x):
         if torch._C._functorch.is_functorch_wrapped_tensor(model.w):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return x @ model.w
+        return x @ model.w.tanh()
 
     for use in (lambda s, x: Exhausting.apply(x @ s.w), exhausting_func):
         model = By(use, w=nn.Parameter(torch.randn(4, 3)))

@@ -71,6 +71,16 @@ def test_the_page_on_the_library_is_true(monkeypatch, one_thread):
     assert {module for module, _ in imports} == {*MEASURES, *PUBLIC} - {"study.tables"}
 
 
+def test_the_page_on_the_tangent_kernel_is_true(one_thread):
+    flags = doctest.NORMALIZE_WHITESPACE
+    page = str(ROOT / "docs/entk.md")
+    found = doctest.testfile(page, module_relative=False, optionflags=flags)
+    assert (found.failed, found.attempted) == (0, 11)
+    from twophase.entk import action
+
+    assert doctest.testmod(action).failed == 0
+
+
 def _loaded(code):
     """The packages that a new Python has imported after some code."""
     code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules}, sep='\\n')"

@@ -144,6 +144,31 @@ CHANGES = {
 }
 
 
+class Pixels(nn.Module):
+    """A layer for sequences, over the pixels of a map, with a table of positions and a scale."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.places = layer, nn.Parameter(0.3 * torch.randn(400, 4))
+        self.scale = nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, x):
+        y = x.flatten(2).mT + self.places[: x[0, 0].numel()]
+        y = self.layer(y, y, y)[0] if hasattr(self.layer, "in_proj_bias") else self.layer(y)[0]
+        return x + self.scale * y.mT.reshape(x.shape)
+
+
+class Numbers(nn.Module):
+    """Rows of a table that the signs of the inputs choose, added to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(3, 4, padding_idx=1)
+
+    def forward(self, x):
+        return x * self.table(x.mean((2, 3)).sign().long()[:, 0] + 1)[..., None, None]
+
+
 class Graph(nn.Module):
     """Layers in sequence, each with an activation; some are added to what came before."""
 
@@ -157,6 +182,10 @@ class Graph(nn.Module):
             y = act(layer(x))
             x = x + y if residual and x.shape == y.shape else y
         return self.head(x.mean((2, 3)))
+
+
+def _attention():
+    return nn.MultiheadAttention(4, 2, batch_first=True)
 
 
 def random_network(seed):
@@ -178,6 +207,11 @@ def random_network(seed):
                     nn.Conv2d(4, 4, 2, stride=pick([1, 2]), padding=1),
                     nn.BatchNorm2d(4),
                     nn.GroupNorm(2, 4),
+                    nn.ConvTranspose2d(4, 4, pick([1, 3]), groups=pick([1, 2])),
+                    nn.PReLU(4),
+                    Numbers(),
+                    Pixels(pick([_attention(), nn.LSTM(4, 4, batch_first=True)])),
+                    Pixels(nn.GRU(4, 2, batch_first=True, bidirectional=True)),
                 ]
             )
         )
@@ -186,10 +220,11 @@ def random_network(seed):
     body = pick(bodies)
     done = []
     for _ in range(pick([0, 1, 1, 2, 3])):
-        layer = pick([*layers, *(part for part in body if not isinstance(part, nn.Tanh))])
+        plain = [layer for layer in layers if hasattr(layer, "bias")]
+        layer = pick([*plain, *(part for part in body if not isinstance(part, nn.Tanh))])
         name = pick(sorted([*CHANGES, "shared"]))
         if name == "shared":
-            other = pick(layers)
+            other = pick(plain or [layer])
             if type(other) is not type(layer) or other.weight.shape != layer.weight.shape:
                 continue
             layer.weight = other.weight
@@ -202,7 +237,8 @@ def random_network(seed):
         place = rng.randrange(len(layers))
         refused = rng.random() < 0.2 and len(inputs) > 1
         uses = REFUSED if refused else USES
-        name = pick(sorted(uses))
+        weighted = hasattr(layers[place], "weight")
+        name = pick(sorted(use for use in uses if weighted or use != "weight beside"))
         layers[place] = Around(layers[place], uses[name])
         done.append(name)
     activations = [pick([torch.tanh, F.gelu, F.elu, torch.sin]) for _ in layers]

@@ -21,11 +21,13 @@ and `pseudo`), P output positions, O output channels, D inputs that one output s
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import nn
 
+from twophase.entk.action import entk_action
 from twophase.entk.check import prove
 from twophase.entk.contract import mirror
 from twophase.entk.factors import add_shares
@@ -35,30 +37,34 @@ from twophase.entk.plan import Task, passes
 from twophase.entk.refusals import checked, refuse_infinite
 from twophase.entk.survey import survey
 
-__all__ = ["KernelError", "entk"]
+__all__ = ["KernelError", "entk", "entk_action"]
 
 
 def entk(
     model: nn.Module,
     inputs: torch.Tensor,
+    others: torch.Tensor | None = None,
     *,
     kind: Literal["full", "trace", "pseudo"] = "full",
     memory_limit: int | None = None,
     check: bool = True,
+    progress: Callable[[float], object] = lambda part: None,
 ) -> torch.Tensor:
-    """Tangent kernel of `model` on `inputs` (n, ...), the network in eval mode.
+    """Tangent kernel of `model` on `inputs` (n, ...), or between these and `others` (m, ...); the
+    network is in eval mode.
 
     `full`: H[(i, c), (j, d)] = <df_c(x_i)/dtheta, df_d(x_j)/dtheta> (arXiv 2505.13900, section 3),
     shape (n C, n C), rows ordered by example, then class. `trace`: (n, n), the mean over classes of
     the diagonal blocks' entries. `pseudo`: (n, n), with the gradient of the logits' sum over
-    sqrt(C) (Mohamadi et al. 2023). theta are the parameters that require gradients.
+    sqrt(C) (Mohamadi et al. 2023). theta are the parameters that require gradients. Between two
+    sets it is (n C, m C) or (n, m): rows are of `inputs`, columns of `others`.
 
     `model` maps (n, ...) to logits (n, C), each example by itself; logits may also be the entry
     `logits` of a dict, or the first of a tuple. Convolutions (of 1 to 3 axes), linear layers and
-    batch, group and layer norms are contracted layer by layer. Other parameters, and those of
-    layers that hooks, masks or parametrizations change, go through `torch.func`, or where that
-    fails through plain autograd, one backward pass for each example and logit. One warning names
-    them. The result
+    batch, group and layer norms are contracted layer by layer, other parameters operation by
+    operation: matrix products, embeddings, sums, products, norms and convolutions, wherever they
+    stand. Functions of parameters go through `torch.func`, or where that fails through plain
+    autograd, one backward pass for each example and logit. One warning names them. The result
     has the dtype of the logits and the device of the inputs; it is exactly symmetric, and the same
     in every call for a fixed number of threads. The model stays as it was, but in eval mode.
 
@@ -70,6 +76,8 @@ def entk(
     kernel itself: activations, gradients and work space, 2 GiB by default (or the least that works,
     where that is more). Where not all layers fit at once they are taken in groups, each at the
     price of another forward pass and its backward passes.
+
+    `progress` is called with the part of the steps that is done, up to 1, before the check.
 
     Layers that only some examples reach, such as experts, go through plain autograd.
 
@@ -90,10 +98,13 @@ def entk(
     if kind not in ("full", "trace", "pseudo"):
         raise ValueError(f"kind = {kind!r}: must be 'full', 'trace' or 'pseudo'")
     with torch.inference_mode(False), torch.enable_grad():
-        inputs = checked(model, inputs)
+        inputs, first = checked(model, inputs), 0
+        if others is not None:
+            others = checked(model, others)
+            inputs, first = torch.cat([others, inputs]), len(others)
         evaluate(model)
         with mended(model):
-            kernel, task = _kernel(model, inputs, kind, memory_limit, check)
+            kernel, task = _kernel(model, inputs, first, kind, memory_limit, check, progress)
         evaluate(model)
     if task.shares and not kernel.any():
         warnings.warn(
@@ -105,7 +116,13 @@ def entk(
 
 
 def _kernel(
-    model: nn.Module, inputs: torch.Tensor, kind: str, limit: int | None, check: bool
+    model: nn.Module,
+    inputs: torch.Tensor,
+    first: int,
+    kind: str,
+    limit: int | None,
+    check: bool,
+    progress: Callable[[float], object],
 ) -> tuple[torch.Tensor, Task]:
     """The kernel, tried again without the rules for layers that some examples do not obey."""
     layers = [each for each in model.modules() if is_known(each)]
@@ -114,15 +131,22 @@ def _kernel(
     while True:
         try:
             task = survey(model, inputs, layers, kind, limit, excluded)
-            if not any(m._backward_hooks or m._backward_pre_hooks for m in model.modules()):
+            task.first = first
+            hooked = any(m._backward_hooks or m._backward_pre_hooks for m in model.modules())
+            if not hooked and not any(share.operations for share in task.shares):
                 for parameter in model.parameters():
                     parameter.requires_grad_(False)  # backward passes then stop at activations
-            kernel = inputs.new_zeros(task.size, task.size, dtype=task.dtype)
-            for shares, block in passes(task, limit):
-                add_shares(kernel, model, inputs, task, shares, block)
+            columns = first * task.rows or task.size
+            shape = (task.size - first * task.rows, columns)
+            kernel = inputs.new_zeros(shape, dtype=task.dtype)
+            groups = list(passes(task, limit))
+            for index, (shares, block) in enumerate(groups):
+                for part in add_shares(kernel, model, inputs, task, shares, block):
+                    progress((index + part) / len(groups))
             for parameter, flag in required:
                 parameter.requires_grad_(flag)
-            mirror(kernel)
+            if not first:
+                mirror(kernel)
             refuse_infinite(kernel, model, inputs, task)
             if check:
                 prove(kernel, model, inputs, task, limit)

@@ -26,32 +26,49 @@ def prove(
 
     The examples are split at random into two halves, and one ordinary forward and backward pass
     over each gives a gradient. Their sum and their difference are those of two vectors v over all
-    examples, at the price of one pass. For `trace`, where an identity takes a pass for each class,
-    v is zero but for a random nC-th of the examples.
+    examples, at the price of one pass. For a kernel between two sets u' H v is the product of both
+    sets' gradients. For `trace`, where an identity takes a pass for each class, v is zero but for a
+    random nC-th of the examples.
     """
     if not task.trained:
         return
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.randperm(task.n, generator=generator)
-    if task.kind == "trace":
-        chosen = chosen[: max(4, math.ceil(task.n / task.classes))]
+    halves = _halves(task, generator)
+    chosen = torch.cat(halves)
     v = torch.randn(len(chosen), task.rows, generator=generator, dtype=torch.float64)
     squares, product = [0.0, 0.0], 0.0
     for seeds in _seeds(v, task):
-        halves = [
-            _gradient(model, inputs, part, seed, task, limit)
-            for part, seed in zip(chosen.tensor_split(2), seeds.tensor_split(2), strict=True)
-        ]
-        for first, second in zip(*halves, strict=True):
+        parts = zip(halves, seeds.split([len(half) for half in halves]), strict=True)
+        found = [_gradient(model, inputs, part, seed, task, limit) for part, seed in parts]
+        for first, second in zip(*found, strict=True):
             first, second = first.flatten().double(), second.flatten().double()
             squares = [squares[0] + float(first @ first), squares[1] + float(second @ second)]
             product += float(first @ second)
+    if task.first:
+        w = torch.zeros(task.n, task.rows, dtype=torch.float64)
+        w[chosen] = v
+        columns, rows = w.to(kernel.device).tensor_split([task.first])
+        _compare(kernel, rows.flatten(), columns.flatten(), product, math.prod(squares) ** 0.5)
+        return
     for sign in (1, -1):
         w = torch.zeros(task.n, task.rows, dtype=torch.float64)
         signs = torch.ones(len(chosen), 1, dtype=torch.float64)
-        signs[(len(chosen) + 1) // 2 :] = sign
+        signs[len(halves[0]) :] = sign
         w[chosen] = signs * v
-        _compare(kernel, w.flatten().to(kernel.device), sum(squares) + 2 * sign * product)
+        w, expected = w.flatten().to(kernel.device), sum(squares) + 2 * sign * product
+        _compare(kernel, w, w, expected, float((w * w) @ kernel.diagonal().double()))
+
+
+def _halves(task: Task, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    """The examples that take part, at random, in two groups: those of columns and of rows, if the
+    kernel has others.
+    """
+    chosen = torch.randperm(task.n, generator=generator)
+    few = max(4, math.ceil(task.n / task.classes)) if task.kind == "trace" else task.n
+    if not task.first:
+        return chosen[:few].tensor_split(2)
+    columns, rows = chosen[chosen < task.first], chosen[chosen >= task.first]
+    return columns[:few], rows[:few]
 
 
 def _seeds(v: torch.Tensor, task: Task) -> list[torch.Tensor]:
@@ -96,18 +113,19 @@ def _refuse_other_uses(logits: torch.Tensor, task: Task) -> None:
     examples', and the rules for layers count on that. Not to enter it at all is no matter.
     """
     count, _ = references(logits)
-    left = {share.parameter for share in task.shares if not share.uses}
+    left = {s.parameter for s in task.shares if not s.uses and not s.operations}
     wrong = {p for p in task.trained if count[p] not in (0, task.count[p])} - left
     if wrong:
         raise Misfit(wrong)
 
 
-def _compare(kernel: torch.Tensor, w: torch.Tensor, expected: float) -> None:
-    """Raise unless w' H w is `expected`, but for rounding."""
-    strips = zip(w.split(512), kernel.split(512), strict=True)
+def _compare(
+    kernel: torch.Tensor, u: torch.Tensor, w: torch.Tensor, expected: float, size: float
+) -> None:
+    """Raise unless u' H w is `expected`, but for rounding in sums of this size."""
+    strips = zip(u.split(512), kernel.split(512), strict=True)
     found = sum(float(part @ (strip.double() @ w)) for part, strip in strips)
-    scale = max(float((w * w) @ kernel.diagonal().double()), expected)
-    if not abs(found - expected) <= tolerance(kernel) * scale:
+    if not abs(found - expected) <= tolerance(kernel) * max(size, expected):
         raise KernelError(
             f"the tangent kernel is wrong: v' H v = {found:.9g} for a random v, where an ordinary "
             f"backward pass gives {expected:.9g}. {_small(kernel)}Likely causes: a hook, a mask or "

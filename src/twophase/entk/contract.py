@@ -1,5 +1,6 @@
 """Contractions of a layer's inputs a and output gradients g (n, rows, width, P) to its share of the
-kernel. Each adds to the lower block triangle of the kernel (n rows, n rows).
+kernel. Each adds to the lower block triangle of the kernel (n rows, n rows), or to the rectangle of
+later examples by first ones, where these are those of the columns.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from twophase.entk.layers import unfolded, zeros_around
 from twophase.entk.plan import Task, position_kernel_times
 
 
-def add_gram(kernel: torch.Tensor, matrix: torch.Tensor) -> None:
-    """Add matrix @ matrix.T, in strips."""
+def add_gram(kernel: torch.Tensor, matrix: torch.Tensor, first: int = 0) -> None:
+    """Add matrix @ matrix.T, in strips, up to the diagonal; with `first`, the product of the later
+    rows with the `first` ones.
+    """
     size = len(matrix)
-    height = max(128, math.ceil(size / 8))
-    for top in range(0, size, height):
+    height = max(64, math.ceil((size - first) / 8))
+    for top in range(first, size, height):
         bottom = min(top + height, size)
-        kernel[top:bottom, :bottom].addmm_(matrix[top:bottom], matrix[:bottom].T)
+        end = first or bottom
+        kernel[top - first : bottom - first, :end].addmm_(matrix[top:bottom], matrix[:end].T)
 
 
 def mirror(kernel: torch.Tensor, height: int = 512) -> None:
@@ -46,7 +50,7 @@ def _by_gradients(
         some = g[:, :, start : start + step].reshape(n, -1, sites)
         gradients = buffer[: n * some.shape[1] * inner].view(n, -1, inner)
         torch.bmm(some, patches, out=gradients)
-        add_gram(kernel, gradients.view(n * rows, -1))
+        add_gram(kernel, gradients.view(n * rows, -1), task.first * rows)
 
 
 def _by_pairs(
@@ -58,25 +62,26 @@ def _by_pairs(
     step = max(1, task.cache // g[0].numel())
     applied = g.new_empty(min(step, n), rows * width, sites)
     flat = g.view(n, rows * width, sites)
-    for i in range(n):
-        weights = position_kernel(i)
-        for start in range(0, i + 1, step):
-            stop = min(start + step, i + 1)
+    for i in range(task.first, n):
+        end, at = task.first or i + 1, i - task.first
+        weights = position_kernel(i, end)
+        for start in range(0, end, step):
+            stop = min(start + step, end)
             out = applied[: stop - start]
             torch.bmm(flat[start:stop], weights[start:stop], out=out)
-            kernel[i * rows : (i + 1) * rows, start * rows : stop * rows].addmm_(
+            kernel[at * rows : (at + 1) * rows, start * rows : stop * rows].addmm_(
                 g[i].view(rows, -1), out.view((stop - start) * rows, -1).T
             )
 
 
 def _position_kernel(
     module: nn.Module, a: torch.Tensor, sites: int
-) -> Callable[[int], torch.Tensor]:
-    """Function of i: <a_js', a_is> for all examples j <= i, (i + 1, P, P)."""
+) -> Callable[[int, int], torch.Tensor]:
+    """Function of i and end: <a_js', a_is> for all examples j < end, (end, P, P)."""
     by_patches, by_pixels = position_kernel_times(module, a.shape[1:], sites)
     if by_patches <= by_pixels:
         patches = unfolded(module, a).transpose(1, 2).contiguous()
-        return lambda i: (patches[: i + 1].flatten(0, 1) @ patches[i].T).view(-1, sites, sites)
+        return lambda i, end: (patches[:end].flatten(0, 1) @ patches[i].T).view(-1, sites, sites)
 
     # <a_js', a_is> is a sum over the taps of products of single pixels, one axis after another.
     pixels = a.flatten(2).transpose(1, 2).contiguous()
@@ -99,13 +104,13 @@ def _position_kernel(
             total += part
         return total
 
-    def kernels(i: int) -> torch.Tensor:
-        products = pixels[: i + 1].flatten(0, 1) @ pixels[i].T
-        products = products.view(i + 1, *a.shape[2:], *a.shape[2:])
+    def kernels(i: int, end: int) -> torch.Tensor:
+        products = pixels[:end].flatten(0, 1) @ pixels[i].T
+        products = products.view(end, *a.shape[2:], *a.shape[2:])
         products = F.pad(products, padding)
         for axis in reversed(range(axes)):
             products = summed(products, axis)
-        return products.view(i + 1, sites, sites)
+        return products.view(end, sites, sites)
 
     return kernels
 
@@ -118,15 +123,16 @@ def _by_positions(
     patches = unfolded(module, a).transpose(1, 2).reshape(n * sites, -1)
     g = g.permute(3, 0, 1, 2).reshape(sites, n * rows, width)
     step = max(1, task.chunk // (n * (2 * rows**2 + sites**2)))
-    for start in range(0, n, step):
+    for start in range(task.first, n, step):
         stop = min(start + step, n)
-        weights = patches[start * sites : stop * sites] @ patches[: stop * sites].T
-        weights = weights.view(stop - start, 1, sites, stop, 1, sites)
-        strip = kernel[start * rows : stop * rows, : stop * rows]
-        strip = strip.view(stop - start, rows, stop, rows)
+        end, at = task.first or stop, start - task.first
+        weights = patches[start * sites : stop * sites] @ patches[: end * sites].T
+        weights = weights.view(stop - start, 1, sites, end, 1, sites)
+        strip = kernel[at * rows : (at + stop - start) * rows, : end * rows]
+        strip = strip.view(stop - start, rows, end, rows)
         for s in range(sites):
             for t in range(sites):
-                products = g[s, start * rows : stop * rows] @ g[t, : stop * rows].T
+                products = g[s, start * rows : stop * rows] @ g[t, : end * rows].T
                 strip.addcmul_(products.view(strip.shape), weights[:, :, s, :, :, t])
 
 

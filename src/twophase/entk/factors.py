@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -19,7 +21,8 @@ from twophase.entk.layers import (
     unfolded,
 )
 from twophase.entk.network import Call, Misfit, gradients_of, logits_of, never_one, recorded
-from twophase.entk.plan import Share, Task
+from twophase.entk.plan import Share, Task, zeros
+from twophase.entk.uses import Uses, reached
 
 JACOBIANS = {"func": by_func, "autograd": by_autograd}
 
@@ -31,8 +34,11 @@ def add_shares(
     task: Task,
     shares: list[Share],
     block: int,
-) -> None:
-    """Add to `kernel` what `shares` contribute, `block` examples in a backward pass."""
+) -> Iterator[float]:
+    """Add to `kernel` what `shares` contribute, `block` examples in a backward pass. Yields after
+    each pass and each contraction how many of them are done, as a part of all.
+    """
+    steps = math.ceil(task.n / block) + len(shares)
     columns, end = {}, 0
     for share in shares:
         if share.order in ("formed", *JACOBIANS):
@@ -46,19 +52,21 @@ def add_shares(
             others[share.order][share.name] = share.parameter
     for start in range(0, task.n, block):
         part = slice(start, min(start + block, task.n))
-        if any(share.uses for share in shares):
+        if any(share.uses or share.operations for share in shares):
             _backward(model, inputs, part, task, shares, columns, formed, kept)
         for order, parameters in others.items():
             for name, jacobian in JACOBIANS[order](model, inputs[part], task, parameters).items():
                 formed[part, :, columns[name]] = jacobian.reshape(*jacobian.shape[:2], -1)
+        yield (start // block + 1) / steps
     if end:
-        add_gram(kernel, formed.view(task.size, -1))
+        add_gram(kernel, formed.view(task.size, -1), task.first * task.rows)
     del formed
-    for share in shares:
+    for index, share in enumerate(shares):
         if share.name in kept:
-            a, g = kept.pop(share.name)
-            g = g.view(task.n, task.rows, -1, g.shape[-1])
-            ORDERS[share.order](kernel, share.uses[0][0], a, g, task)
+            module, a, g = reached(share, *kept.pop(share.name))
+            g = g.reshape(task.n, task.rows, -1, g.shape[-1])
+            ORDERS[share.order](kernel, module, a, g, task)
+        yield (steps - len(shares) + index + 1) / steps
 
 
 def _backward(
@@ -80,12 +88,14 @@ def _backward(
         _refuse_other_calls(record, len(logits), share_of)
         calls = [call._replace(input=call.input[:count]) for call in record]
         stacks, normal = _room(calls, part, task, share_of, formed, kept)
-        for c in range(task.backwards if calls else 0):
+        uses = Uses(logits, part, task, shares, columns, formed, kept)
+        edges = [*(call.edge for call in calls), *uses.edges]
+        for c in range(task.backwards if edges else 0):
             seed = torch.zeros_like(logits)
             seed[:, c if task.backwards > 1 else slice(None)] = task.scale
-            edges = [call.edge for call in calls]
             gradients = gradients_of(logits, edges, seed, again=c + 1 < task.backwards)
-            for index, g in enumerate(gradients):
+            uses.add(c, gradients[len(calls) :])
+            for index, g in enumerate(gradients[: len(calls)]):
                 if g is None:
                     continue
                 g = g[:count]
@@ -98,6 +108,7 @@ def _backward(
                 if (module, "bias") in share_of:
                     place = formed[part, c, columns[share_of[module, "bias"].name]]
                     place += over_positions(module, g)
+    uses.finish()
     for index, (module, a, *_) in enumerate(calls):
         if index in stacks and share_of[module, "weight"].order == "formed":
             place = formed[part, :, columns[share_of[module, "weight"].name]]
@@ -140,16 +151,22 @@ def _room(
             continue
         stack = (task.backwards, len(module.weight), positions(calls[index]))
         if share.order == "formed":
-            stacks[index] = formed.new_zeros(len(a), *stack)
+            stacks[index] = zeros(_layout(module, share), formed, len(a), stack)
         else:
             if share.name not in kept:
                 inputs_kept = a.new_zeros(task.n, *a.shape[1:])  # some examples may not come here
-                kept[share.name] = (inputs_kept, formed.new_zeros(task.n, *stack))
+                g = zeros(_layout(module, share), formed, task.n, stack)
+                kept[share.name] = (inputs_kept, g)
             if (a.shape[1:], stack) != tuple(t.shape[1:] for t in kept[share.name]):
                 raise Misfit([share.parameter])
             kept[share.name][0][part] = a
             stacks[index] = kept[share.name][1][part]
     return stacks, normal
+
+
+def _layout(module: nn.Module, share: Share) -> str:
+    """The order whose layout of g is meant: a convolution's g has its positions side by side."""
+    return share.order if isinstance(module, nn.Linear) else "pairs"
 
 
 def _formed(module: nn.Module, a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:

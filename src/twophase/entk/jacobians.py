@@ -36,7 +36,7 @@ def by_func(
 
     parameters = {name: parameter.detach() for name, parameter in parameters.items()}
     evaluate(model)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():  # beyond those within torch.func
         warnings.filterwarnings("ignore", "There is a performance drop")
         return vmap(jacrev(logits), in_dims=(None, 0))(parameters, inputs)
 

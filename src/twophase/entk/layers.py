@@ -13,7 +13,7 @@ from twophase.entk.network import Call
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LAYERS = (*CONVS, nn.Linear, *NORMS)  # the others' parameters go through torch.func
+LAYERS = (*CONVS, nn.Linear, *NORMS)  # others: see rules.py
 ROLES = ("weight", "bias")  # the parameters that the rules know
 
 

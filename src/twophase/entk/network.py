@@ -129,17 +129,22 @@ def mended(model: nn.Module) -> Iterator[None]:
 
     PyTorch 2.15's `batch_norm` is wrong on the CPU where an axis has length 1, so that an input is
     contiguous in two memory formats, and the gradient is transposed: it gets a contiguous one.
-    cuDNN's recurrent layers have no backward pass in eval mode: PyTorch's own are used.
+    cuDNN's recurrent layers have no backward pass in eval mode, and oneDNN's LSTM shows none of its
+    steps: PyTorch's own are used.
     """
 
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    cudnn = torch.backends.cudnn.enabled
+    kinds = {type(module) for module in model.modules()}
+    recurrent = any(issubclass(kind, nn.RNNBase) for kind in kinds)
+    lstm = any(issubclass(kind, nn.LSTM) for kind in kinds)
+    cudnn, onednn = torch.backends.cudnn.enabled, torch.backends.mkldnn.enabled
     torch.backends.cudnn.enabled = cudnn and not recurrent
+    torch.backends.mkldnn.enabled = onednn and not lstm
     try:
         with _Contiguous():
             yield
     finally:
         torch.backends.cudnn.enabled = cudnn
+        torch.backends.mkldnn.enabled = onednn
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from torch import nn
 
 from twophase.entk.layers import NORMS, groups_of, padded_pixels, positions
 from twophase.entk.network import Call, KernelError
+from twophase.entk.operations import Use
+from twophase.entk.rules import Product, Table
 
 MEMORY = 2 << 30  # bytes, where no limit is given
 BLOCK = 192 << 20  # bytes of activations and gradients in one block of examples
@@ -34,11 +36,13 @@ class Share(NamedTuple):
     name: str
     parameter: nn.Parameter
     uses: list[tuple[nn.Module, str]]  # the layers that hold it, and what they call it
+    operations: list[Use]  # or the operations that take it
     order: str  # an order above, `formed` (gradients formed and g dropped), `func` or `autograd`
     kept: int  # for each example, until the share is contracted
     held: int  # for each example of a block, during its backward passes
     brief: int  # the same, but only while this share's gradients are formed
     work: int  # while the share is contracted
+    fewer: bool = False  # a gradient seems to arrive at some of the positions only
 
 
 @dataclass
@@ -55,6 +59,8 @@ class Task:
     graph: int  # numbers held for each example of a block by a pass through the model
     trained: list[nn.Parameter]  # those that require gradients
     shares: list[Share]
+    first: int = 0  # examples of the columns, where these are not those of the rows
+    names: tuple[str, ...] = ()  # of the graph's nodes, in which operations are found
 
     @property
     def backwards(self) -> int:
@@ -68,7 +74,7 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Rows of the kernel."""
+        """Rows of the kernel of all examples."""
         return self.n * self.rows
 
     @property
@@ -83,9 +89,11 @@ class Task:
 
 
 def share_of_layers(
-    task: Task, name: str, parameter: nn.Parameter, known: list[tuple[Call, str]]
+    task: Task, name: str, parameter: nn.Parameter, known: list[tuple[Call, str]], seen: int | None
 ) -> Share:
-    """The share of a parameter of known layers, in the order with the least estimated time."""
+    """The share of a parameter of known layers, in the order with the least estimated time. A
+    gradient arrives at `seen` of a linear layer's positions, if that is known.
+    """
     formed = task.backwards * parameter.numel()
     held, brief = 0, 0  # the normalised input or g of all classes; patches and what they form
     for call, role in known:
@@ -97,19 +105,68 @@ def share_of_layers(
             held += g
             brief = max(brief, sites * inner + formed + g * (groups_of(call.module) > 1))
     uses = [(call.module, role) for call, role in known]
-    share = Share(name, parameter, uses, "formed", formed, held, brief, 0)
+    share = Share(name, parameter, uses, [], "formed", formed, held, brief, 0)
     (call, role), module = known[0], known[0][0].module
     if len(known) > 1 or role != "weight" or isinstance(module, NORMS) or groups_of(module) > 1:
         return share  # gradients add up over uses, before any product
+    return _ordered(task, share, module, call.input.shape[1:], positions(call), seen)
 
+
+def share_of_operations(task: Task, name: str, parameter: nn.Parameter, uses: list[Use]) -> Share:
+    """The share of a parameter of known operations. Positions of several products are those of one,
+    and rows taken from a table are products with zeros and a one.
+    """
+    formed = task.backwards * parameter.numel()
+    held = sum(use.size for use in uses)
+    share = Share(name, parameter, [], uses, "formed", formed, held, formed + 3 * held, 0)
+    if not stacked(uses):
+        return share
+    width, inner = uses[0].shape[0], uses[0].shape[1:].numel()
+    sites, seen = sum(use.outer * use.inner for use in uses), sum(use.seen for use in uses)
+    if uses[0].rule is Table:
+        sites = seen = uses[0].size // inner
+        width, inner = inner, min(width, task.n * sites)
+    held = sites * (task.backwards * width + inner)
+    share = share._replace(held=held, brief=formed + held)
+    return _ordered(task, share, linear(inner, width), torch.Size((sites, inner)), sites, seen)
+
+
+def stacked(uses: list[Use]) -> bool:
+    """Whether the uses of a parameter are as one product with more positions."""
+    first = uses[0]
+    if first.rule is Table:
+        return len(uses) == 1 and first.source is None
+    return all(
+        use.rule is Product and use.shape == first.shape and same(use.source, first.source)
+        for use in uses
+    ) and (first.source is None or len(set(first.source.tolist()) - {-1}) == len(first.source))
+
+
+def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    """Whether both are None, or equal."""
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
+
+
+def linear(inner: int, width: int) -> nn.Linear:
+    """What says of a product how large it is."""
+    return nn.Linear(inner, width, bias=False, device="meta")
+
+
+def _ordered(
+    task: Task, share: Share, module: nn.Module, shape: torch.Size, every: int, seen: int | None
+) -> Share:
+    """`share` in the order with the least estimated time. `module` has inputs of `shape` and
+    `every` positions.
+    """
     n, rows, size = task.n, task.rows, task.size
-    sites, inner, width = positions(call), parameter[0].numel(), _width(task, len(parameter))
+    inner, channels = module.weight[0].numel(), len(module.weight)
+    width, sites = _width(task, channels), every if seen is None else max(1, seen)
     pairs = n * n / 2
     g = rows * width * sites  # numbers for each example
-    patches, pixels = n * sites * inner, call.input[0].numel()
+    patches, pixels = n * sites * inner, shape.numel()
     together = max(1, CACHE // task.dtype.itemsize // g)
-    by_patches, by_pixels = position_kernel_times(module, call.input.shape[1:], sites)
-    padded = 0 if by_pixels == math.inf else padded_pixels(module, call.input.shape[1:])
+    by_patches, by_pixels = position_kernel_times(module, shape, sites)
+    padded = 0 if by_pixels == math.inf else padded_pixels(module, shape)
     costs = {  # estimated time, numbers held
         "gradients": (
             n * g * inner + size**2 / 2 * width * inner,
@@ -127,14 +184,26 @@ def share_of_layers(
         ),
     }
     order = _cheapest(costs)
-    kept = g + pixels
-    if order == "gradients" and formed <= kept:
+    kept = rows * width * every + pixels
+    if order == "gradients" and share.kept <= kept:
         return share
-    return share._replace(order=order, kept=kept, held=0, brief=0, work=costs[order][1])
+    work = costs[order][1] + (n * kept if sites < every else 0)
+    fewer = sites < every
+    return share._replace(order=order, kept=kept, held=0, brief=0, work=work, fewer=fewer)
 
 
 def _cheapest(costs: dict[str, tuple[float, int]]) -> str:
     return min(costs, key=lambda order: costs[order][0])
+
+
+def zeros(order: str, like: torch.Tensor, n: int, stack: tuple[int, ...]) -> torch.Tensor:
+    """Zeros for output gradients (n, C, O, P), laid out for the order in which they are contracted:
+    matrix products want a position's numbers side by side, `pairs` those of a row of the kernel.
+    """
+    if order == "pairs":
+        return like.new_zeros(n, *stack)
+    rows, width, sites = stack
+    return like.new_zeros(n, sites, rows, width).permute(0, 2, 3, 1)
 
 
 def _width(task: Task, channels: int) -> int:

@@ -79,7 +79,8 @@ def refuse_infinite(
         return
     row = int(wrong.sum(1).argmax())
     example, logit = divmod(row, task.rows)
-    logits = logits_of(model, never_one(inputs[example : example + 1]))
+    at = example + task.first
+    logits = logits_of(model, never_one(inputs[at : at + 1]))
     rows = task.functions(logits)[0]
     value = rows[logit] if task.kind != "trace" else rows.sum()
     names = {parameter: name for name, parameter in model.named_parameters()}

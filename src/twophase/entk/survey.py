@@ -27,7 +27,8 @@ from twophase.entk.network import (
     references,
     refuse_dependence,
 )
-from twophase.entk.plan import BLOCK, Share, Task, share_of_layers
+from twophase.entk.operations import operations
+from twophase.entk.plan import BLOCK, Share, Task, share_of_layers, share_of_operations
 from twophase.entk.refusals import misplaced, refuse_batch_statistics, refuse_unreached
 
 
@@ -48,7 +49,7 @@ def survey(
     three = probes(inputs)
     two = three[:2]
     try:
-        calls, logits, graph = _measured(model, two, layers)
+        calls, logits, graph = measured(model, two, layers)
     except RuntimeError as error:
         if reason := misplaced(model, two, error):
             raise KernelError(reason) from error
@@ -63,6 +64,7 @@ def survey(
     task = _task(model, kind, len(inputs), logits, graph, limit)
     others, unreached = _covered(task, model, logits, calls, understood, excluded)
     rare = _reached(unreached, model, inputs, task, limit)
+    _add_operations(task, model, three, others, excluded)
     if others or rare:
         by_func = right_by_func(model, two, task, others)
         _add_others(task, others | rare, by_func)
@@ -70,7 +72,7 @@ def survey(
     return task
 
 
-def _measured(
+def measured(
     model: nn.Module, two: torch.Tensor, layers: list[nn.Module]
 ) -> tuple[list[Call], torch.Tensor, int]:
     """Calls, logits, and numbers that a pass holds for each example: what is saved for backward
@@ -121,14 +123,16 @@ def _refuse_kept(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]
 
 def _understood(
     calls: list[Call], larger: list[Call], logits: torch.Tensor, logits_of_three: torch.Tensor
-) -> set[nn.Module]:
-    """The layers whose rule holds in all calls of two passes, with two and with three examples.
+) -> dict[nn.Module, int | None]:
+    """The layers whose rule holds in all calls of two passes, with two and with three examples, and
+    the number of a linear layer's positions at which a gradient arrives.
 
     The examples come first, the input is still what it was, all numbers are of one kind, and the
     gradient of the first example's logits is zero but in the first place.
     """
     if [call.module for call in calls] != [call.module for call in larger]:
-        return set()
+        return {}
+    seen: dict[nn.Module, int | None] = {}
     owned = [True] * len(larger)
     if larger and logits_of_three.requires_grad:
         generator = torch.Generator().manual_seed(0)
@@ -136,12 +140,17 @@ def _understood(
         edges = [call.edge for call in larger]
         gradients = gradients_of(logits_of_three[0] @ v, edges)
         owned = [g is None or (len(g) == 3 and not g[1:].any()) for g in gradients]
+        seen = {
+            call.module: int(g[0].flatten(0, -2).any(1).sum())
+            for call, g in zip(larger, gradients, strict=True)
+            if g is not None and g.dim() > 2 and isinstance(call.module, nn.Linear)
+        }
     wrong = {
         call.module
         for call, again, own in zip(calls, larger, owned, strict=True)
         if not (own and _holds(call, 2, logits) and _holds(again, 3, logits))
     }
-    return {call.module for call in calls} - wrong
+    return {call.module: seen.get(call.module) for call in calls if call.module not in wrong}
 
 
 def _holds(call: Call, count: int, logits: torch.Tensor) -> bool:
@@ -160,7 +169,7 @@ def _covered(
     model: nn.Module,
     logits: torch.Tensor,
     calls: list[Call],
-    understood: set[nn.Module],
+    understood: dict[nn.Module, int | None],
     excluded: Set[nn.Parameter],
 ) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """Plan the parameters that the rules cover; return the others, and those that the first
@@ -186,10 +195,29 @@ def _covered(
             and not parameter._backward_hooks
             and parameter not in excluded
         ):
-            task.shares.append(share_of_layers(task, name, parameter, known))
+            seen = understood[known[0][0].module]
+            task.shares.append(share_of_layers(task, name, parameter, known, seen))
         else:
             others[name] = parameter
     return others, unreached
+
+
+def _add_operations(
+    task: Task,
+    model: nn.Module,
+    three: torch.Tensor,
+    others: dict[str, nn.Parameter],
+    excluded: Set[nn.Parameter],
+) -> None:
+    """Plan those of `others` whose every use is an operation with a rule, and take them out."""
+    eligible = {
+        name: parameter
+        for name, parameter in others.items()
+        if parameter not in excluded and not parameter._backward_hooks
+    }
+    task.names, found = operations(model, three, eligible) if eligible else ((), {})
+    for name, uses in found.items():
+        task.shares.append(share_of_operations(task, name, others.pop(name), uses))
 
 
 def _reached(
@@ -217,7 +245,7 @@ def _add_others(task: Task, others: dict[str, nn.Parameter], by_func: set[str]) 
         numbers = task.backwards * parameter.numel()
         brief = 2 * numbers + (task.backwards if name in by_func else 1) * task.graph
         order = "func" if name in by_func else "autograd"
-        task.shares.append(Share(name, parameter, [], order, numbers, 0, brief, 0))
+        task.shares.append(Share(name, parameter, [], [], order, numbers, 0, brief, 0))
     parts = []
     if by_func:
         names = ", ".join(name for name in others if name in by_func)

@@ -1,0 +1,218 @@
+"""Gradients of parameters, example by example, from those of the operations that take them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from twophase.entk.layers import unfolded
+from twophase.entk.network import Misfit
+from twophase.entk.operations import Graph, Use, by_example, graph_of, room
+from twophase.entk.plan import Share, Task, linear, stacked, zeros
+from twophase.entk.rules import Convolved, Product, Rule, Scaled, Table, rule_of
+
+
+class Uses:
+    """The operations that take the parameters of `shares`, in a pass over the examples of `part`.
+
+    `formed` (n, C, columns) and `kept`, (a, g) by name, are filled in. Raises `Misfit` if the graph
+    is not that of the first examples.
+    """
+
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        part: slice,
+        task: Task,
+        shares: list[Share],
+        columns: dict[str, slice],
+        formed: torch.Tensor,
+        kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
+        shares = [share for share in shares if share.operations]
+        self.formed, self.columns, self.part = formed[part], columns, part
+        self.edges: list[torch.autograd.graph.GradientEdge] = []
+        self.by_node: dict[int, list[tuple[Share, Taken, torch.Tensor | None]]] = defaultdict(list)
+        self.products: list[tuple[Share, list[Taken], torch.Tensor]] = []
+        if not shares:
+            return
+        graph = graph_of(logits)
+        if graph.names != task.names:
+            raise Misfit(share.parameter for share in shares)
+        for share in shares:
+            found = taken(share, graph, len(logits))
+            places: list[torch.Tensor | None] = [None] * len(found)
+            if stacked(share.operations) and (share.order, found[0].use.rule) != ("formed", Table):
+                stack = _stack(share, found, part, task, kept, formed)
+                places = list(stack.split([_sites(each) for each in found], dim=3))
+                if share.order == "formed":
+                    self.products.append((share, found, stack))
+            for each, place in zip(found, places, strict=True):
+                self.by_node[each.use.node].append((share, each, place))
+        self.edges = [torch.autograd.graph.GradientEdge(graph.nodes[i], 0) for i in self.by_node]
+
+    def add(self, c: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
+        """Take in the gradients of logit `c` at `edges`."""
+        for at, g in zip(self.by_node.values(), gradients, strict=True):
+            for share, each, place in at if g is not None else ():
+                if place is not None:
+                    place[:, c] = outputs(each, g)[: len(place)].transpose(1, 2)
+                else:
+                    add_gradients(self.formed[:, c, self.columns[share.name]], each, g)
+
+    def finish(self) -> None:
+        """Form the gradients of products that are not contracted otherwise, for all logits."""
+        for share, found, g in self.products:
+            a = torch.cat([each.rule.a[: len(g)] for each in found], 1)
+            gradients = torch.bmm(g.flatten(1, 2), a)
+            self.formed[:, :, self.columns[share.name]] += gradients.view(*g.shape[:2], -1)
+
+
+def _sites(each: Taken) -> int:
+    if isinstance(each.rule, Table):
+        return each.use.size // each.use.shape[1:].numel()
+    return each.use.outer * each.use.inner
+
+
+def _stack(
+    share: Share,
+    found: list[Taken],
+    part: slice,
+    task: Task,
+    kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    like: torch.Tensor,
+) -> torch.Tensor:
+    """Zeros for the gradients of products' outputs, (examples, C, O, P). What the products take
+    goes to `kept` where it is needed later.
+    """
+    shape = share.operations[0].shape
+    width = shape[1:].numel() if isinstance(found[0].rule, Table) else shape[0]
+    stack = (task.backwards, width, sum(map(_sites, found)))
+    if share.order == "formed":
+        return zeros(share.order, like, part.stop - part.start, stack)
+    a = torch.cat(
+        [numbers(each) if isinstance(each.rule, Table) else each.rule.a for each in found], 1
+    )
+    if share.name not in kept:
+        g = zeros(share.order, like, task.n, stack)
+        kept[share.name] = a.new_zeros(task.n, *a.shape[1:]), g
+    kept[share.name][0][part] = a[: part.stop - part.start]
+    return kept[share.name][1][part]
+
+
+def _ones(at: torch.Tensor, size: int) -> torch.Tensor:
+    """Ones at the numbers `at` (n, P), as (n, P, size); nowhere for -1."""
+    places = torch.arange(size, device=at.device)
+    return at[..., None] == places
+
+
+def reached(
+    share: Share, a: torch.Tensor, g: torch.Tensor
+) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Layer, inputs and output gradients (n, C, O, P) of a share that is to be contracted: of
+    linear layers and products without the positions at which no gradient arrives.
+    """
+    module = share.uses[0][0] if share.uses else None
+    if share.operations and share.operations[0].rule is Table:
+        kinds, at = a.unique(return_inverse=True)
+        a = (_ones(at, len(kinds)) & (kinds >= 0)).to(g)
+    if module is None:
+        module = linear(a.shape[-1], g.shape[2])
+    if share.fewer:
+        live = (g != 0).flatten(0, 2).any(0)
+        if not live.all():
+            live[0] |= not live.any()
+            a, g = a.reshape(len(a), -1, a.shape[-1])[:, live], g[..., live]
+    return module, a, g
+
+
+class Taken(NamedTuple):
+    """A use in one pass: its rule, and the number of examples that went through it."""
+
+    use: Use
+    rule: Rule
+    count: int
+
+
+def taken(share: Share, graph: Graph, count: int) -> list[Taken]:
+    """The uses of a parameter in the graph of a pass. Raises `Misfit` if it is not as expected."""
+    found = []
+    for use in share.operations:
+        node = graph.nodes[use.node]
+        rule = rule_of(node, use.slot)
+        if rule is None or node._input_metadata[0].shape[use.axis] != count * use.outer * use.inner:
+            raise Misfit([share.parameter])
+        if isinstance(rule, Product):
+            rows = by_example(rule.a, 0, use.outer, count)
+            rule = Product(rows, rule.left)
+        found.append(Taken(use, rule, count))
+    return found
+
+
+def outputs(each: Taken, g: torch.Tensor) -> torch.Tensor:
+    """Gradients of a product's output, (n, P, O); of the rows of a table that were taken, too."""
+    use, rule, count = each
+    if isinstance(rule, Table):
+        rows = by_example(g, use.axis, use.outer, count)
+        return rows.reshape(count, -1, use.shape[1:].numel())
+    g = g.flatten(0, -3)[0] if g.dim() > 2 else g
+    return by_example(g.T if rule.left else g, 0, use.outer, count)
+
+
+def numbers(each: Taken) -> torch.Tensor:
+    """The rows of a table that were taken, (n, P); -1 where nothing is trained."""
+    use, rule, count = each
+    found = by_example(rule.numbers, use.axis, use.outer, count).reshape(count, -1)
+    return found.masked_fill(found == rule.nowhere, -1) if rule.nowhere >= 0 else found
+
+
+def add_gradients(place: torch.Tensor, each: Taken, g: torch.Tensor) -> None:
+    """Add to `place` (real examples, numbers of the parameter) what one use contributes."""
+    gradients = _FORMS[type(each.rule)](each, g)[: len(place)]
+    source = each.use.source
+    if source is None:
+        place += gradients
+        return
+    if (source < 0).any():
+        chosen = source >= 0
+        source, gradients = source[chosen], gradients[:, chosen]
+    place.index_add_(1, source, gradients)
+
+
+def _scaled(each: Taken, g: torch.Tensor) -> torch.Tensor:
+    use, rule, count = each
+    if isinstance(rule.factor, torch.Tensor) or rule.factor != 1:
+        g = g * rule.factor
+    shape = room(use.shape, g.dim(), rule.channels)
+    g = by_example(g, use.axis, use.outer, count)
+    axes = [axis + 1 for axis, size in enumerate(shape) if size == 1 and g.shape[axis + 1] != 1]
+    return (g.sum(axes) if axes else g).reshape(count, -1)
+
+
+def _product(each: Taken, g: torch.Tensor) -> torch.Tensor:
+    return torch.bmm(outputs(each, g).transpose(1, 2), each.rule.a).flatten(1)
+
+
+def _table(each: Taken, g: torch.Tensor) -> torch.Tensor:
+    rows, at = outputs(each, g), numbers(each)
+    size = each.use.shape[0]
+    total = rows.new_zeros(each.count * size, rows.shape[2])
+    first = size * torch.arange(each.count, device=at.device)[:, None]
+    rows = rows * (at >= 0)[..., None] if (at < 0).any() else rows
+    total.index_add_(0, (at.clamp(min=0) + first).flatten(), rows.flatten(0, 1))
+    return total.view(each.count, -1)
+
+
+def _convolved(each: Taken, g: torch.Tensor) -> torch.Tensor:
+    use, (x, geometry, transposed), count = each
+    narrow, wide = (x, g) if transposed else (g, x)
+    patches = unfolded(geometry, wide)
+    narrow = narrow.reshape(len(patches), -1, patches.shape[2])
+    gradients = torch.bmm(narrow, patches.transpose(1, 2)).view(len(g), -1)
+    return by_example(gradients, 0, use.outer, count).sum(1)
+
+
+_FORMS = {Scaled: _scaled, Product: _product, Table: _table, Convolved: _convolved}
