@@ -52,7 +52,14 @@ def largest_eigenvalue(product: Product, start: torch.Tensor, steps: int) -> flo
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Leave batch norm's running statistics as they were."""
+    """Leave batch norm's running statistics as they were.
+
+    >>> norm = torch.nn.BatchNorm1d(1)
+    >>> with buffers_kept(norm):
+    ...     _ = norm(torch.tensor([[3.0], [5.0]]))
+    >>> norm.running_mean
+    tensor([0.])
+    """
     before = {name: t.clone() for name, t in named_state(model).items()}
     try:
         yield
@@ -65,7 +72,14 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 def loss_gradient(
     model: nn.Module, examples: Examples, parameters: list[torch.Tensor]
 ) -> torch.Tensor:
-    """The gradient (p,) of the mean cross-entropy in these parameters, with its graph."""
+    """The gradient (p,) of the mean cross-entropy of `examples` in these parameters, with its graph.
+
+    >>> model = torch.nn.Linear(1, 2, bias=False)
+    >>> _ = torch.nn.init.zeros_(model.weight)
+    >>> examples = torch.tensor([[2.0]]), torch.tensor([0])
+    >>> loss_gradient(model, examples, [model.weight]).tolist()  # (p - one hot) x at p = 1/2
+    [-1.0, 1.0]
+    """
     images, labels = examples
     with torch.enable_grad(), plain_attention():
         loss = F.cross_entropy(model(images), labels)
@@ -74,7 +88,13 @@ def loss_gradient(
 
 
 def hessian_product(gradient: torch.Tensor, parameters: list[torch.Tensor]) -> Product:
-    """What multiplies the Hessian with a vector (p,), from the gradient (p,) with its graph."""
+    """What multiplies the Hessian with a vector (p,), from the gradient (p,) with its graph.
+
+    >>> x = torch.tensor([1.0, 2.0], requires_grad=True)
+    >>> (gradient,) = torch.autograd.grad((x**3).sum(), x, create_graph=True)
+    >>> hessian_product(gradient, [x])(torch.tensor([1.0, 1.0]))  # 6 x on the diagonal
+    tensor([ 6., 12.])
+    """
 
     def product(v: torch.Tensor) -> torch.Tensor:
         products = torch.autograd.grad(
