@@ -72,7 +72,7 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 def loss_gradient(
     model: nn.Module, examples: Examples, parameters: list[torch.Tensor]
 ) -> torch.Tensor:
-    """The gradient (p,) of the mean cross-entropy of `examples` in these parameters, with its graph.
+    """The gradient (p,) of the mean cross-entropy in these parameters, with its graph.
 
     >>> model = torch.nn.Linear(1, 2, bias=False)
     >>> _ = torch.nn.init.zeros_(model.weight)
