@@ -24,7 +24,8 @@ SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps
 
 # The files that take longest, in this order before all others: several processes that share the
 # tests by files end together only if none begins a long one late.
-LONG = ["slurm", "pipeline", "freshness", "site", "keep", "adopt", "published", "writeup"]
+LONG = ["slurm", "pipeline", "freshness", "published", "site", "figures", "check", "adopt"]
+LONG += ["keep", "writeup"]
 
 
 def pytest_collection_finish():

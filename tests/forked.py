@@ -21,7 +21,7 @@ from pathlib import Path
 
 # One process listens; one for each program waits for its end, and the program is the third.
 SERVER = """
-import gc, importlib, json, os, runpy, select, socket, sys, warnings
+import atexit, gc, importlib, json, os, runpy, select, socket, sys, threading, warnings
 
 for name in sys.argv[2:]:
     importlib.import_module(name)
@@ -81,10 +81,26 @@ sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
 sys.argv = asked["arguments"]
 sys.executable = asked["executable"]
-if sys.argv[0] == "-c":
-    exec(sys.argv.pop(1), {"__name__": "__main__"})
-else:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+status = 0
+try:
+    if sys.argv[0] == "-c":
+        exec(sys.argv.pop(1), {"__name__": "__main__"})
+    else:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    status = end.code or 0
+    if not isinstance(status, int):
+        print(status, file=sys.stderr)
+        status = 1
+except Exception:
+    sys.excepthook(*sys.exc_info())
+    status = 1
+# As any program ends, but for what was imported before: to take that apart takes half a second.
+threading._shutdown()
+atexit._run_exitfuncs()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(status & 255)
 """
 # What Snakemake and the records of studies import; and what stages do.
 LIGHT = ("snakemake.cli", "snakemake.api", "snakemake.dag", "pandas", "pydantic", "yaml")
