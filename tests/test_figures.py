@@ -2,6 +2,7 @@
 caller's matplotlib alone.
 """
 
+import dataclasses
 import subprocess
 import sys
 from typing import Literal
@@ -9,16 +10,33 @@ from typing import Literal
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ENVIRONMENT, ROOT
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import twophase
 from twophase.errors import StudyError
-from twophase.figures import FIGURES, drawing, findings, load, names, panels, paper, s1, s6, style
+from twophase.estimators import phases
+from twophase.estimators.seeds import CannotSay, Estimate
+from twophase.figures import (
+    FIGURES,
+    answer,
+    drawing,
+    findings,
+    load,
+    names,
+    panels,
+    paper,
+    s1,
+    s6,
+    style,
+)
 from twophase.store.artifacts import read_table
 from twophase.study import studyfile
 from twophase.study.chaos import Perturbation
+from twophase.writeup import sources, transitions
 
 DIGITS = ROOT / "paper/measurements/digits/digits.yaml"
 DRAWN = [name for name in FIGURES if name not in ("findings", "s2", "s7")]  # that digits has
@@ -46,7 +64,7 @@ def changed(monkeypatch):
     """Have figures read tables that a function changes."""
 
     def change(function):
-        for module in (style, s1, findings, *(load(name) for name in ("fig1", "fig5"))):
+        for module in (style, s1, findings):
             monkeypatch.setattr(module, "read_table", lambda result: function(read_table(result)))
 
     return change
@@ -318,7 +336,7 @@ def test_what_a_journal_asks_for_has_a_file_of_its_own(digits, tmp_path):
     assert 'width="234pt"' in svg
     assert "19px" in svg
     assert "accuracy (share)" in svg
-    assert "protocol of this" in svg  # the caption
+    assert "The protocol" in svg.replace("\n", " ")  # the caption
     drawing.redraw(digits, DIGITS, "fig2", tmp_path, format="eps")
     assert (tmp_path / "fig2.eps").read_bytes().startswith(b"%!PS")
 
@@ -327,3 +345,86 @@ def test_no_figure_stays_open(digits, tmp_path):
     before = plt.get_fignums()
     drawing.redraw(digits, DIGITS, "fig6", tmp_path)
     assert plt.get_fignums() == before
+
+
+def test_times_in_figures_are_those_of_the_write_up(digits):
+    found = drawing.published_tables(digits, DIGITS, "answer")
+    marks = style.transitions(digits, found)
+    source = next(
+        s for s in sources.sources(DIGITS.parents[1]) if (s.study, s.name) == ("digits", "vgg")
+    )
+    for what, quantity in (("chaos", transitions.chaos_time), ("cone", transitions.entry_time)):
+        assert marks["vgg"][what].mean == quantity(source)
+    assert answer._ratio(marks["vgg"]).startswith(
+        f"{transitions.same_time_entry(source).value:.2g}"
+    )
+    assert marks["vgg"]["chaos"].each.equals(transitions.chaos_times(source))
+    with pytest.raises(CannotSay) as why:
+        transitions.chaos_time(dataclasses.replace(source, name="resnet", tables=_of("resnet")))
+    assert marks["resnet"]["chaos"] == str(why.value)
+
+
+def _of(model):
+    each = {t: twophase.load("digits", t, published=True, root=ROOT) for t in style.TIMED}
+    return {name: table[table["model"] == model] for name, table in each.items()}
+
+
+def test_each_seed_lies_in_the_plane_where_its_times_do(digits):
+    shown = page(digits, "answer")
+    (ax,) = composed(shown, panel="b").axes
+    marks = style.transitions(digits, drawing.published_tables(digits, DIGITS, "answer"))["vgg"]
+    drawn = [(line.get_xdata(), line.get_ydata()) for line in ax.lines if line.get_marker() == "o"]
+    drawn = [(float(x[0]), float(y[0])) for x, y in drawn if len(x)]
+    expected = []
+    for (_, chaos), (_, cone) in zip(
+        marks["chaos"].each.iterrows(), marks["cone"].each.iterrows(), strict=True
+    ):
+        low, high = np.clip([chaos["low"], chaos["high"]], *ax.get_xlim())
+        assert cone["low"] == cone["high"]
+        expected.append((np.sqrt(low * high), cone["low"]))
+    assert np.allclose(sorted(drawn), sorted(expected))
+    assert "ResNet-8, handwritten digits: no end of chaos is marked" in shown.caption
+
+
+@pytest.mark.parametrize(
+    ("times", "sign"), [((10, 40), 1), ((0, 40), 0), ((0, np.inf), 0), ((20, 20), 1)]
+)
+def test_a_transition_has_a_sign_only_where_its_mean_is_bounded(times, sign):
+    low, high = times
+    mean = (low * high) ** 0.5 if low else 0.0
+    each = pd.DataFrame({"low": [low], "high": [high]}, index=[0])
+    found = phases.Times(each, Estimate(mean, low, high, 1), 100)
+    with style.theme():
+        ax = Figure().subplots()
+        ax.set_xlim(0, 100)
+        style.mark_transitions(ax, {"chaos": found, "cone": "has no table"})
+    bars = [c for c in ax.collections if isinstance(c, LineCollection)]
+    assert len(bars) == 1
+    (start, _), (stop, _) = bars[0].get_segments()[0]
+    assert (start, stop) == (low, min(high, 100))
+    assert len(ax.collections) - 1 == (sign if np.isfinite(high) else 0)
+    assert ax.get_xlim() == (0, 100)
+
+
+def test_a_caption_makes_the_page_longer_and_no_panel_smaller(digits):
+    shown = page(digits, "fig3")
+    plain, told = composed(shown, 3.25), composed(shown, 3.25, caption=True)
+    assert told.get_figheight() > plain.get_figheight() + 0.5
+    heights = [[ax.get_window_extent().height for ax in each.axes] for each in (plain, told)]
+    assert np.allclose(*heights, rtol=0.1)
+
+
+def test_conditions_that_move_both_times_alike_lie_along_the_band():
+    def found(time):
+        each = pd.DataFrame({"low": [time, time], "high": [time, time]}, index=[0, 1])
+        return phases.Times(each, Estimate(time, time / 1.2, time * 1.2, 2), 500)
+
+    means = {str(t): {"chaos": found(float(t)), "cone": found(1.5 * t)} for t in (10, 40, 160)}
+    with style.theme():
+        ax = Figure().subplots()
+        answer._conditions(means, ax)
+    places = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert np.allclose(places, [(t, 1.5 * t) for t in (10, 40, 160)])
+    band = ax.collections[0].get_paths()[0].vertices
+    assert all(x / 2.001 <= y <= 2.001 * x for x, y in band)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(means)

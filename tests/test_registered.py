@@ -10,6 +10,7 @@ from conftest import ROOT, edit
 
 from twophase.errors import StudyError
 from twophase.estimators.seeds import CannotSay, Estimate
+from twophase.figures import style
 from twophase.store import history
 from twophase.store.artifacts import sha256, write_table
 from twophase.store.paths import Result
@@ -17,8 +18,10 @@ from twophase.study import beginning, stages, studyfile
 from twophase.study.base import base_state
 from twophase.study.run import Run
 from twophase.writeup import (
+    beside,
     claims,
     frozen,
+    methods,
     parts,
     quantities,
     registered,
@@ -27,6 +30,7 @@ from twophase.writeup import (
     standing,
     text,
     verdicts,
+    views,
 )
 
 STUDY = """
@@ -201,11 +205,11 @@ def test_before_a_look_nothing_is_read_and_nothing_is_said(world, monkeypatch):
         with pytest.raises(CannotSay, match="^2 of 3 seeds; not looked at$"):
             quantity(**given)
     study, file = sources.published()[0]
-    for shown in (parts.settings([source]), parts.controls(source), parts.transitions(source)):
+    for shown in (methods.settings([source]), parts.controls(source), parts.transitions(source)):
         assert "2 of 3 seeds; not looked at" in shown
     assert "<td" not in parts.beyond(source)
-    assert parts.growth(source) == parts.transition_figure([source]) == ""
-    assert parts.panels(study, file) == []
+    assert parts.growth(source) == ""
+    assert beside.drawn(study, file) == []
     assert sources.why_none(study, file) == "net: 2 of 3 seeds; not looked at"
     rules = claims.load()
     told = text.details(list(found.values()), rules)
@@ -237,18 +241,39 @@ def test_a_look_is_at_the_first_seeds_of_the_study(world, there, used):
         assert set(source.table("chaos")["seed"]) == set(used)
         assert quantities.chaos(source, "test_barrier", "first", "last").seeds == len(used)
         study, file = sources.published()[0]
-        names = [name for name, _, _ in parts.panels(study, file)]
-        assert {"fig2", "fig3", "fig4"} <= set(names)
+        names = [name for name, _, _ in beside.drawn(study, file)]
+        assert {"fig2", "fig3", "fig4", "answer"} <= set(names)
 
 
 def test_figures_show_the_seeds_of_the_look_and_no_others(world):
     publish(world, 7, 3, 4)
     study, file = sources.published()[0]
-    at_the_look = parts.panels(study, file)
+    at_the_look = beside.drawn(study, file)
     publish(world, 11)
-    assert parts.panels(study, file) == at_the_look
+    assert beside.drawn(study, file) == at_the_look
     publish(world, 5)
-    assert parts.panels(study, file) != at_the_look
+    assert beside.drawn(study, file) != at_the_look
+
+
+def test_the_answer_is_of_the_look_and_says_what_the_tables_do(world):
+    publish(world, 7, 3)
+    assert text.answer(list(judged().values())) == (
+        "It is withheld until as many seeds are there as was registered (made-up, net: 2 of 3 "
+        "seeds; not looked at)."
+    )
+    publish(world, 4, 5)  # one more than the look is at
+    study, file = sources.published()[0]
+    (source,) = sources.sources()
+    part, drawn = views.shown(study, file, world)
+    marks = style.transitions(part, drawn["answer"])["net"]
+    assert list(marks["chaos"].each.index) == list(marks["cone"].each.index) == [3, 4, 7]
+    assert marks["chaos"].mean == quantities.chaos_time(source)
+    assert marks["cone"].mean == quantities.entry_time(source)
+    half = style.transitions(part, drawn["answer"], half=True)["net"]
+    assert (half["chaos"].horizon, half["cone"].horizon) == (300, 300)
+    told = text.answer(list(judged().values()))
+    assert "withheld" not in told
+    assert told.startswith("early, made-up, net: **replicated**: ")
 
 
 def test_a_verdict_is_registered_if_its_rule_was_there_before_the_seeds_began(world):

@@ -9,7 +9,16 @@ import yaml
 from conftest import ROOT, edit
 
 from twophase.errors import StudyError
-from twophase.writeup import claims, parts, quantities, readings, sources, transitions, verdicts
+from twophase.writeup import (
+    claims,
+    methods,
+    parts,
+    quantities,
+    readings,
+    sources,
+    transitions,
+    verdicts,
+)
 
 CLAIMS = claims.load(ROOT / "paper/claims.yaml")
 T0, T1, T = [0, 10, 25, 50, 100, 300], [50, 100, 200, 400, 600], range(0, 620, 20)
@@ -335,9 +344,9 @@ def test_a_network_of_any_kind_is_said_by_its_options(raw, tmp_path):
     }
     (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
     found = sources.sources(tmp_path)
-    page = parts.settings(found)
-    assert ">own builder=net<" in page
-    assert ">mlp widths=[8]<" in page
+    page = methods.settings(found)
+    assert ">net; as its code does<" in page
+    assert ">MLP, widths 8; Kaiming normal, fan-in<" in page
     claim = EFFECTS[0].model_copy(update={"only": {"architecture": "mlp"}})
     why = {source.name: verdicts.verdict(claim, source, CLAIMS).why for source in found}
     other = "the number is of another network"

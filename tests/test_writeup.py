@@ -111,8 +111,6 @@ def test_each_published_network_has_its_parts(published):
         assert parts.transitions(source).count("<tr>") == 1 + 2 + len(parts.courses(source))
         assert parts.beyond(source).count("<tr>") > 1
         assert ("growth_rate" in source.tables) == ("<tr>" in parts.growth(source))
-    drawn = parts.transition_figure(published)
-    assert drawn.count('id="transition-times-axes_') == sum(bool(parts.times(s)) for s in published)
 
 
 def test_a_sweep_has_a_table_of_its_own_and_no_verdicts(published):
@@ -226,8 +224,8 @@ def test_a_published_study_gets_its_rows_and_panels(clone):
     found = sources.sources(measurements)
     assert {source.study for source in found} == {"smoke"}
     for source in found:
-        # Abstract, settings, controls, verdicts, transitions, numbers beside the claims.
-        assert shown.count(text.name_of(source)) >= 6
+        # Abstract, settings; of the appendix verdicts, transitions, numbers beside the claims.
+        assert shown.count(text.name_of(source)) >= 5
     panels = sum(
         figure != "findings"
         for study, file in sources.published(measurements)
@@ -259,6 +257,23 @@ def test_the_page_is_one_file_with_contents(clone):
     notebook = nbformat.read(clone / "paper/replication.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+
+
+def test_a_page_of_ones_own_has_ones_studies_and_claims_alone(clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    mine = clone / "mine.yaml"
+    rules = claims.load(clone / "paper/claims.yaml")
+    kept = rules.model_copy(update={"claims": rules.claims[:1], "registered": [], "quoted": []})
+    mine.write_text(json.dumps(kept.model_dump(mode="json", exclude_none=True)))
+    monkeypatch.setenv(page.OWN, json.dumps({"studies": ["smoke"], "claims": str(mine)}))
+    found = page.subject()
+    assert [study.name for study, _ in found.studies] == ["smoke"]
+    assert {v.claim.id for v in found.found} == {rules.claims[0].id}
+    monkeypatch.setenv(page.OWN, json.dumps({"studies": ["other"]}))
+    with pytest.raises(RunError, match="^other: is not published; published are smoke$"):
+        page.subject()
+    monkeypatch.delenv(page.OWN)
+    assert len(page.subject().rules.claims) == len(rules.claims)
 
 
 def test_the_pdf_says_and_shows_what_the_page_does(clone, monkeypatch):
@@ -337,6 +352,8 @@ def test_the_archive_is_of_the_commit_and_can_be_checked(clone, monkeypatch):
     assert "paper/measurements/smoke/chaos_summary.parquet" in files
     metadata = json.loads(files[".zenodo.json"])
     assert metadata["related_identifiers"][0]["identifier"] == "arXiv:2505.13900"
+    asked = {"title", "creators", "license", "publication_date", "keywords", "description"}
+    assert all(metadata[key] for key in asked | {"version", "notes"})
 
     # What the page shows and the commit has not: a study, one that git is told to ignore, code.
     new = clone / "paper/measurements/new"

@@ -1,7 +1,7 @@
 """What the site is made of beside the pages in docs/; mkdocs.yml names this file among its hooks.
 
-The first page is README. The tutorial is executed, the study file's keys are read off the records,
-and the write-up is taken in where it has been made.
+The first page quotes README's verdicts. The tutorial is executed, the study file's keys are read
+off the records, and the write-up is taken in where it has been made.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Link, Navigation
 from mkdocs.structure.pages import Page
 
+from twophase.writeup import text
 from twophase.writeup.page import PAGE
 
 ROOT = Path(__file__).parents[2]
 # What lies outside docs/: where it is, and where in the site.
 OUTSIDE = {name: name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff")}
-OUTSIDE |= {"README.md": "index.md", str(PAGE): PAGE.name}
+OUTSIDE |= {str(PAGE): PAGE.name}
 OUTSIDE |= {(name := f"figures/readme/{p.name}"): name for p in ROOT.glob("figures/readme/*.png")}
 TUTORIAL = "tutorial.md"
 building = False
@@ -53,8 +54,12 @@ def on_nav(nav: Navigation, files: Files, **_: object) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Fill in the records of modules; link pages as they lie in the site, README beside them."""
+    """Fill in records of modules, and README's verdicts; link pages as they lie in the site."""
     if "/" in page.file.src_uri:
         return re.sub(r"^!!! records (\S+)$", keys.described, markdown, flags=re.M)
+    if page.is_homepage:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        quoted = readme.split(text.BEGIN)[1].split(text.END)[0]
+        markdown = markdown.replace("!!! verdicts", quoted)
     markdown = re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
     return markdown.replace("](README.md", "](index.md")

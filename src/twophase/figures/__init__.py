@@ -30,6 +30,10 @@ ENDS = {
 FORMATS = ("pdf", "png", "svg", "eps", "pgf")  # that a figure can be asked for in
 
 
+# What the times of transitions come from.
+TIMED = ("chaos", "kernel_distance", "training")
+
+
 class Figure(NamedTuple):
     """A row of the table."""
 
@@ -39,6 +43,7 @@ class Figure(NamedTuple):
     runs: tuple[str, ...] = ()  # the tables that it shows of every run
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
+    timed: bool = False  # it marks when chaos ends and when the kernel enters its later cone
     of_sweeps: bool = False  # it is of studies with a sweep, whose values it shows
     files: tuple[str, ...] = (".pdf", ".txt", ".png")
 
@@ -50,23 +55,27 @@ FIGURES = {
         runs=("chaos",),
         first_seed=("kernel_projection",),
         options=("chaos", "training"),
+        timed=True,
     ),
     "fig2": Figure(
         "the protocol of this replication, beside the training curves",
         summaries=("training",),
         runs=("training",),
         options=("chaos", "kernel", "linearized", "training"),
+        timed=True,
     ),
     "fig3": Figure(
         "chaos: dissimilarity, loss barrier and disagreement over t0 and t1",
         summaries=("chaos",),
         runs=("chaos",),
         options=("chaos", "training"),
+        timed=True,
     ),
     "fig4": Figure(
         "kernel distance between all pairs of checkpoints",
         summaries=("kernel_distance",),
         options=("training",),
+        timed=True,
     ),
     "fig5": Figure(
         "cone: kernel distances from references and between neighbours, and in three dimensions",
@@ -74,12 +83,21 @@ FIGURES = {
         runs=("kernel_distance",),
         first_seed=("kernel_projection",),
         options=("kernel", "training"),
+        timed=True,
     ),
     "fig6": Figure(
         "linearised from a switch on, beside normal training",
         summaries=("linearized", "training"),
         runs=("linearized", "training"),
         options=("training", "linearized"),
+        timed=True,
+    ),
+    "answer": Figure(
+        "whether chaos ends when the cone begins: both times of every seed, at two horizons",
+        summaries=("chaos", "kernel_distance"),
+        runs=("chaos",),
+        options=("training",),
+        timed=True,
     ),
     "s1": Figure(
         "how base run and fork part, step by step",
@@ -98,6 +116,7 @@ FIGURES = {
         also=("across_seeds",),
         runs=("cone", "across_seeds"),
         options=("across_seeds", "training"),
+        timed=True,
     ),
     "s4": Figure(
         "the kernel's content, and the curvature of the loss",
@@ -105,17 +124,20 @@ FIGURES = {
         also=("curvature",),
         runs=("kernel_content", "curvature"),
         options=("curvature", "training"),
+        timed=True,
     ),
     "s5": Figure(
         "the way through the space of parameters",
         summaries=("trajectory",),
         options=("training",),
+        timed=True,
     ),
     "s6": Figure(
         "barriers modulo permutation, and the similarity of features",
         summaries=("matching",),
         runs=("matching",),
         options=("chaos", "matching", "training"),
+        timed=True,
     ),
     "s7": Figure(
         "what depends on the options that the study sweeps",
@@ -168,9 +190,9 @@ def tables(study: Study, figure: str) -> dict[str, Result]:
         for t in row.summaries + row.also
         if t in there
     }
-    for table in row.runs + row.first_seed:
+    for table in dict.fromkeys(row.runs + TIMED * row.timed + row.first_seed):
         for run in stages.runs_of(study, stages.STAGE_OF[table]):
-            if table in row.runs or run.seed == study.seeds[0]:
+            if table not in row.first_seed or run.seed == study.seeds[0]:
                 found[published_name(run, table)] = stages.run_table(run, table)
     return found
 
@@ -203,13 +225,14 @@ def made_by(study: Study, figure: str) -> str:
 
 def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
     """The same, where names or digests tell which tables the figure is drawn from."""
-    sections = ("network", *FIGURES[figure].options)  # titles name network and images
+    row = FIGURES[figure]  # titles name network and images; chaos ends by a threshold
+    sections = ("network", *row.options, *("chaos",) * (row.timed and "chaos" not in row.options))
     options = {
         name: {section: _dump(getattr(model, section)) for section in sections}
         for name, model in study.models.items()
     }
     shown = [study.name, study.title, study.seeds, study.data.images.options(), options]
-    if FIGURES[figure].of_sweeps:
+    if row.of_sweeps:
         shown.append({name: swept.options() for name, swept in study.sweep.items()})
     return f"made by {digest([shown, drawn_from, code_of(figure)])[:8]}"
 

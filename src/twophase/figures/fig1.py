@@ -2,27 +2,35 @@
 
 from functools import partial
 
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
 from twophase.figures import names, paper, style
+from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page, Panel
-from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.model import Study
+
+FORKS = Lines("test_barrier", "test loss barrier (nats)", "t1", "compared at iteration $t_1$",
+              "from", "perturbed at iteration", markers=True)  # fmt: skip
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
     chaos = style.of_main(study, style.runs(tables, "chaos"))
     chaos = style.where(chaos, measure="test_barrier")
-    titles, rows = names.titles(study), []
-    for name in style.models(study, "chaos", "kernel"):
-        cone = read_table(tables[f"{name}/seed{study.seeds[0]}/kernel_projection"])
+    marks, rows = style.transitions(study, tables), []
+    for name, model in style.models(study, "chaos", "kernel").items():
+        ends = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
+        own = chaos[chaos["t0"].isin(ends)].sort_values(["t0", "t1"])
+        own = own.assign(**{"from": own["t0"].map("{:,}".format)})
+        cone = style.wide(tables, "kernel_projection", f"{name}/seed{study.seeds[0]}")
+        title = f"{names.titles(study)[name]}: the kernel's cone"
         rows.append(
             [
-                Panel(partial(_forks, study, name, chaos), titles[name], share="barrier"),
-                Panel(partial(_cone, cone), f"{titles[name]}: the kernel's cone", width=0.7),
+                panel(study, name, own, FORKS, marks, then=partial(_starts, ends)),
+                Panel(partial(_cone, cone), title, width=0.7),
             ]
         )
     return Page(
@@ -37,30 +45,19 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             f"Right: tangent kernels H of seed {study.seeds[0]}, scaled to norm 1, on their two "
             "leading uncentred principal directions; the cross is 0, the apex; %: share of squared "
             "length.",
-            names.every(study, forks=True),
-            names.rates(study),
             paper.said(study, "test_barrier") + style.lost(chaos),
+            marks=marks,
+            forks=True,
         ),
     )
 
 
-def _forks(study: Study, name: str, chaos, ax: Axes) -> None:  # noqa: ANN001
-    model = study.models[name]
-    ends = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
-    shown = style.where(chaos, model=name)
-    shown = shown[shown["t0"].isin(ends)]
-    palette = dict(zip(ends, sns.color_palette(n_colors=2), strict=False))
-    style.curves(ax, shown, "t1", "t0", palette, markers=True)
-    style.barriers(ax, shown, model.chaos.barrier_threshold)
-    ax.set_xlim(0, None)
-    for t0, color in palette.items():
+def _starts(ends: dict[int, None], ax: Axes) -> None:
+    for t0, color in zip(ends, sns.color_palette(), strict=False):
         ax.plot(t0, 0, "^", color=color, markersize=6, clip_on=False, zorder=5)
-    paper.mark(ax, study, model, "test_barrier")
-    style.legend(ax, "perturbed at iteration")
-    style.over_iterations(ax, "compared at iteration $t_1$", model)
 
 
-def _cone(cone, ax: Axes) -> None:  # noqa: ANN001
+def _cone(cone: pd.DataFrame, ax: Axes) -> None:
     for x, y in zip(cone["x"], cone["y"], strict=True):
         ax.plot([0, x], [0, y], color="0.85", linewidth=0.6, zorder=0)
     ax.plot(cone["x"], cone["y"], color="0.5", linewidth=0.8, zorder=1)

@@ -7,24 +7,29 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
+from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
-MEASURES = {"loss": "loss (nats)", "accuracy": "accuracy (share)"}
+CURVES = (
+    Lines("loss", "loss (nats)", over="iteration", hue="split", log=True),
+    Lines("accuracy", "accuracy (share)", over="iteration", hue="split"),
+)
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """Loss and accuracy of the base runs; beside them the iterations that each stage uses."""
     training = style.runs(tables, "training")
     training[["split", "measure"]] = training["measure"].str.split("_", n=1, expand=True)
-    titles, rows = names.titles(study), []
-    for name in study.models:
-        curves = [
-            Panel(partial(_curves, study, name, training, measure), titles[name], share=measure)
-            for measure in MEASURES
+    marks = style.transitions(study, tables)
+    rows = [
+        [
+            *row(study, name, training, CURVES, marks),
+            Panel(partial(_protocol, study, name), names.titles(study)[name]),
         ]
-        rows.append([*curves, Panel(partial(_protocol, study, name), titles[name])])
+        for name in study.models
+    ]
     return Page(
         rows,
         names.caption(
@@ -32,21 +37,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
             "(cross-entropy) and accuracy of the base runs, and the iterations at which runs are "
             "forked, compared, their kernels computed and their linearised training started.",
-            names.every(study),
-            names.rates(study) + style.lost(training),
+            style.lost(training),
+            marks=marks,
+            forks=False,
         ),
     )
-
-
-def _curves(study: Study, name: str, training, measure: str, ax: Axes) -> None:  # noqa: ANN001
-    pooled = style.where(training, measure=measure)
-    if measure == "loss":
-        style.scale(ax, pooled["value"])
-    palette = dict(zip(("train", "test"), sns.color_palette(n_colors=2), strict=True))
-    style.curves(ax, style.where(pooled, model=name), "t", "split", palette)
-    ax.set_ylabel(MEASURES[measure])
-    style.legend(ax)
-    style.over_iterations(ax, "iteration", study.models[name])
 
 
 def _protocol(study: Study, name: str, ax: Axes) -> None:

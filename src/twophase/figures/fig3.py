@@ -3,19 +3,21 @@
 from functools import partial
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from twophase.figures import names, paper, style
-from twophase.figures.panels import Page, Panel
+from twophase.figures.lines import Lines, row
+from twophase.figures.panels import Page
 from twophase.store.paths import Result
 from twophase.study.chaos import CONTROL, PERTURBED
 from twophase.study.model import Study
 
-MEASURES = {
-    "dissimilarity": "parameter dissimilarity $C$",
-    "test_barrier": "test loss barrier (nats)",
-    "disagreement": "test disagreement (share)",
-}
+AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
+                  legend="perturbed at $t_0$", markers=True)  # fmt: skip
+MEASURES = (
+    AGAINST("dissimilarity", "parameter dissimilarity $C$", log=True),
+    AGAINST("test_barrier", "test loss barrier (nats)"),
+    AGAINST("disagreement", "test disagreement (share)"),
+)
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
@@ -24,19 +26,13 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     """
     chaos = style.runs(tables, "chaos")
     chaos = chaos[chaos["direction"] != CONTROL]
-    titles = names.titles(study)
-    rows = [
-        [
-            Panel(
-                partial(_measure, study, name, kind or PERTURBED, chaos, measure),
-                f"{titles[name]}: {kind}" if kind else titles[name],
-                share=measure,
-            )
-            for measure in MEASURES
-        ]
-        for name, model in style.models(study, "chaos").items()
-        for kind in model.chaos.kinds()
-    ]
+    marks, measures = style.transitions(study, tables), [each.measure for each in MEASURES]
+    rows = []
+    for name, model in style.models(study, "chaos").items():
+        for kind in model.chaos.kinds():
+            title = names.titles(study)[name] + f": {kind}" * bool(kind)
+            hidden = (chaos["model"] == name) & (chaos["direction"] != (kind or PERTURBED))
+            rows.append(row(study, name, chaos[~hidden], MEASURES, marks, title=title))
     return Page(
         rows,
         names.caption(
@@ -48,10 +44,10 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "them exceeds the line between its ends; above the dashed line the two lie in "
             "different valleys of the loss. Disagreement: share of test images that the two "
             "classify differently.",
-            names.every(study, forks=True),
-            names.rates(study),
-            paper.said(study, *MEASURES),
-            style.lost(chaos[chaos["measure"].isin(MEASURES)]),
+            paper.said(study, *measures),
+            style.lost(chaos[chaos["measure"].isin(measures)]),
+            marks=marks,
+            forks=True,
         ),
     )
 
@@ -75,19 +71,3 @@ def _norms(norms: pd.Series) -> str:
     if not norms.any():
         return ""
     return f"; after rounding its L2 norm was {norms.min():.2g} to {norms.max():.2g}"
-
-
-def _measure(
-    study: Study, name: str, kind: str, chaos: pd.DataFrame, measure: str, ax: Axes
-) -> None:
-    model, pooled = study.models[name], style.where(chaos, measure=measure)
-    own = style.where(pooled, model=name, direction=kind)
-    if measure == "dissimilarity":
-        style.scale(ax, pooled["value"])
-    style.curves(ax, own, "t1", "t0", style.shades(chaos["t0"]), markers=True)
-    ax.set(xlim=(0, None), ylabel=MEASURES[measure])
-    if measure == "test_barrier":
-        style.barriers(ax, own, model.chaos.barrier_threshold)
-    paper.mark(ax, study, model, measure)
-    style.legend(ax, "perturbed at $t_0$")
-    style.over_iterations(ax, "compared at iteration $t_1$", model)

@@ -17,12 +17,16 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     """
     distances = style.summary(tables, "kernel_distance")
     distances = distances.assign(range=distances["high"] - distances["low"])
-    titles, seeds = names.titles(study), len(study.seeds)
+    titles, seeds, marks = names.titles(study), len(study.seeds), style.transitions(study, tables)
     shown = {"mean": "kernel distance $S$" + ", mean" * (seeds > 1)}
     shown |= {"range": "range over seeds"} if seeds > 1 else {}
     rows = [
         [
-            Panel(partial(_pairs, study, name, distances, value, label), titles[name], height=2.6)
+            Panel(
+                partial(_pairs, study, name, distances, value, label, marks[name]),
+                titles[name],
+                height=2.4,
+            )  # fmt: skip
             for value, label in shown.items()
         ]
         for name in style.models(study, "kernel")
@@ -39,23 +43,22 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "A row and a column for each kernel, which are not evenly spaced in time."
             if any(model.kernel.times for model in style.models(study, "kernel").values())
             else "",
-            names.rates(study).replace("Dotted", "Dotted white"),
             "Grey bars beside the axes: about where the paper's blocks meet."
             if paper.said(study, "blocks")
             else "",
+            marks=marks,
+            drops="Dotted white",
         ),
     )
 
 
 def _pairs(
-    study: Study, name: str, distances: pd.DataFrame, value: str, label: str, ax: Axes
+    study: Study, name: str, distances: pd.DataFrame, value: str, label: str, marks: dict, ax: Axes
 ) -> None:
+    model, top = study.models[name], distances[value].max()
     own = distances[distances["model"] == name].pivot(index="t", columns="u", values=value)
-    style.heat(ax, own, label, vmin=0, vmax=distances[value].max())
-    style.drops_on_map(ax, study.models[name], list(own.columns))
-    for start, stop, *_ in paper.marks(study, study.models[name], "blocks"):
-        ends = style.places([start, stop], list(own.columns))
-        for x, y in ((ends, [0, 0]), ([0, 0], ends)):
+    place = style.pairs(ax, model, own, label, marks, vmin=0, vmax=top)
+    for start, stop, *_ in paper.marks(study, model, "blocks"):
+        for x, y in ((place([start, stop]), [0, 0]), ([0, 0], place([start, stop]))):
             ax.plot(x, y, color=style.GREY, linewidth=5, clip_on=False, solid_capstyle="butt",
                     marker="s", markersize=5)  # fmt: skip
-    ax.set(xlabel="iteration $u$", ylabel="iteration $t$")

@@ -6,26 +6,33 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from twophase.figures import names, paper, style
+from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page, Panel
-from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.model import Study
+
+REFERENCES = Lines("reference", r"$S(\theta_t, \theta_\tau)$", hue="u", share="S", floor=True,
+                   legend=r"from the kernel at $\tau$")  # fmt: skip
+NEIGHBOURS = Lines("neighbours", r"$S(\theta_t, \theta_{t+dt})$", hue="dt", share="S", floor=True,
+                   legend="over an interval $dt$")  # fmt: skip
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
     distances = style.runs(tables, "kernel_distance")
     distances["dt"] = distances["u"] - distances["t"]
-    titles, rows = names.titles(study), []
-    for name in style.models(study, "kernel"):
-        cone = read_table(tables[f"{name}/seed{study.seeds[0]}/kernel_projection"])
+    marks, rows = style.transitions(study, tables), []
+    for name, model in style.models(study, "kernel").items():
+        asked = {"u": model.kernel.references, "dt": model.kernel.intervals}
+        cone = style.wide(tables, "kernel_projection", f"{name}/seed{study.seeds[0]}")
         rows.append(
             [
-                Panel(partial(_references, study, name, distances), titles[name], "S", height=2.3),
-                Panel(partial(_neighbours, study, name, distances), titles[name], "S", height=2.3),
-                Panel(partial(_cone, cone), titles[name], projection="3d", height=2.3),
+                panel(study, name, distances[distances[lines.hue].isin(asked[lines.hue])].assign(
+                    measure=lines.measure), lines, marks)
+                for lines in (REFERENCES, NEIGHBOURS)
             ]
-        )
+            + [Panel(partial(_cone, cone), names.titles(study)[name], projection="3d")]
+        )  # fmt: skip
     return Page(
         rows,
         names.caption(
@@ -35,32 +42,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             f"kernels H of seed {study.seeds[0]}, scaled to norm 1, on their three leading "
             "uncentred principal directions; rays start at the origin, the cross; %: share of "
             "squared length.",
-            names.every(study),
-            names.rates(study),
             paper.said(study, "reference").replace("of forks, those from its first t0", "on the "
             "left from the kernel at 0"),
+            marks=marks, forks=False,
         ),
     )  # fmt: skip
-
-
-def _references(study: Study, name: str, distances: pd.DataFrame, ax: Axes) -> None:
-    model = study.models[name]
-    own = distances[(distances["model"] == name) & distances["u"].isin(model.kernel.references)]
-    style.curves(ax, own, "t", "u", style.shades(own["u"]))
-    ax.set(ylabel=r"$S(\theta_t, \theta_\tau)$", ylim=(min(0, own["value"].min()), None))
-    paper.mark(ax, study, model, "reference")
-    style.legend(ax, r"from the kernel at $\tau$")
-    style.over_kernels(ax, model)
-
-
-def _neighbours(study: Study, name: str, distances: pd.DataFrame, ax: Axes) -> None:
-    model = study.models[name]
-    own = distances[(distances["model"] == name) & distances["dt"].isin(model.kernel.intervals)]
-    style.curves(ax, own, "t", "dt", style.shades(own["dt"]))
-    ax.set(ylabel=r"$S(\theta_t, \theta_{t+dt})$", ylim=(min(0, own["value"].min()), None))
-    paper.mark(ax, study, model, "neighbours")
-    style.legend(ax, "over an interval $dt$")
-    style.over_kernels(ax, model)
 
 
 def _cone(cone: pd.DataFrame, box: Axes) -> None:
@@ -72,6 +58,7 @@ def _cone(cone: pd.DataFrame, box: Axes) -> None:
     for axis in (box.xaxis, box.yaxis, box.zaxis):
         axis.set_pane_color("white")
         axis._axinfo["grid"] |= {"color": "0.92", "linewidth": 0.5}
+    box.set_box_aspect(None, zoom=1.2)
     box.plot(0, 0, 0, "k+", markersize=6, markeredgewidth=1)
     box.tick_params(labelsize=style.SIZE - 2.5, pad=-4)
     box.locator_params(nbins=4)  # else labels of two axes meet at a corner

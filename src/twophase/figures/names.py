@@ -29,6 +29,9 @@ OPTIONS = {
     "wide_head": "4096-wide head",
     "dropout": "dropout {:g}",
 }
+TRANSITIONS = {"chaos": "the end of chaos (diamond)",
+               "cone": "when the kernel is half-way into its later cone (dot)"}  # fmt: skip
+NO_TRANSITION = {"chaos": "no end of chaos is marked", "cone": "no way into a cone is marked"}
 
 
 def network(model: Model) -> str:
@@ -39,6 +42,7 @@ def network(model: Model) -> str:
     given = asked.options()
     said = ["small"] * (asked.architecture in SMALL)
     said += [text.format(given[key]) for key, text in OPTIONS.items() if key in given]
+    said = [each.replace(" × width", " wide") for each in said] if name == "ViT" else said
     if "batch_norm" in given:
         said.append("batch norm" if given["batch_norm"] else "no batch norm")
     return name + f" ({', '.join(said)})" * bool(said)
@@ -146,7 +150,37 @@ def rates(study: Study) -> str:
     return " ".join(said)
 
 
-def caption(study: Study, *sentences: str) -> str:
-    """A caption: the study's title, then the sentences that are not empty."""
-    title = " ".join(study.title.split()).rstrip(".")
-    return " ".join([f"{title}.", *(each.strip() for each in sentences if each.strip())])
+def transitions(study: Study, marks: style.Transitions) -> str:
+    """What the bars on axes of iterations mark, and why one is not there."""
+    found = {w: t for own in marks.values() for w, t in own.items() if not isinstance(t, str)}
+    told = [TRANSITIONS[what] for what in TRANSITIONS if what in found]
+    said = [
+        f"Along the top: {' and '.join(told)}, mean over seeds and 95 % "
+        "interval, or with no sign where all seeds lie."
+    ] * bool(told)
+    if told:
+        shown = titles(study)
+        said += [
+            f"{shown[name]}: {NO_TRANSITION[what]} ({why})."
+            for name, own in marks.items()
+            for what, why in own.items()
+            if isinstance(why, str)
+        ]
+    return " ".join(said)
+
+
+def caption(
+    study: Study,
+    *sentences: str,
+    marks: style.Transitions | None = None,
+    forks: bool | None = None,
+    drops: str = "Dotted",
+) -> str:
+    """A caption: the study's title, the sentences that are not empty, then what lines are (of
+    `forks`, or of base runs; not said if it is None) and what marks on axes of iterations are.
+    """
+    said = [" ".join(study.title.split()).rstrip(".") + ".", *sentences]
+    said += [every(study, forks)] * (forks is not None)
+    if marks is not None:
+        said += [rates(study).replace("Dotted", drops), transitions(study, marks)]
+    return " ".join(each.strip() for each in said if each.strip())

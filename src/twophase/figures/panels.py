@@ -15,6 +15,7 @@ from twophase.figures import style
 
 LEAST = 2.1  # inches that a panel needs to be read
 CHARACTERS = 12.5  # of a title, in an inch
+LINE = 1.55 * (style.SIZE - 1) / 72  # inches of a line of a legend or a title
 
 
 class Panel(NamedTuple):
@@ -26,7 +27,7 @@ class Panel(NamedTuple):
     title: str = ""
     share: str = ""
     projection: str | None = None
-    height: float = 1.9
+    height: float = 1.6  # below title and legend, in inches
     width: float = 1.0  # beside others in its row
 
 
@@ -56,29 +57,32 @@ def composed(
         rows = chosen
     columns = min(max(map(len, rows)), max(1, int(width / LEAST)))
     lines = [row[at : at + columns] for row in rows for at in range(0, len(row), columns)]
-    heights = [max(each.height for _, each, _ in line) for line in lines]
     widths = [max((line[at][1].width for line in lines if at < len(line)), default=1)
               for at in range(columns)]  # fmt: skip
-    figure = Figure((width, sum(heights) + 0.1), layout="constrained")
-    grid = figure.add_gridspec(len(lines), columns, height_ratios=heights, width_ratios=widths)
+    figure = Figure((width, 1), layout="constrained")
+    grid = figure.add_gridspec(len(lines), columns, width_ratios=widths)
     shared: dict[str, list[Axes]] = {}
     titles: list[str] = []
+    heights = []
     for index, line in enumerate(lines):
         seen: list = []
+        heads = [0]
         for column, (letter, each, first) in enumerate(line):
             ax = figure.add_subplot(grid[index, column], projection=each.projection)
             each.draw(ax)
             title = each.title if first or (each.title and each.title not in titles) else ""
             titles.append(title)
-            _head(ax, letter, title, width * widths[column] / sum(widths), seen)
+            heads.append(_head(ax, letter, title, width * widths[column] / sum(widths), seen))
             if each.share:
                 shared.setdefault(each.share, []).append(ax)
+        heights.append(max(each.height for _, each, _ in line) + LINE * max(heads))
     for together in shared.values():
         limits = [ax.get_ylim() for ax in together]
         for ax in together:
             ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    if caption:
-        note(figure, page.caption)
+    grid.set_height_ratios(heights)
+    below = note(figure, page.caption) if caption else 0
+    figure.set_size_inches(width, sum(heights) + LINE * below + 0.1)
     return figure
 
 
@@ -88,9 +92,9 @@ def _letters(count: int) -> list[str]:
     return [names[n // 26] + ascii_lowercase[n % 26] for n in range(count)]
 
 
-def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> None:
+def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> int:
     """Letter and title above the axes, and above the legend if there is one, that is the first of
-    its kind in the row.
+    its kind in the row. Returns how many lines they take.
     """
     found, lines = ax.get_legend(), 0
     if found:
@@ -102,14 +106,16 @@ def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> None:
             lines = -(-len(found.get_texts()) // found._ncols) + bool(said[0])
     text = textwrap.fill(title, max(12, int(CHARACTERS * width) - 4))
     text = text.replace("$", r"\$") if text.count("$") == 1 else text
-    ax.set_title(rf"$\bf{{{letter}}}$  {text}", pad=4 + lines * 1.55 * (style.SIZE - 1))
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}", pad=4 + lines * LINE * 72)
+    return lines + text.count("\n") + 1
 
 
-def note(figure: Figure, text: str) -> None:
-    """Small print under the figure: the paragraphs of `text`, wrapped."""
-    columns = int(19 * figure.get_figwidth())
+def note(figure: Figure, text: str) -> int:
+    """Small print under the figure: the paragraphs of `text`, wrapped. Returns how many lines."""
+    columns = int(18.3 * figure.get_figwidth())
     lines = [textwrap.fill(p, columns, break_on_hyphens=False) for p in text.splitlines()]
     shown = "\n".join(lines)
     figure.supxlabel(
         shown, fontsize=style.SIZE - 1, color="0.3", x=0.01, ha="left", parse_math=False
     )
+    return shown.count("\n") + 1

@@ -7,21 +7,22 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
+from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
-CONTENT = {
-    "trace": "trace / examples",
-    "norm": "Frobenius norm",
-    "effective_rank": "effective rank",
-    "alignment": "label alignment",
-}
+CONTENT = (
+    Lines("trace", "trace / examples", log=True),
+    Lines("norm", "Frobenius norm", log=True),
+    Lines("effective_rank", "effective rank", log=True),
+    Lines("alignment", "label alignment", log=True),
+)
 CURVATURE = {
     "sharpness": "largest eigenvalue",
     "batch_sharpness": "batch sharpness",
     "threshold": "2 / lr",
-    "momentum_threshold": "2 / lr, with momentum",
+    "momentum_threshold": "… with momentum",
 }
 
 
@@ -32,15 +33,12 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     curvature = style.runs(tables, "curvature") if bends else content[:0]
     curvature = curvature[curvature["measure"].isin(CURVATURE)].dropna(subset="value")
     curvature = curvature.assign(line=curvature["measure"].map(CURVATURE))
-    titles, rows = names.titles(study), []
+    marks, rows = style.transitions(study, tables), []
     for name in style.models(study, "kernel"):
-        row = [
-            Panel(partial(_content, study, name, content, measure), titles[name], share=measure)
-            for measure in CONTENT
-        ]
+        rows.append(row(study, name, content, CONTENT, marks))
         if name in bends:
-            row.append(Panel(partial(_curvature, study, name, curvature), titles[name], "bends"))
-        rows.append(row)
+            drawn = partial(_curvature, study, name, curvature, marks[name])
+            rows[-1].append(Panel(drawn, names.titles(study)[name], "bends"))
     return Page(
         rows,
         names.caption(
@@ -52,22 +50,14 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "beside the thresholds beyond which SGD's steps grow; below zero it bends down."
             if bends
             else "",
-            names.every(study),
-            names.rates(study),
             style.lost(content),
+            marks=marks,
+            forks=False,
         ),
     )
 
 
-def _content(study: Study, name: str, content: pd.DataFrame, measure: str, ax: Axes) -> None:
-    pooled = style.where(content, measure=measure)
-    style.scale(ax, pooled["value"])
-    style.curves(ax, style.where(pooled, model=name), "t")
-    ax.set_ylabel(CONTENT[measure])
-    style.over_kernels(ax, study.models[name])
-
-
-def _curvature(study: Study, name: str, curvature: pd.DataFrame, ax: Axes) -> None:
+def _curvature(study: Study, name: str, curvature: pd.DataFrame, marks: dict, ax: Axes) -> None:
     own = style.where(curvature, model=name)
     style.scale(ax, curvature["value"])
     palette = dict(zip(CURVATURE.values(), sns.color_palette(), strict=False))
@@ -79,5 +69,5 @@ def _curvature(study: Study, name: str, curvature: pd.DataFrame, ax: Axes) -> No
         sns.lineplot(steps, x="t", y="value", hue="line", palette=palette, linestyle="--",
                      drawstyle="steps-post", estimator=None, ax=ax)  # fmt: skip
     ax.set_ylabel("curvature")
-    style.legend(ax, columns=1)
-    style.over_iterations(ax, "iteration $t$", study.models[name])
+    style.legend(ax, columns=2)
+    style.over_iterations(ax, "iteration $t$", study.models[name], marks)

@@ -20,10 +20,10 @@ MAPS = {
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: means over seeds of three maps of all pairs of checkpoints."""
     pairs = style.summary(tables, "trajectory")
-    titles, seeds = names.titles(study), study.seeds
+    titles, seeds, marks = names.titles(study), study.seeds, style.transitions(study, tables)
     rows = [
         [
-            Panel(partial(_map, study, name, pairs, measure), titles[name], height=1.9)
+            Panel(partial(_map, study, name, pairs, measure, marks[name]), titles[name])
             for measure in MAPS
         ]
         for name in style.models(study, "trajectory")
@@ -36,14 +36,13 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "displacements from the start, and distances, between all pairs of checkpoints of a "
             "base run, one beside the other whatever the iterations between them.",
             f"Means over {len(seeds)} seeds." if len(seeds) > 1 else f"One run, seed {seeds[0]}.",
-            names.rates(study).replace("Dotted", "Dotted white"),
+            marks=marks,
+            drops="Dotted white",
         ),
     )
 
 
-def _map(study: Study, name: str, pairs: pd.DataFrame, measure: str, ax: Axes) -> None:
+def _map(study: Study, name: str, pairs: pd.DataFrame, measure: str, marks: dict, ax: Axes) -> None:
     own = style.where(pairs, model=name, measure=measure)
     grid = own.pivot(index="t", columns="u", values="mean")
-    style.heat(ax, grid, MAPS[measure])
-    style.drops_on_map(ax, study.models[name], list(grid.columns))
-    ax.set(xlabel="iteration $u$", ylabel="iteration $t$")
+    style.pairs(ax, study.models[name], grid, MAPS[measure], marks)

@@ -3,41 +3,47 @@
 from functools import partial
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
-from twophase.figures.panels import Page, Panel
+from twophase.figures.lines import Lines, panel
+from twophase.figures.panels import Page
 from twophase.store.paths import Result
 from twophase.study.chaos import PERTURBED
-from twophase.study.model import Model, Study
+from twophase.study.model import Study
 
 BARRIERS = {
     "test_barrier": "as they are",
     "recalibrated_barrier": "batch norm measured again",
     "matched_barrier": "… and units matched",
 }
-OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that move"}
+OVER = partial(Lines, x="t0", over="perturbed at iteration $t_0$", markers=True)
+BARRIER = OVER("barrier", "test loss barrier (nats)", hue="line", columns=1, dashes=True)
+OTHERS = (
+    OVER("cka", "linear CKA of last features", floor=True),
+    OVER("moved", "share of units that move", floor=True),
+)
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model and perturbation: barriers, CKA, and the share of moved units, over t0."""
-    matching = style.runs(tables, "matching")
-    titles, rows, again = names.titles(study), [], False
-    models = style.models(study, "matching")
+    matching, models = style.runs(tables, "matching"), style.models(study, "matching")
+    marks, rows, again = style.transitions(study, tables), [], False
     each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
     for name, kind in each:
         model = models[name]
         chosen, chaos = model.matching.compare, model.chaos
         last = {t: t1 for t in chaos.forks for t1 in chaos.after(t) if not chosen or t1 in chosen}
-        found = style.where(matching, model=name, direction=kind or PERTURBED)
-        own = style.at_ends(found, last)
-        lines = _lines(own)
-        again |= len(lines) == 3
-        title = f"{titles[name]}{f': {kind}' * bool(kind)}, {style.when(last)}"
+        own = style.where(matching, model=name, direction=kind or PERTURBED)
+        own = style.at_ends(own, last)
+        said = _lines(own)
+        again |= len(said) == 3
+        barriers = own.assign(line=own["measure"].map(said), measure="barrier")
+        barriers = barriers.dropna(subset="line")
+        title = f"{names.titles(study)[name]}{f': {kind}' * bool(kind)}, {style.when(last)}"
         rows.append(
-            [Panel(partial(_barriers, model, own, lines), title, share="barrier")]
-            + [Panel(partial(_other, model, own, measure), title, measure) for measure in OTHERS]
+            [panel(study, name, barriers, BARRIER, marks, title)]
+            + [panel(study, name, own, lines, marks, title, _to_one) for lines in OTHERS]
         )
     return Page(
         rows,
@@ -51,8 +57,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "threshold. Middle: linear CKA of their last hidden features, which no permutation "
             "changes. Right: share of units that the match moves.",
             f"Perturbed by {names.all_perturbed(study)}.",
-            names.every(study, forks=True),
             style.lost(matching),
+            marks=marks,
+            forks=True,
         ),
     )
 
@@ -67,17 +74,5 @@ def _lines(own: pd.DataFrame) -> dict[str, str]:
     return BARRIERS
 
 
-def _barriers(model: Model, own: pd.DataFrame, lines: dict[str, str], ax: Axes) -> None:
-    shown = own.assign(line=own["measure"].map(lines)).dropna(subset="line")
-    palette = dict(zip(lines.values(), sns.color_palette(), strict=False))
-    style.curves(ax, shown, "t0", "line", palette, markers=True, dashes=True)
-    style.barriers(ax, shown, model.chaos.barrier_threshold)
-    style.legend(ax, columns=1)
-    style.over_iterations(ax, "perturbed at iteration $t_0$", model)
-
-
-def _other(model: Model, own: pd.DataFrame, measure: str, ax: Axes) -> None:
-    shown = style.where(own, measure=measure)
-    style.curves(ax, shown, "t0", marker="o")
-    ax.set(ylabel=OTHERS[measure], ylim=(min(0, shown["value"].min()), 1))
-    style.over_iterations(ax, "perturbed at iteration $t_0$", model)
+def _to_one(ax: Axes) -> None:
+    ax.set_ylim(None, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import SymmetricalLogLocator
+from matplotlib.ticker import FixedLocator
 
+from twophase.estimators import phases
+from twophase.estimators.phases import Times
+from twophase.figures import TIMED
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.chaos import named
@@ -27,6 +30,9 @@ MARKERS = ["o", "s", "D", "^", "v", "P", "*", "X"]
 FEW = 12  # thin lines that a panel can hold, or twice as many if it has few points; of more
 # runs, their range is a band
 GREY = "0.55"
+UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
+Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
+COLOURS, SIGNS = {"chaos": "#d55e00", "cone": "#3b3b98"}, {"chaos": "D", "cone": "o"}
 SIZE = 8.0  # points, in print
 LOOKS = {
     "font.sans-serif": ["DejaVu Sans"],
@@ -81,19 +87,32 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
     }
 
 
+def wide(tables: dict[str, Result], table: str, model: str = "") -> pd.DataFrame | None:
+    """The table called `table` of every run, or of those of a `model`; None if there is none."""
+    begins = f"{model}/" * bool(model)
+    names = [name for name in tables if name.startswith(begins) and name.endswith(f"/{table}")]
+    each = [read_table(tables[name]) for name in names]
+    return pd.concat(each, ignore_index=True) if each else None
+
+
 def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
     """The table called `table` of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and
     `value`. Of `chaos`, each direction of a seed is a run, and `direction` its perturbation's name.
     """
-    parts = [read_table(result) for name, result in tables.items() if name.endswith(f"/{table}")]
-    wide = pd.concat(parts, ignore_index=True)
-    wide = wide.assign(run=wide["seed"].astype(str))
-    if "direction" in wide:
-        wide["run"] += "/" + wide["direction"]
-        wide["direction"] = wide["direction"].map(named)
+    each = wide(tables, table)
+    each = each.assign(run=each["seed"].astype(str))
+    if "direction" in each:
+        each["run"] += "/" + each["direction"]
+        each["direction"] = each["direction"].map(named)
     keys = ["study", "model", "seed", "run", *SUMMARISED.get(table, ())]
-    measures = [name for name in wide if name not in keys and wide[name].dtype.kind in "biuf"]
-    return wide.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
+    measures = [name for name in each if name not in keys and each[name].dtype.kind in "biuf"]
+    return each.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
+
+
+def called(chaos: pd.DataFrame) -> pd.DataFrame:
+    """A table of forks in which each direction has its perturbation's name, and is a `run`."""
+    run = chaos["seed"].astype(str) + "/" + chaos["direction"]
+    return chaos.assign(run=run, direction=chaos["direction"].map(named))
 
 
 def where(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -114,10 +133,14 @@ def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
     return read_table(tables[f"{table}_summary"])
 
 
-def shades(values: Iterable[Any]) -> dict[Any, tuple]:
-    """A colour for each value, from dark (smallest) to light (largest)."""
-    ordered = sorted(set(values))
-    return dict(zip(ordered, sns.color_palette(SEQUENTIAL, len(ordered)), strict=True))
+def shades(values: pd.Series) -> dict[Any, tuple]:
+    """A colour for each value: of numbers from dark (smallest) to light (largest), of words those
+    that people tell apart, in their order.
+    """
+    if values.dtype.kind in "iuf":
+        ordered = sorted(set(values))
+        return dict(zip(ordered, sns.color_palette(SEQUENTIAL, len(ordered)), strict=True))
+    return dict(zip(values.dropna().unique(), sns.color_palette(), strict=False))
 
 
 def scale(ax: Axes, values: Iterable[float], axis: str = "y") -> None:
@@ -135,11 +158,13 @@ def scale(ax: Axes, values: Iterable[float], axis: str = "y") -> None:
     smallest, largest = (math.floor(math.log10(each)) for each in (sizes.min(), sizes.max()))
     if found.min() < 0:  # decades are wanted on both sides
         smallest = max(smallest, largest - 2)
-    ax.set(**{f"{axis}scale": "symlog"})
-    getattr(ax, f"set_{axis}scale")("symlog", linthresh=10.0**smallest, linscale=0.5)
-    ticks = SymmetricalLogLocator(base=10, linthresh=10.0**smallest)
-    ticks.set_params(numticks=6)
-    getattr(ax, f"{axis}axis").set_major_locator(ticks)
+    decades = largest - smallest
+    getattr(ax, f"set_{axis}scale")(
+        "symlog", linthresh=10.0**smallest, linscale=max(0.5, decades / 10)
+    )
+    ticks = [10.0**each for each in range(largest, smallest - 1, -max(1, -(-decades // 4)))]
+    signed = [0.0, *ticks] + [-each for each in ticks] * bool(found.min() < 0)
+    getattr(ax, f"{axis}axis").set_major_locator(FixedLocator(sorted(signed)))
     (ax.axhline if axis == "y" else ax.axvline)(0, color="0.8", linewidth=0.6, zorder=0)
 
 
@@ -182,38 +207,83 @@ def curves(
                         linewidth=0.8, ax=ax, legend=False)  # fmt: skip
 
 
-def drops(ax: Axes, model: Model, axis: str = "x") -> None:
+def drops(ax: Axes, model: Model) -> None:
     """Where the learning rate is divided by 10, if the axis, of iterations, comes that far."""
     low, high = sorted(ax.get_xlim())
     for drop in model.training.lr_drops:
         if low < drop < high:
             ax.axvline(drop, color=GREY, linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=0)
-            side = 1.5 if drop < low + 0.9 * (high - low) else -6.5
+            side = 2 if drop < low + 0.9 * (high - low) else -7.5
             ax.annotate(
-                "lr / 10", (drop, 1), (side, -1), ("data", "axes fraction"), "offset points",
+                "lr / 10", (drop, 0.9), (side, 0), ("data", "axes fraction"), "offset points",
                 rotation=90, va="top", fontsize=SIZE - 2, color="0.35",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
             )  # fmt: skip
 
 
-def over_iterations(ax: Axes, label: str, model: Model) -> None:
-    """What an x axis of iterations has."""
-    ax.set_xlabel(label)
-    ax.locator_params(axis="x", nbins=5)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    drops(ax, model)
-
-
-def over_kernels(ax: Axes, model: Model) -> None:
-    """The same for the iterations of kernels. Where the study names these one by one, closer where
-    the kernel turns fast, the axis is logarithmic, with 0 on it.
+def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> Transitions:
+    """When chaos ends in each model, and when its kernel enters its later cone, as the estimators
+    have it, of all of the training or of `half` of it; where they cannot say, why.
     """
-    if model.kernel.times:
-        first = next(t for t in model.kernel.times if t > 0)
+    found: Transitions = {}
+    for name, model in study.models.items():
+        chaos, kernels, training = (wide(tables, table, name) for table in TIMED)
+        found[name] = {}
+        if chaos is not None:
+            asked = of_main(study, called(chaos)), training, model.chaos.barrier_threshold, half
+            found[name]["chaos"] = phases.attempted(phases.chaos_end, *asked)
+        if kernels is not None:
+            asked = kernels, training, "entry", half
+            found[name]["cone"] = phases.attempted(phases.kernel_time, *asked)
+    return found
+
+
+def mark_transitions(
+    ax: Axes, found: dict[str, Times | str], place: Callable | None = None
+) -> None:
+    """A bar along the top of an axis of iterations for each transition: its interval with its mean
+    over seeds; or where that has no end, the times that its seeds may have, with no mean. `place`
+    says where an iteration lies, if that is not its number.
+    """
+    limits = ax.get_xlim()
+    for row, (what, time) in enumerate(found.items()):
+        if isinstance(time, str):
+            continue
+        value, ends = time.mean.value, time.mean[1:3]
+        bounded = bool(np.isfinite(ends).all()) and value > 0
+        if not bounded:
+            ends = time.each["low"].min(), time.each["high"].max()
+        shown = np.nan_to_num([value, *ends], posinf=limits[1])
+        value, low, high = np.clip(place(shown) if place else shown, *limits)
+        looks = {"color": COLOURS[what], "transform": ax.get_xaxis_transform(), "clip_on": False}
+        height = 0.985 - 0.05 * row
+        ax.hlines(height, low, high, linewidth=2.2, alpha=0.6, **looks)
+        if bounded or low == high:
+            ax.scatter(value, height, s=20, marker=SIGNS[what], linewidths=0.6, edgecolors="white",
+                       zorder=6, **looks)  # fmt: skip
+    ax.set_xlim(limits)
+
+
+def over_iterations(
+    ax: Axes,
+    label: str,
+    model: Model,
+    marks: dict[str, Times | str] | None = None,
+    points: Sequence[int] = (),
+) -> None:
+    """What an x axis of iterations has. Where the `points` on it lie closer at first, the axis is
+    logarithmic, with 0 on it.
+    """
+    gaps = np.diff(sorted(set(points)))
+    ax.set_xlabel(label)
+    if len(gaps) and gaps.max() > UNEVEN * gaps.min():
+        first = min(point for point in points if point > 0)
         ax.set_xscale("symlog", linthresh=first, linscale=0.3)
-        ax.set_xlabel("iteration $t$")
-        drops(ax, model)
     else:
-        over_iterations(ax, "iteration $t$", model)
+        ax.locator_params(axis="x", nbins=5)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    mark_transitions(ax, marks or {})
+    drops(ax, model)
 
 
 def at_ends(frame: pd.DataFrame, ends: dict[int, int]) -> pd.DataFrame:
@@ -228,11 +298,10 @@ def when(ends: dict[int, int]) -> str:
 
 
 def barriers(ax: Axes, data: pd.DataFrame, threshold: float) -> None:
-    """The axis of barriers (nats) with their threshold as a dashed line; of a network that has none
-    above it, a sentence.
+    """The threshold of barriers (nats) as a dashed line; of a network that has none above it, a
+    sentence.
     """
     ax.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
-    ax.set_ylabel("test loss barrier (nats)")
     low, high = ax.get_ylim()
     largest = data["value"].max()
     ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
@@ -269,26 +338,27 @@ def colorbar(ax: Axes, values: Iterable[float], label: str) -> None:
     bar.outline.set_visible(False)
 
 
-def heat(ax: Axes, pairs: pd.DataFrame, label: str, **looks: Any) -> None:
-    """A map of a measure of all pairs of iterations, from the first at the lower left."""
-    every = max(1, len(pairs) // 4)
-    sns.heatmap(pairs, cmap=SEQUENTIAL, square=True, xticklabels=every, yticklabels=every, ax=ax,
-                rasterized=True, cbar_kws={"label": label, "shrink": 0.65, "pad": 0.02},
+def pairs(
+    ax: Axes, model: Model, grid: pd.DataFrame, label: str, marks: dict, **looks: Any
+) -> Callable[[Iterable[float]], np.ndarray]:
+    """A map of a measure of all pairs of iterations, from the first at the lower left, with the
+    drops of the learning rate and the transitions; returns where an iteration lies on it.
+    """
+    steps, every = list(grid.columns), max(1, len(grid) // 4)
+
+    def place(iterations: Iterable[float]) -> np.ndarray:
+        return np.interp(list(iterations), steps, np.arange(len(steps))) + 0.5
+
+    sns.heatmap(grid, cmap=SEQUENTIAL, square=True, xticklabels=every, yticklabels=every, ax=ax,
+                rasterized=True, cbar_kws={"label": label, "shrink": 0.75, "pad": 0.03},
                 **looks)  # fmt: skip
     ax.invert_yaxis()
     ax.tick_params(labelrotation=0)
     ax.set_anchor("W")
-
-
-def places(iterations: Iterable[float], steps: list[int]) -> np.ndarray:
-    """Where iterations lie on a map whose rows are these steps."""
-    return np.interp(list(iterations), steps, np.arange(len(steps))) + 0.5
-
-
-def drops_on_map(ax: Axes, model: Model, steps: list[int]) -> None:
-    """Where the learning rate is divided by 10, on both axes of a map."""
     for drop in model.training.lr_drops:
         if steps[0] < drop < steps[-1]:
-            (place,) = places([drop], steps)
             for line in (ax.axvline, ax.axhline):
-                line(place, color="white", linestyle=(0, (1, 1.5)), linewidth=0.9)
+                line(place([drop])[0], color="white", linestyle=(0, (1, 1.5)), linewidth=0.9)
+    mark_transitions(ax, marks, place)
+    ax.set(xlabel="iteration $u$", ylabel="iteration $t$")
+    return place

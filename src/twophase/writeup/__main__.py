@@ -1,5 +1,6 @@
-"""Commands of the write-up: `python -m twophase.writeup page`, `pdf`, `readme`, `archive`, or
-`register <study>`, which freezes what `paper/claims.yaml` registers for a study.
+"""Commands of the write-up: `python -m twophase.writeup page`, `pdf`, `readme`, `archive`;
+`register <study>`, which freezes what `paper/claims.yaml` registers for a study; and `own <study> …
+--claims mine.yaml --to mine.html`, a page of your own studies and claims alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 from twophase.errors import Problem
-from twophase.writeup import archive, claims, frozen, page, pdf, sources, standing, text
+from twophase.writeup import CLAIMS, archive, claims, frozen, page, pdf, sources, standing, text
 
 README = Path("README.md")
 
@@ -25,12 +26,17 @@ def readme() -> None:
 def main() -> None:
     """Run one command in the checkout's folder."""
     parser = argparse.ArgumentParser(prog="python -m twophase.writeup", description=__doc__)
-    parser.add_argument("command", choices=["page", "pdf", "readme", "archive", "register"])
-    parser.add_argument("study", nargs="?", help="with register: the study's name")
+    parser.add_argument("command", choices=["page", "pdf", "readme", "archive", "register", "own"])
+    parser.add_argument("studies", nargs="*", help="with register: a study; with own: some")
+    parser.add_argument("--claims", type=Path, default=CLAIMS, help="with own: a file of claims")
+    parser.add_argument(
+        "--to", type=Path, default=Path("paper/own.html"), help="with own: the page"
+    )
     arguments = parser.parse_args()
-    command = arguments.command
-    if (command == "register") != (arguments.study is not None):
-        parser.error("register needs the name of a study; the other commands take none")
+    command, studies = arguments.command, arguments.studies
+    wanted = {"register": len(studies) == 1, "own": len(studies) > 0}
+    if not wanted.get(command, not studies):
+        parser.error("register needs a study, own one or more; the other commands take none")
     try:
         if command == "page":
             page.build()
@@ -39,7 +45,9 @@ def main() -> None:
         elif command == "archive":
             print(archive.archive())
         elif command == "register":
-            print(frozen.register(arguments.study, claims.load()))
+            print(frozen.register(studies[0], claims.load()))
+        elif command == "own":
+            page.own(studies, arguments.claims, arguments.to)
         else:
             readme()
     except Problem as error:

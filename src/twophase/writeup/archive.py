@@ -78,20 +78,24 @@ def _metadata(files: dict[str, bytes], commit: str) -> dict:
     """What Zenodo asks for, from CITATION.cff."""
     cited = yaml.safe_load(files["CITATION.cff"])
     paper = next(each for each in cited["references"] if "arXiv" in each["notes"])
+    related = [{"identifier": paper["notes"], "relation": "cites", "scheme": "arxiv"}]
+    if address := cited.get("repository-code"):
+        related.append({"identifier": address, "relation": "isSupplementTo", "scheme": "url"})
     return {
         "upload_type": "software",
         "title": cited["title"],
         "version": f"{cited['version']} ({commit[:8]})",
+        "publication_date": _git("show", "--no-patch", "--format=%cs", commit).decode().strip(),
         "license": cited["license"],
+        "access_right": "open",
+        "keywords": cited["keywords"],
         "creators": [
             {"name": each.get("name") or f"{each['family-names']}, {each['given-names']}"}
             for each in cited["authors"]
         ],
-        "description": f"Code, locked environment, published measurements and write-up of a "
-        f"replication of: {paper['title']} ({paper['notes']}).",
-        "related_identifiers": [
-            {"identifier": paper["notes"], "relation": "cites", "scheme": "arxiv"}
-        ],
+        "description": f"{cited['abstract']} Replicated is: {paper['title']} ({paper['notes']}).",
+        "notes": cited["message"],
+        "related_identifiers": related,
     }
 
 

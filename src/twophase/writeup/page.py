@@ -7,8 +7,9 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from twophase.errors import RunError
 from twophase.figures import FIGURES, code_of
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.code import code_digest
@@ -22,8 +23,14 @@ from twophase.writeup.registered import REGISTRATION
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+    from twophase.study.model import Study
+    from twophase.writeup.claims import Claims
+    from twophase.writeup.sources import Source
+    from twophase.writeup.verdicts import Verdict
+
 SCRIPT = Path("paper/replication.py")
 STYLE = Path("paper/replication.css")
+OWN = "TWOPHASE_PAGE"  # tells the script, in JSON, of which studies and claims a page is
 PAGE, NOTEBOOK = Path("paper/replication.html"), Path("paper/replication.ipynb")
 MODULES = (
     "writeup.quantities",
@@ -31,6 +38,9 @@ MODULES = (
     "writeup.verdicts",
     "writeup.standing",
     "writeup.parts",
+    "writeup.methods",
+    "writeup.beside",
+    "writeup.appendix",
     "writeup.page",
 )
 SHELL = """<!doctype html>
@@ -78,6 +88,45 @@ def current() -> bool:
     """Whether the page and the notebook that lie there were made by this; dates do not count."""
     maker = made_by()
     return all(p.exists() and maker in p.read_text(encoding="utf-8") for p in (PAGE, NOTEBOOK))
+
+
+class Subject(NamedTuple):
+    """What a page is of: the rules, the published studies, their networks, and the verdicts."""
+
+    rules: Claims
+    studies: list[tuple[Study, Path]]
+    tested: list[Source]
+    found: list[Verdict]
+
+
+def subject() -> Subject:
+    """What the page that is being made is of: all claims and studies, or those of `OWN`."""
+    from twophase.writeup import claims, sources, standing
+
+    own = json.loads(os.environ.get(OWN, "{}"))
+    file = Path(own.get("claims", CLAIMS))
+    rules, studies = claims.load(file), sources.published()
+    tested, swept = (sources.sources(swept=each) for each in (False, True))
+    if names := own.get("studies"):
+        there = [study.name for study, _ in studies]
+        for name in names:
+            if name not in there:
+                raise RunError(f"{name}: is not published; published are {', '.join(there)}")
+        studies = [(study, path) for study, path in studies if study.name in names]
+        tested, swept = ([s for s in each if s.study in names] for each in (tested, swept))
+    return Subject(rules, studies, tested, standing.judged(rules, tested, file, swept))
+
+
+def own(studies: list[str], claims: Path, to: Path) -> None:
+    """A page of some published studies and a file of claims, and of no others, as `to`."""
+    import jupytext
+
+    notebook = jupytext.read(SCRIPT)
+    asked = {"studies": studies, "claims": str(claims)}
+    execute(notebook, Path.cwd(), **{OWN: json.dumps(asked)})
+    notebook.metadata["generator"] = f"of {', '.join(studies)}"
+    with whole_file(to) as temporary:
+        temporary.write_text(page(notebook), encoding="utf-8")
 
 
 def build() -> None:

@@ -3,63 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 
-from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds, transformed
-from twophase.figures import FIGURES, load, style
-from twophase.figures.panels import Page, Panel, composed
-from twophase.study.chaos import Chaos
+from twophase.estimators.seeds import CannotSay, Estimate, over_seeds, transformed
 from twophase.study.model import Study
-from twophase.writeup import quantities, views
+from twophase.writeup import quantities
 from twophase.writeup.sources import Source, Sweep
-from twophase.writeup.text import interval, name_of, number, svg, table
-
-
-def settings(sources: list[Source]) -> str:
-    """What was set: a row for each source."""
-    rows = []
-    for source in sources:
-        model = source.model
-        training, chaos = model.training, model.chaos
-        network = " ".join(f"{k}={v}" for k, v in source.network.items() if k != "architecture")
-        rows.append(
-            [
-                name_of(source),
-                f"{source.network['architecture']} {network}".strip(),
-                number(training.iterations),
-                f"{number(training.lr)}, {number(training.batch_size)}",
-                source.withheld or _seeds(source),
-                _perturbations(chaos) if chaos else "–",
-                number(model.kernel.examples_per_class) if model.kernel else "–",
-            ]
-        )
-    head = [
-        "Study, model", "Network", "Iterations", "Learning rate, batch", "Seeds × directions",
-        "Perturbation", "Kernel: examples a class",
-    ]  # fmt: skip
-    return table(head, rows)
-
-
-def _perturbations(chaos: Chaos) -> str:
-    """Their kinds and sizes; the first is that of verdicts."""
-    said = []
-    for name, kind in chaos.kinds().items():
-        size = f" {number(kind.size)}" if hasattr(kind, "size") else ""
-        said.append(f"{name}: {kind.kind}{size}" if name else f"{kind.kind}{size}")
-    return ", ".join(said)
-
-
-def _seeds(source: Source) -> str:
-    chaos = source.model.chaos
-    return f"{number(source.seeds)} × {number(chaos.directions)}" if chaos else "–"
+from twophase.writeup.text import interval, number, table
 
 
 def controls(source: Source) -> str:
@@ -106,45 +60,6 @@ def transitions(source: Source) -> str:
             cells[-1] = "–"
         rows.append([f"{name}, over t", *cells])
     return table(["Measure", "Change points", "Time", "Over the kernel's time"], rows)
-
-
-def times(source: Source) -> dict[str, Estimate]:
-    """When each measure changes, where that can be said."""
-    each = {name: attempt(when, source)[0] for name, (when, _) in FORKS.items()}
-    each |= {name: attempt(quantities.course_time, source, name)[0] for name in courses(source)}
-    return {name: estimate for name, estimate in each.items() if estimate}
-
-
-def transition_figure(sources: list[Source]) -> str:
-    """All transition times with their intervals, a panel for each source."""
-    shown = [(source, found) for source in sources if (found := times(source))]
-    if not shown:
-        return ""
-    rows = [
-        [Panel(partial(_times, source, found), name_of(source), height=1.7)]
-        for source, found in shown
-    ]
-    with style.theme():
-        return svg(composed(Page(rows, "")), "transition times")
-
-
-def _times(source: Source, found: dict[str, Estimate], ax: Axes) -> None:
-    """The times of a source with their intervals; what lies beyond the axis is an arrow."""
-    colors = sns.color_palette()
-    low, high = 0.0, float(source.iterations)
-    for place, (name, (value, start, stop, _)) in enumerate(reversed(found.items())):
-        color = colors[2] if name in FORKS else colors[0]
-        ends = np.clip([start, stop], low, high)
-        ax.plot(ends, [place, place], color=color, linewidth=2)
-        if low <= value <= high:
-            ax.plot([value], [place], "o", color=color, clip_on=False)
-        for end, at, arrow in ((start, low, "<"), (stop, high, ">")):
-            if not low <= end <= high:
-                ax.plot([at], [place], arrow, color=color, clip_on=False)
-    ax.set_yticks(range(len(found)), list(reversed(found)))
-    ax.set_xscale("symlog", linthresh=Scale(source.table("training")["t"]).unit)
-    ax.set(xlim=(low, high), ylim=(-0.7, len(found) - 0.3), xlabel="iteration")
-    ax.grid(axis="x", linewidth=0.4)
 
 
 def beyond(source: Source) -> str:
@@ -225,22 +140,6 @@ def dependence(sweep: Sweep) -> str:
         for value, source in sweep.sources.items()
     ]
     return table([sweep.keys, *heads], rows)
-
-
-def panels(study: Study, file: Path) -> list[tuple[str, str, str]]:
-    """Each figure that a published study has the tables for: its name, SVG and caption. Of a sweep,
-    only those of what depends on its options; of a registered study, only what was looked at.
-    """
-    found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        part, drawn = views.shown(study, file, Path(scratch))
-        for name, tables in drawn.items():
-            if name != "findings" and FIGURES[name].of_sweeps == bool(study.sweep):
-                page = load(name).draw(part, tables)
-                with style.theme():
-                    picture = svg(composed(page), f"{name} of {study.name}")
-                found.append((name, picture, page.caption))
-    return found
 
 
 def origin(study: Study, file: Path) -> str:

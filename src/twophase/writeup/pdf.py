@@ -21,6 +21,7 @@ TAGS = {
     "h2": ("#heading(level: 2)[", "]"),
     "h3": ("#heading(level: 3)[", "]"),
     "p": ("#par[", "]"),
+    "summary": ("#par[", "]"),
     "strong": ("#strong[", "]"),
     "b": ("#strong[", "]"),
     "em": ("#emph[", "]"),
@@ -81,8 +82,10 @@ def markup(shown: str, drawings: dict[str, str]) -> str:
             label = html.unescape(part)
             reader.said.append(f"#drawing({width}, {_string(label)}, {_string(drawing)})\n")
     reader.close()
-    first = "#heading(level: 2)"
-    return "".join(reader.said).replace(first, f"#contents\n{first}", 1)
+    # The contents come behind the first section, the abstract.
+    heading = "#heading(level: 2)"
+    before, abstract, *rest = "".join(reader.said).split(heading)
+    return heading.join([before, f"{abstract}#contents\n", *rest])
 
 
 def drawn() -> dict[str, str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from twophase.estimators import changepoint, coincidence, transition
+from twophase.estimators.phases import over_t0
 from twophase.estimators.seeds import (
     LEVEL,
     CannotSay,
@@ -30,7 +31,6 @@ from twophase.writeup.readings import (
     kernel_table,
     late_ends,
     long_enough,
-    over_t0,
     per_source,
     scale,
 )

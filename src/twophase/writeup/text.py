@@ -166,6 +166,24 @@ def _cell(v: Verdict | None) -> str:
     return mark(v.word, v.why) if v else ""
 
 
+def answer(tests: list[Verdict]) -> str:
+    """What the registered verdicts say, in words; or how many seeds are there, before a look."""
+    if not tests:
+        return "No study here was registered before its first seed began."
+    waits = dict.fromkeys(
+        f"{name_of(v.source)}: {v.source.withheld}" for v in tests if v.source.withheld
+    )
+    said = [f"{short(v.claim)}, {name_of(v.source)}: **{v.word}**{_measured(v)}"
+            for v in tests if not v.source.withheld]  # fmt: skip
+    told = [f"It is withheld until as many seeds are there as was registered ({'; '.join(waits)})."]
+    return " ".join([*("; ".join(said) + "." for _ in said[:1]), *told * bool(waits)])
+
+
+def figure_name(name: str) -> str:
+    """A figure of the paper, such as "Figure 3"."""
+    return f"Figure {name.removeprefix('fig')}"
+
+
 def fallen(found: list[Verdict]) -> str:
     """The verdicts that were registered and are exploratory, or whose order cannot be checked, with
     the reason, as a list in Markdown.
@@ -307,8 +325,11 @@ def _quoted_cell(verdict: Verdict | None) -> str:
         return "–"
     if verdict.source.withheld:
         return f"*{verdict.source.withheld}*"
-    measured = "".join(f": {interval(o.estimate)}" for o in verdict.outcomes[:1] if o.estimate)
-    return f"**{verdict.word}**{measured}" + " \\*" * verdict.seen
+    return f"**{verdict.word}**{_measured(verdict)}" + " \\*" * verdict.seen
+
+
+def _measured(verdict: Verdict) -> str:
+    return "".join(f": {interval(o.estimate)}" for o in verdict.outcomes[:1] if o.estimate)
 
 
 def in_readme(readme: str, block: str) -> str:

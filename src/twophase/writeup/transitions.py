@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from twophase.estimators import confinement, times
+from twophase.estimators import confinement, phases, times
 from twophase.estimators.censored import over_intervals, shift
 from twophase.estimators.seeds import LEVEL, CannotSay, Estimate, exact_share, over_seeds
 from twophase.estimators.seeds import transformed as on
@@ -21,32 +21,24 @@ from twophase.writeup import readings
 from twophase.writeup.readings import kernel_table
 from twophase.writeup.sources import Source
 
-READINGS = {"entry": times.entry_curve, "speed": times.speed_curve}
 Bounds = tuple[np.ndarray, np.ndarray]  # of each seed's value, low and high, each (seeds,)
 
 
 def chaos_times(source: Source) -> pd.DataFrame:
     """For each seed between which t0 chaos ends, at the last comparisons."""
-    return times.chaos_times(readings.barriers_over_t0(readings.ends(source)))
+    return times.chaos_times(phases.barriers_over_t0(readings.ends(source)))
 
 
 def depths(source: Source, reading: str) -> pd.Series:
     """Logarithm of a reading's early over its later level, for each seed."""
-    return times.depths(kernel_table(source), READINGS[reading])
-
-
-def falls(depth: pd.Series) -> None:
-    """Raises `CannotSay` if a reading does not fall in the mean over seeds: then it has no time."""
-    fall = over_seeds(depth)
-    if fall.seeds > 1 and not fall.low > 0:
-        raise CannotSay("the kernel is early no further from where it ends than it is later")
+    return times.depths(kernel_table(source), phases.READINGS[reading])
 
 
 def kernel_times(
     source: Source, reading: str, way: float = 0.5, horizon: float | None = None
 ) -> pd.DataFrame:
     """Between which times each seed's kernel has gone `way`, looked at until `horizon`."""
-    return times.kernel_times(kernel_table(source), READINGS[reading], way, horizon)
+    return times.kernel_times(kernel_table(source), phases.READINGS[reading], way, horizon)
 
 
 def horizon_bounds(source: Source, reading: str) -> Bounds:
@@ -74,19 +66,19 @@ def same_bounds(source: Source, reading: str) -> Bounds:
 
 def chaos_time(source: Source, level: float = LEVEL) -> Estimate:
     """The t0 from which half the forks end behind a barrier (iterations)."""
-    return _mean_time(chaos_times(source), level)
+    return phases.mean_time(chaos_times(source), level)
 
 
 def entry_time(source: Source, level: float = LEVEL) -> Estimate:
     """When the kernel is half-way into its later cone (iterations)."""
-    falls(depths(source, "entry"))
-    return _mean_time(kernel_times(source, "entry"), level)
+    phases.falls(depths(source, "entry"))
+    return phases.mean_time(kernel_times(source, "entry"), level)
 
 
 def speed_time(source: Source, level: float = LEVEL) -> Estimate:
     """When the kernel's speed has fallen half its way (iterations)."""
-    falls(depths(source, "speed"))
-    return _mean_time(kernel_times(source, "speed"), level)
+    phases.falls(depths(source, "speed"))
+    return phases.mean_time(kernel_times(source, "speed"), level)
 
 
 def cone_depth(source: Source, level: float = LEVEL) -> Estimate:
@@ -161,15 +153,12 @@ def chaos_horizon_ratio(source: Source, level: float = LEVEL) -> Estimate:
     half, the ratio is taken to the power that makes it one for a doubling.
     """
     alike = readings.waits(source)
-    last = alike[-1] if alike else 0
-    near = [wait for wait in alike if last / 4 <= wait <= last * 3 / 4]
-    if not near:
-        raise CannotSay("forks are not followed alike for a time and for half of it")
-    half = min(near, key=lambda wait: abs(np.log(wait / last * 2)))
+    half = phases.half_way(alike, "forks are not followed alike for a time and for half of it")
+    last = alike[-1]
     bounds = []
     for wait in (half, last):
-        found = times.chaos_times(readings.barriers_over_t0(readings.at_wait(source, wait)))
-        bounds.append(_log(found).to_numpy())
+        found = times.chaos_times(phases.barriers_over_t0(readings.at_wait(source, wait)))
+        bounds.append(phases.logs(found).to_numpy())
     doubling = np.log(2) / np.log(last / half)
     return on(shift(*bounds, level=level), lambda moved: np.exp(moved * doubling))
 
@@ -205,7 +194,7 @@ def covariation(
     x, y = [], []
     for source in conditions.values():
         x.append(np.log(chaos_time(source).value))
-        y.append(_log(kernel_times(source, reading)).mean(axis=1).rename(len(y)))
+        y.append(phases.logs(kernel_times(source, reading)).mean(axis=1).rename(len(y)))
     table = pd.concat(y, axis=1)
     if not (np.isfinite(x).all() and np.isfinite(table.to_numpy()).all()):
         raise CannotSay("a time has no bound, or a condition lacks a seed")
@@ -219,7 +208,7 @@ def covariation(
 def chaos_times_ratio(conditions: Mapping[str, Source], level: float = LEVEL) -> Estimate:
     """The chaos time of the last condition over that of the first, for the seeds of both."""
     first, *_, last = conditions.values()
-    one, other = (_log(chaos_times(source)) for source in (first, last))
+    one, other = (phases.logs(chaos_times(source)) for source in (first, last))
     seeds = one.index.intersection(other.index)
     if seeds.empty:
         raise CannotSay("the first and the last condition have no seed in common")
@@ -229,15 +218,5 @@ def chaos_times_ratio(conditions: Mapping[str, Source], level: float = LEVEL) ->
 def _over_seeds(
     source: Source, reading: str, bounds: Callable[[Source, str], Bounds], level: float
 ) -> Estimate:
-    falls(depths(source, reading))
+    phases.falls(depths(source, reading))
     return over_intervals(*bounds(source, reading), level)
-
-
-def _mean_time(found: pd.DataFrame, level: float) -> Estimate:
-    logs = _log(found)
-    return on(over_intervals(logs["low"], logs["high"], level), np.exp)
-
-
-def _log(found: pd.DataFrame) -> pd.DataFrame:
-    with np.errstate(divide="ignore"):
-        return np.log(found)
