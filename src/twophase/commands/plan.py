@@ -55,7 +55,7 @@ def plan(study: Study, file: Path, cores: int | None) -> None:
 def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     """The plan in words: a table, and what it comes to."""
     yield f"{study.name}: {_count(len(study.models), 'model')}, {_count(len(study.seeds), 'seed')}"
-    notes = overrides(studyfile.mapping(file, file.read_text()))
+    notes = [*overrides(studyfile.mapping(file, file.read_text())), *studyfile.taken(file)]
     jobs = left(study, cores)
     if not jobs:
         yield "all is there and current: nothing to do"

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from twophase.errors import StudyError
-from twophase.study import datasets, networks, perturbations, sweep
+from twophase.study import assumed, datasets, networks, noted, perturbations, sweep
 from twophase.study.datasets import Images
 from twophase.study.model import NAME, Model, Study, misfits
 from twophase.study.networks import Network
@@ -51,8 +51,8 @@ RESERVED = ("all", "config")
 
 
 def load(path: str | Path, digest: bool = True) -> Study:
-    """Read and check the study file at `path`; without `digest`, it need not say which images a
-    folder holds, or say it right.
+    """Read and check the study file at `path`, and fill it up with what it does not say
+    (`assumed.py`, `noted.py`); without `digest`, whichever images a folder holds.
 
     Raises `StudyError` with one line per mistake: file, key, value, what is allowed.
     """
@@ -67,9 +67,15 @@ def load(path: str | Path, digest: bool = True) -> Study:
         why = getattr(error, "strerror", error)
         raise StudyError(f"{path}: cannot be read: {why}; {there}") from None
     try:
-        return _parse(path, text, digest)
+        return _parse(path, text, digest)[0]
     except RecursionError:
         raise StudyError(f"{path}: sections refer to themselves, or lie too deep") from None
+
+
+def taken(path: Path) -> list[str]:
+    """A line for each section of a study file that was filled up: with what."""
+    load(path)
+    return list(assumed.lines(_parse(path, path.read_text(encoding="utf-8"), True)[1]))
 
 
 def forget() -> None:
@@ -86,24 +92,29 @@ def known(path: Path) -> list[str]:
 
 
 @lru_cache
-def _parse(path: Path, text: str, digest: bool) -> Study:
+def _parse(path: Path, text: str, digest: bool) -> tuple[Study, assumed.Said]:
     raw = mapping(path, text)
     if "name" in raw:
         raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
     if not digest:
         _put_any_digest(raw)
+    images = raw["data"].get("images") if isinstance(raw.get("data"), dict) else None
     merged = _merged(raw)
     if "sweep" in raw:
         raw = sweep.spelled_out(path, raw, merged, tuple(Model.model_fields), WHOLE)
         merged = _merged(raw)
+    if noted.wanted(images, TAGGED["images"]):
+        known = noted.found(path, images, TAGGED["images"][images["source"]])
+        merged["data"] = merged["data"] | {"images": images | known}
+    full, said = assumed.filled(merged, raw, path.stem, TAGGED["images"])
     try:
-        study = Study.model_validate(merged | {"name": path.stem})
+        study = Study.model_validate(full | {"name": path.stem})
     except ValidationError as error:
         lines = dict.fromkeys(_explain(path, raw, detail) for detail in error.errors())
         raise StudyError("\n".join(lines)) from None
     if mistakes := dict.fromkeys(_mistakes(study, raw, path.parent)):
         raise StudyError("\n".join(f"{path}: {line}" for line in mistakes))
-    return _placed(study, path.parent)
+    return _placed(study, path.parent), said
 
 
 def _placed(study: Study, folder: Path) -> Study:
