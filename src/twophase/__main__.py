@@ -19,7 +19,7 @@ from pathlib import Path
 
 from twophase.commands.discard import discard
 from twophase.errors import Problem, RunError, StudyError
-from twophase.figures import FIGURES, FORMATS, asked
+from twophase.figures import FORMATS, asked
 from twophase.study import noted, stages, studyfile
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run, runs
@@ -95,7 +95,7 @@ ARGUMENTS: dict[str, dict] = {
         "help": "minutes of work between two states that are kept by time (default: 5)",
     },
     "table": {"required": True, "choices": list(stages.SUMMARISED)},
-    "figure": {"required": True, "choices": list(FIGURES)},
+    "figure": {"required": True, "help": "name of the figure, such as fig3"},
     "folder": {
         "required": True,
         "type": Path,

@@ -36,6 +36,21 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
             "Options of models, each with a list of values: one model for every combination.",
             {"training.lr": [0.01, 0.02]},
         ),
+        "figures": (
+            "Figures of your own, by names of your choice.",
+            {"growing": {"file": "mine.py", "function": "growing", "tables": ["chaos"]}},
+        ),
+    },
+    "OwnFunction": {
+        "file": ("A file beside the study file, or in a folder there.", "mine.py"),
+        "function": ("The function's name; without a file, `module:function`.", "apart"),
+        "options": ("What the function takes by name.", {"order": 2}),
+    },
+    "OwnStage": {
+        "at": ("The iterations of the states that it gets; all that are kept.", [0, 100]),
+    },
+    "OwnFigure": {
+        "tables": ("The tables that it gets, summaries too.", ["chaos", "chaos_summary"]),
     },
     "Model": {
         "network": ("The network.", {"architecture": "resnet20"}),
@@ -57,6 +72,14 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "trajectory": ("The base run's way through its parameters; it has no keys.", {}),
         "growth": ("How base run and forks part, step by step.", {"forks": [0], "steps": 50}),
         "matching": ("Barriers after a permutation of the fork's units.", {"sweeps": 100}),
+        "measures": (
+            "Measures of your own, by names of your choice.",
+            {"apart": {"file": "mine.py", "function": "apart"}},
+        ),
+        "stages": (
+            "Stages of your own, by names of your choice.",
+            {"norms": {"file": "mine.py", "function": "norms"}},
+        ),
     },
     "Data": {
         "images": (

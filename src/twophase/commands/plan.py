@@ -14,7 +14,6 @@ from twophase.commands import pace
 from twophase.commands.costs import Measured, Price, measure
 from twophase.commands.logs import span
 from twophase.errors import StudyError
-from twophase.figures import FIGURES
 from twophase.jobs import Job, left, to_do, wanted
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
@@ -220,7 +219,7 @@ def _priced(
 def _seconds_of(job: Job, study: Study, measured: Measured, start: float) -> float:
     """Processor time of a job."""
     if not job.stages:
-        if job.makes and job.makes[0] in FIGURES:
+        if job.makes and (job.makes[0] == job.rule or job.rule == "study_figures"):
             return MATPLOTLIB + FIGURE * len(job.makes)
         return PANDAS + SUMMARY * len(job.makes)
     if job.rule in ("data", "check"):
