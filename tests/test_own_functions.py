@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CONFIG, ROOT
+from conftest import ROOT
 
 import twophase
 from twophase import __main__, figures, jobs
@@ -49,7 +49,9 @@ def study(in_trained, write_study, raw):
     def load(**changed):
         studyfile.forget()
         rows._part_maker.cache_clear()
-        return studyfile.load(write_study(raw | yaml.safe_load(SECTIONS) | changed, "smoke"))
+        said = raw | yaml.safe_load(SECTIONS) | changed
+        said = {key: value for key, value in said.items() if value is not None}
+        return studyfile.load(write_study(said, "smoke"))
 
     return load
 
@@ -85,8 +87,8 @@ def test_the_worked_example_gives_columns_tables_and_figures(study, in_trained):
     first = next(iter(twophase.network("smoke", "vgg", seed=0, t=6).named_parameters()))
     at = norms[(norms.model == "vgg") & (norms.t == 6) & (norms.parameter == first[0])]
     assert at["norm"].item() == pytest.approx(float(first[1].detach().norm()), rel=1e-6)
-    assert {"own_measures", "growing"} < {*figures.asked(known)}
-    for figure in ("own_measures", "growing"):
+    assert {"measures", "growing"} < {*figures.asked(known)}
+    for figure in ("measures", "growing"):
         drawing.draw(known, figure, Path("drawn"))
         maker = figures.made_by(known, figure)
         assert figures.current(Path("drawn"), figure, maker)
@@ -118,7 +120,7 @@ def test_an_edit_counts_for_what_the_function_makes_and_for_nothing_else(study, 
         sections[kind][name]["file"] = f"{name}.py"
     before = _cells(study(**sections))
     for name, stale in (
-        ("apart", {"own_measure", "own_measures", "growing"}),
+        ("apart", {"own_measure", "measures", "growing"}),
         ("norms", {"own_stages", "growing"}),
         ("growing", {"growing"}),
     ):
@@ -129,10 +131,10 @@ def test_an_edit_counts_for_what_the_function_makes_and_for_nothing_else(study, 
         file.write_text("# A comment.\n" + CODE)
         assert _cells(study(**sections)) == before
     # A study without them has no other results than one with them, but for these.
-    without = _cells(studyfile.load(CONFIG / "smoke.yaml"))
+    without = _cells(study(measures=None, stages=None, figures=None))
     assert _kinds(e for e in without - before if "/check-" not in e) == set()
     assert _kinds(e for e in before - without if "/check-" not in e) == {
-        "own_measure", "own_measures", "own_stages", "growing",
+        "own_measure", "measures", "own_stages", "growing",
     }  # fmt: skip
     # Where they lie does not matter, options do.
     Path("workflow/config/inner").mkdir()
@@ -197,7 +199,7 @@ def test_a_mistake_is_one_line_with_its_key(name, study):
     ("name", "own", "said"),
     [
         ("growing", {"tables": ["choas"]}, r"figures\.growing\.tables = 'choas': the study has no"),
-        ("fig3", {}, r"figures\.fig3: is the name of a figure of the package"),
+        ("fig3", {}, r"figures\.fig3: is the name of a figure or stage"),
         ("a-b", {}, r"figures\.a-b.*must match|figures\.a-b"),
     ],
 )
@@ -211,7 +213,10 @@ def test_a_wrong_figure_is_one_line(name, own, said, study):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("    return base", "measures.apart: returns a VGG for apart; must return a number"),
+        (
+            "    return base",
+            "measures.apart: returns a (ResNet|VGG) for apart; must return a number",
+        ),
         ("    return {}", "measures.apart: returns no number"),
         ("    return 1 / 0", r"measures\.apart: apart: \S+mine\.py:\d+: ZeroDivisionError"),
     ],

@@ -55,6 +55,7 @@ def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     """The plan in words: a table, and what it comes to."""
     yield f"{study.name}: {_count(len(study.models), 'model')}, {_count(len(study.seeds), 'seed')}"
     notes = [*overrides(studyfile.mapping(file, file.read_text())), *studyfile.taken(file)]
+    notes += unmatched(study)
     jobs = left(study, cores)
     if not jobs:
         yield "all is there and current: nothing to do"
@@ -261,6 +262,16 @@ def _memory(study: Study, measured: Measured) -> float:
         for run in stages.runs_of(study, "kernel")
     ]
     return measured.memory + 3 * max(kernels, default=0)
+
+
+def unmatched(study: Study) -> list[str]:
+    """A line for each model whose units the stage `matching` cannot match, and why."""
+    from twophase.stages import matching
+
+    classes = getattr(study.data.images, "classes", None) or 10
+    first = {run.name: run for run in stages.runs_of(study, "matching")}
+    said = {name: matching.unmatched(run, classes) for name, run in first.items()}
+    return [f"note: {name}: {why}" for name, why in said.items() if why]
 
 
 def overrides(raw: dict[str, Any]) -> list[str]:

@@ -42,15 +42,19 @@ def _whole(tables: dict[str, Result], name: str) -> pd.DataFrame:
 
 def _measures(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: a panel for each number of its own measures, a line for each t0."""
-    found = style.where(style.runs(tables, "own_measures"), direction="perturbed")
+    found = style.runs(tables, "own_measures")
+    found = found[found["direction"] != "control"]
     titles = names.titles(study)
     rows = []
-    for name in style.models(study, "measures", "chaos"):
-        own = style.where(found, model=name).dropna(subset="value")
+    models = style.models(study, "measures", "chaos")
+    each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
+    for name, kind in each:
+        title = titles[name] + f": {kind}" * bool(kind)
+        here = style.where(found, model=name, direction=kind or "perturbed")
         rows.append(
             [
-                Panel(partial(_measure, study, name, found, measure), titles[name], share=measure)
-                for measure in own["measure"].unique()
+                Panel(partial(_measure, study, name, here, measure), title, share=measure)
+                for measure in here.dropna(subset="value")["measure"].unique()
             ]
         )
     told = ", ".join(f"{m.replace('_', ' ')}" for m in found["measure"].unique())
@@ -71,8 +75,7 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
 def _measure(study: Study, name: str, found: pd.DataFrame, measure: str, ax: Axes) -> None:
     pooled = style.where(found, measure=measure)
     style.scale(ax, pooled["value"])
-    own = style.where(pooled, model=name)
-    style.curves(ax, own, "t1", "t0", style.shades(found["t0"]), markers=True)
+    style.curves(ax, pooled, "t1", "t0", style.shades(found["t0"]), markers=True)
     ax.set(xlim=(0, None), ylabel=measure.replace("_", " "))
     style.legend(ax, "perturbed at $t_0$")
     style.over_iterations(ax, "compared at iteration $t_1$", study.models[name])

@@ -17,6 +17,7 @@ BARRIERS = {
     "recalibrated_barrier": "batch norm measured again",
     "matched_barrier": "… and units matched",
 }
+MATCHED = ("matched_barrier", "moved")
 OTHERS = {"cka": "linear CKA of last features", "moved": "share of units that move"}
 
 
@@ -24,6 +25,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model and perturbation: barriers, CKA, and the share of moved units, over t0."""
     matching = style.runs(tables, "matching")
     titles, rows, again = names.titles(study), [], False
+    without: list[str] = []
     models = style.models(study, "matching")
     each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
     for name, kind in each:
@@ -32,12 +34,19 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         last = {t: t1 for t in chaos.forks for t1 in chaos.after(t) if not chosen or t1 in chosen}
         found = style.where(matching, model=name, direction=kind or PERTURBED)
         own = style.at_ends(found, last)
-        lines = _lines(own)
-        again |= len(lines) == 3
+        unmatched = not style.where(own, measure="moved")["value"].notna().any()
+        without += [name] * (unmatched and name not in without)
+        own = own[~own["measure"].isin(MATCHED)] if unmatched else own
+        lines = {key: line for key, line in _lines(own).items() if key in {*own["measure"]}}
+        again |= "recalibrated_barrier" in lines
         title = f"{titles[name]}{f': {kind}' * bool(kind)}, {style.when(last)}"
         rows.append(
             [Panel(partial(_barriers, model, own, lines), title, share="barrier")]
-            + [Panel(partial(_other, model, own, measure), title, measure) for measure in OTHERS]
+            + [
+                Panel(partial(_other, model, own, measure), title, measure)
+                for measure in OTHERS
+                if measure in {*own["measure"]}
+            ]
         )
     return Page(
         rows,
@@ -52,7 +61,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "changes. Right: share of units that the match moves.",
             f"Perturbed by {names.all_perturbed(study)}.",
             names.every(study, forks=True),
-            style.lost(matching),
+            f"Without a match, for layers of which it is not known what they do to channels: "
+            f"{', '.join(without)}." * bool(without),
+            style.lost(
+                matching[~(matching["model"].isin(without) & matching["measure"].isin(MATCHED))]
+            ),
         ),
     )
 

@@ -27,10 +27,9 @@ RECORD = "record.json"  # the name under which a record is published, beside its
 
 
 def own_files(study: Study) -> dict[Path, Path]:
-    """The files of the study's own networks, perturbations, images and functions, without which
-    it cannot be
-    read, and where they lie beside the study: code from elsewhere lies there, too, and is found
-    there first.
+    """The files of the study's own networks, perturbations, images and functions, without which it
+    cannot be read, and where they lie beside the study: code from elsewhere lies there, too, and
+    is found there first.
     """
     found = {}
     models = study.models.values()
