@@ -5,7 +5,7 @@ import pandas as pd
 from twophase.stages.own_stages import called, examples, numbers
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
-from twophase.study.chaos import comparisons
+from twophase.study.chaos import alone, comparisons
 from twophase.study.run import Run
 from twophase.training.batches import load_data
 from twophase.training.loop import initial_state, load_state
@@ -33,7 +33,8 @@ def own_measures(run: Run) -> None:
                 files = stages.base_state(run, t1), stages.fork_state(run, t0, direction, t1)
                 origin = read_header(files[0].path)["origin"]
                 check_origin(files[1].path, origin, str(files[0].path))
-                row = {**run.identity, "direction": direction, "t0": t0, "t1": t1}
+                called_there = alone(run, direction)[1]  # as the only one of its study
+                row = {**run.identity, "direction": called_there, "t0": t0, "t1": t1}
                 for name, own in sorted(run.model.measures.items()):
                     for each, state in zip(files, (base, fork), strict=True):
                         load_state(each, state, t1)  # for each: a function may change them
@@ -41,6 +42,6 @@ def own_measures(run: Run) -> None:
                     said = called(f"measures.{name}", own, *networks, examples(run, data))
                     row |= numbers(f"measures.{name}", name, said)
                 write_table(file, pd.DataFrame([row]))
-            rows.append(read_table(file))
+            rows.append(read_table(file).assign(direction=direction))
             bar.update()
     write_table(stages.run_table(run, "own_measures"), pd.concat(rows, ignore_index=True))

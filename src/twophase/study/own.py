@@ -17,7 +17,7 @@ from twophase.store.code import Place
 from twophase.store.paths import Result
 from twophase.study import functions
 from twophase.study.base import BASE, checkpoints, images
-from twophase.study.chaos import FORK, comparisons
+from twophase.study.chaos import FORK, alone, comparisons
 from twophase.study.records import Arguments, Iterations, Record
 from twophase.study.run import Run
 from twophase.study.stage import Code, Stage, Work, part
@@ -138,6 +138,7 @@ def asked(run: Run) -> dict[str, list[int]]:
 
 def own_measure(run: Run, t0: int, direction: str, t1: int) -> Result:
     """What a run's own measures say of a fork at t1, a table of one row."""
+    run, direction = alone(run, direction)
     point = {"t0": t0, "direction": direction, "t1": t1}
     return part(OWN_MEASURES, "own_measure", run, ".parquet", **point)
 
