@@ -43,7 +43,7 @@ def test_links_and_paths_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page):
-    known = {*stages.STAGES, *COMMANDS, "provenance", "schema", "<stage>"}
+    known = {*stages.STAGES, *COMMANDS, "provenance", "schema", "new", "<stage>"}
     for command in re.findall(r"(?:python -m|^    )twophase ([\w<>]+)", page.read_text(), re.M):
         assert command in known
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from docstrings import markdown
 
+from twophase.commands.keys import assumed
 from twophase.commands.schema import schema as study_file
 from twophase.study.model import Model
 from twophase.study.records import Record
@@ -80,6 +81,8 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 def _default(schema: dict[str, Any], record: type[Record], key: str) -> str:
     """What holds where a key is not given; sections stand at the top for all models."""
+    if text := assumed(record, key) or assumed(Model, key):
+        return text
     if schema.get("default") is not None:
         return _shown(schema["default"])
     fields = record.model_fields | {f.alias: f for f in record.model_fields.values() if f.alias}

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from twophase.commands.discard import discard
-from twophase.errors import Problem, StudyError
-from twophase.figures import FIGURES, FORMATS, asked
-from twophase.study import stages, studyfile
+from twophase.errors import Problem, RunError, StudyError
+from twophase.figures import FORMATS, asked
+from twophase.study import noted, stages, studyfile
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run, runs
 from twophase.study.stages import missing
@@ -82,6 +82,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
 LOOKING = ("plan", "status")  # commands that leave nothing
 RUN = "Do all stages of a run that are not done yet, one after another."
 PROVENANCE = "Say where a result or figure comes from, and whether it is current."
+NEW = "Write a study file for a network and a folder of pictures, with all that can be guessed."
 SCHEMA = "Print a JSON schema of study files, from which editors complete and check them."
 ARGUMENTS: dict[str, dict] = {
     "model": {"required": True, "help": "name of the model in the study"},
@@ -94,7 +95,7 @@ ARGUMENTS: dict[str, dict] = {
         "help": "minutes of work between two states that are kept by time (default: 5)",
     },
     "table": {"required": True, "choices": list(stages.SUMMARISED)},
-    "figure": {"required": True, "choices": list(FIGURES)},
+    "figure": {"required": True, "help": "name of the figure, such as fig3"},
     "folder": {
         "required": True,
         "type": Path,
@@ -165,6 +166,10 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("provenance", help=PROVENANCE, description=PROVENANCE)
     command.add_argument("file", type=Path, help="a table, checkpoint, kernel or figure")
     commands.add_parser("schema", help=SCHEMA, description=SCHEMA)
+    command = commands.add_parser("new", help=NEW, description=NEW)
+    command.add_argument("file", type=Path, help="study file to write: <study>.yaml")
+    command.add_argument("--network", required=True, help="<file>.py:<builder> of your network")
+    command.add_argument("--images", required=True, help="folder or tar with train/<class>/<file>")
     return top
 
 
@@ -181,6 +186,11 @@ def run(arguments: argparse.Namespace) -> None:
         from twophase.commands.schema import schema
 
         print(json.dumps(schema(), indent=2))
+        return
+    if arguments.command == "new":
+        file = _function("commands.new:new")(arguments.file, arguments.network, arguments.images)
+        print(f"{file}: written; next: twophase check {file}, twophase plan {file}, and")
+        print(f"snakemake --cores 2 figures/{file.stem}/all")
         return
     digest = getattr(arguments, "digest", False)
     study = studyfile.load(arguments.file, digest=not digest)
@@ -211,7 +221,11 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.command in LOOKING:
             work()
             return
-    _work(arguments.command, study, work)
+    try:
+        _work(arguments.command, study, work)
+    except RunError as error:
+        hint = noted.hint(arguments.file) if arguments.command == "data" else ""
+        raise RunError(f"{error}{hint}") from None
     if stage := stages.STAGES.get(arguments.command):
         own = [Run(study, arguments.model, arguments.seed)] if stage.scope == "run" else runs(study)
         discard(own)

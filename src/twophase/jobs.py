@@ -352,8 +352,9 @@ def _last(asked: Asked, found: list[Job]) -> Job:
     """
     study, folder = asked.study, Path("figures") / asked.study.name
     ends = (folder / "manifest.json", folder / "all")
-    drawn = {name for job in found for name in job.makes if name in figures.FIGURES}
-    draws = tuple(name for name in figures.asked(study) if name not in drawn)
+    there = figures.asked(study)
+    drawn = {name for job in found for name in job.makes if job.rule == name in there}
+    draws = tuple(name for name in there if name not in drawn)
     waits = [folder / name for figure in drawn for name in figures.files(figure)]
     for figure in draws:
         waits += _sources(asked, figures.tables(study, figure).values())

@@ -25,6 +25,8 @@ STUDY = f"{STUDIES}/{{study}}.yaml"
 CONDA = f"{workflow.basedir}/envs/conda.yaml".replace("{", "{{").replace("}", "}}")
 OF_STUDY = "results/{study}"
 OF_RUN = "results/{study}/{model}/seed{seed}"
+# The names of figures that are not the package's.
+OWN_FIGURE = rf"(?!(?:{'|'.join(figures.FIGURES)}|all|manifest)\b)[A-Za-z]\w*"
 
 
 wildcard_constraints:
@@ -88,7 +90,7 @@ def job_of(file, wildcards):
     if job := jobs_of(wildcards.study).get(file):
         return job
     study, name = STUDY.format(study=wildcards.study), Path(file).stem
-    if name in figures.FIGURES and name not in figures.asked(load(wildcards.study)):
+    if Path(file).parts[0] == "figures" and name not in figures.asked(load(wildcards.study)):
         sys.exit(f"{study}: has no section that {name} shows")
     sys.exit(f"{file}: the study and the code ask for other files now; see `twophase plan {study}`")
 

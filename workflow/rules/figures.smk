@@ -88,6 +88,44 @@ for figure in figures.FIGURES:
             " --figure {params.figure} --folder figures/{wildcards.study} > {log} 2>&1"
 
 
+# A figure of a study's own: of its measures, or of a function beside it.
+rule own_figure:
+    input:
+        waits("figures/{study}/{figure}.pdf"),
+    output:
+        "figures/{study}/{figure}.pdf",
+        "figures/{study}/{figure}.txt",
+        report(
+            "figures/{study}/{figure}.png",
+            caption="../report/caption.rst",
+            category="2 figures",
+            subcategory="{study}",
+            labels={"study": "{study}", "figure": "{figure}"},
+        ),
+    log:
+        "results/{study}/logs/{figure}.log",
+    benchmark:
+        "results/{study}/benchmarks/{figure}.tsv"
+    wildcard_constraints:
+        figure=OWN_FIGURE,
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        figure=lambda wildcards: wildcards.figure,
+        caption=lambda wildcards: figures.caption(
+            Path("figures") / wildcards.study, wildcards.figure
+        ),
+    message:
+        "{params.figure} of {wildcards.study}"
+    shell:
+        "python -m twophase figure workflow/config/{wildcards.study}.yaml"
+        " --figure {params.figure} --folder figures/{wildcards.study} > {log} 2>&1"
+
+
 # A figure in another format: figures/<study>/fig3.svg.
 rule figure_as:
     input:
@@ -99,7 +137,7 @@ rule figure_as:
     benchmark:
         "results/{study}/benchmarks/{figure}-{format}.tsv"
     wildcard_constraints:
-        figure="|".join(name for name in figures.FIGURES if name != "findings"),
+        figure=r"(?!findings\b)[A-Za-z]\w*",
         format="svg|eps|pgf",
     conda:
         CONDA

@@ -11,7 +11,7 @@ rule published_figure:
     benchmark:
         "paper/figures/{study}/benchmarks/{figure}.tsv"
     wildcard_constraints:
-        figure="|".join(name for name in figures.FIGURES if name != "findings"),
+        figure=r"(?!(?:findings|all)\b)[A-Za-z]\w*",
     conda:
         CONDA
     threads: 1

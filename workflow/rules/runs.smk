@@ -3,9 +3,9 @@
 # it has ended.
 #
 #     data -> check -> base -> fork -> chaos -> sizes
-#                              fork -> matching
+#                              fork -> matching, own_measures
 #                      base -> kernel -> cone, across_seeds
-#                      base -> curvature, growth, trajectory, linearized
+#                      base -> curvature, growth, trajectory, linearized, own_stages
 
 
 SHARE = f"{OF_RUN}/fork-{{fingerprint}}/{{part}}of{{parts}}.done"
@@ -173,6 +173,30 @@ use rule base as linearized with:
         f"{OF_RUN}/logs/linearized-{{fingerprint}}.log",
     benchmark:
         f"{OF_RUN}/benchmarks/linearized-{{fingerprint}}.tsv"
+
+
+# Forks and base run by measures of the user's own.
+use rule base as own_measures with:
+    input:
+        waits(*tables_of("own_measures")),
+    output:
+        tables_of("own_measures"),
+    log:
+        f"{OF_RUN}/logs/own_measures-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/own_measures-{{fingerprint}}.tsv"
+
+
+# Tables of the base run by functions of the user's own.
+use rule base as own_stages with:
+    input:
+        waits(*tables_of("own_stages")),
+    output:
+        tables_of("own_stages"),
+    log:
+        f"{OF_RUN}/logs/own_stages-{{fingerprint}}.log",
+    benchmark:
+        f"{OF_RUN}/benchmarks/own_stages-{{fingerprint}}.tsv"
 
 
 # All stages that a run has left, one after another, where config.yaml lists the study in whole_runs.

@@ -36,6 +36,21 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
             "Options of models, each with a list of values: one model for every combination.",
             {"training.lr": [0.01, 0.02]},
         ),
+        "figures": (
+            "Figures of your own, by names of your choice.",
+            {"growing": {"file": "mine.py", "function": "growing", "tables": ["chaos"]}},
+        ),
+    },
+    "OwnFunction": {
+        "file": ("A file beside the study file, or in a folder there.", "mine.py"),
+        "function": ("The function's name; without a file, `module:function`.", "apart"),
+        "options": ("What the function takes by name.", {"order": 2}),
+    },
+    "OwnStage": {
+        "at": ("The iterations of the states that it gets; all that are kept.", [0, 100]),
+    },
+    "OwnFigure": {
+        "tables": ("The tables that it gets, summaries too.", ["chaos", "chaos_summary"]),
     },
     "Model": {
         "network": ("The network.", {"architecture": "resnet20"}),
@@ -57,6 +72,14 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "trajectory": ("The base run's way through its parameters; it has no keys.", {}),
         "growth": ("How base run and forks part, step by step.", {"forks": [0], "steps": 50}),
         "matching": ("Barriers after a permutation of the fork's units.", {"sweeps": 100}),
+        "measures": (
+            "Measures of your own, by names of your choice.",
+            {"apart": {"file": "mine.py", "function": "apart"}},
+        ),
+        "stages": (
+            "Stages of your own, by names of your choice.",
+            {"norms": {"file": "mine.py", "function": "norms"}},
+        ),
     },
     "Data": {
         "images": (
@@ -357,3 +380,50 @@ def told(record: type[Record], key: str) -> tuple[str, Any] | None:
         if key in KEYS.get(kind.__name__, {}):
             return KEYS[kind.__name__][key]
     return None
+
+
+# What holds where a study file leaves a key out that its record asks for (`study/assumed.py`), in
+# words; T is training.iterations.
+ASSUMED: dict[str, dict[str, str]] = {
+    "Study": {"title": "the file's name", "seeds": "`[0, 1, 2]`", "compute": "`{}`"},
+    "Compute": {"device": "`cpu`", "threads": "`1`", "precision": "`float32`"},
+    "Data": {"augmentation": "`{}`: none"},
+    "Augmentation": {"shift": "`0`", "flip": "`false`"},
+    "ImageFolder": {"sha256": "noted at the first run"},
+    "TorchvisionSet": {"sha256": "noted at the first run"},
+    "Model": {"evaluation": "`{}`"},
+    "Training": {
+        "batch_size": "`128`, or all training examples",
+        "weight_decay": "`1e-4`; `0` for adam, `0.01` for adamw",
+    },
+    "SGD": {"momentum": "`0.9`"},
+    "Evaluation": {"train_examples": "`1000`, or all", "test_examples": "`1000`, or all"},
+    "Chaos": {
+        "forks": "0, T/64, T/32, … T/2",
+        "compare": "T/8, T/4, T/2, T; none with `follow`",
+        "directions": "`2`",
+        "control": "the first of `forks`",
+        "perturbation": "`{kind: std, size: 1e-7}`",
+        "barrier_points": "`11`",
+        "barrier_batch_norm": "`interpolate`",
+        "barrier_threshold": "`0.1`",
+    },
+    "Kernel": {
+        "every": "T/32, without `times`",
+        "until": "T, or the last multiple of `every`",
+        "examples_per_class": "as many as make 20 examples",
+        "kind": "`full`",
+        "references": "the first kernel, and those at each quarter",
+        "intervals": "1, 2 and 4 times `every`",
+    },
+    "Linearized": {"switches": "0, T/16, T/8, T/4, T/2"},
+    "Curvature": {"every": "T/20", "examples": "`500`, or all"},
+    "Growth": {"forks": "0, T/2", "steps": "`50`", "examples": "`200`, or all"},
+    "Sizes": {"values": "`[1e-6, 1e-4, 1e-2]`"},
+}
+
+
+def assumed(record: type[Record], key: str) -> str:
+    """What holds where a study file leaves out a key of a record, in words, if that is assumed."""
+    names = [kind.__name__ for kind in record.mro()]
+    return next((ASSUMED[name][key] for name in names if key in ASSUMED.get(name, ())), "")

@@ -14,7 +14,6 @@ from twophase.commands import pace
 from twophase.commands.costs import Measured, Price, measure
 from twophase.commands.logs import span
 from twophase.errors import StudyError
-from twophase.figures import FIGURES
 from twophase.jobs import Job, left, to_do, wanted
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
@@ -55,7 +54,8 @@ def plan(study: Study, file: Path, cores: int | None) -> None:
 def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     """The plan in words: a table, and what it comes to."""
     yield f"{study.name}: {_count(len(study.models), 'model')}, {_count(len(study.seeds), 'seed')}"
-    notes = overrides(studyfile.mapping(file, file.read_text()))
+    notes = [*overrides(studyfile.mapping(file, file.read_text())), *studyfile.taken(file)]
+    notes += unmatched(study)
     jobs = left(study, cores)
     if not jobs:
         yield "all is there and current: nothing to do"
@@ -220,7 +220,7 @@ def _priced(
 def _seconds_of(job: Job, study: Study, measured: Measured, start: float) -> float:
     """Processor time of a job."""
     if not job.stages:
-        if job.makes and job.makes[0] in FIGURES:
+        if job.makes and (job.makes[0] == job.rule or job.rule == "study_figures"):
             return MATPLOTLIB + FIGURE * len(job.makes)
         return PANDAS + SUMMARY * len(job.makes)
     if job.rule in ("data", "check"):
@@ -262,6 +262,16 @@ def _memory(study: Study, measured: Measured) -> float:
         for run in stages.runs_of(study, "kernel")
     ]
     return measured.memory + 3 * max(kernels, default=0)
+
+
+def unmatched(study: Study) -> list[str]:
+    """A line for each model whose units the stage `matching` cannot match, and why."""
+    from twophase.stages import matching
+
+    classes = getattr(study.data.images, "classes", None) or 10
+    first = {run.name: run for run in stages.runs_of(study, "matching")}
+    said = {name: matching.unmatched(run, classes) for name, run in first.items()}
+    return [f"note: {name}: {why}" for name, why in said.items() if why]
 
 
 def overrides(raw: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from twophase.stages.summary import summarised
 from twophase.store import history
 from twophase.store.artifacts import read_header, read_table, sha256, whole_file, write_table
 from twophase.store.paths import MEASUREMENTS, RESULTS, Result
-from twophase.study import beginning, stages
+from twophase.study import beginning, noted, stages
 from twophase.study.beginning import RECORD, own_files
 from twophase.study.model import Study
 from twophase.study.run import Run, runs
@@ -55,6 +55,8 @@ def publish(study: Study, file: Path, partial: bool = False) -> None:
     if not left_out:
         _write_summaries(study, folder)
     shutil.copyfile(file, folder / f"{study.name}.yaml")
+    if (note := noted.note(file)).exists():
+        shutil.copyfile(note, folder / noted.NAME)
     for path, beside in own_files(study).items():
         copy = folder / beside.relative_to(file.parent.absolute())
         copy.parent.mkdir(parents=True, exist_ok=True)

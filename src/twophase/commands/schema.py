@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.commands.keys import told
+from twophase.commands.keys import ASSUMED, told
 from twophase.study.model import Model, Study
 from twophase.study.networks import OfImageSize
 from twophase.study.records import Record
@@ -36,6 +36,9 @@ def schema() -> dict[str, Any]:
     for record in TAGGED["network"].values():
         if issubclass(record, OfImageSize):  # the images say it
             del records[record.__name__]["properties"]["image_size"]
+    for name, options in ASSUMED.items():
+        if "required" in records.get(name, ()):
+            records[name]["required"] = [n for n in records[name]["required"] if n not in options]
     optional = [name for name in SHARED if name not in records["Model"]["required"]]
     without = {"const": False, "description": "this model does without"}
     model |= sections | {name: {"anyOf": [sections[name], without]} for name in optional}
@@ -59,7 +62,7 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Study file of twophase",
         "description": "Sections at the top hold for every model; a model may override any key.",
-        "required": [name for name in study["required"] if name != "name"],
+        "required": [n for n in study["required"] if n not in {"name", *ASSUMED["Study"]}],
     }
 
 

@@ -1,19 +1,21 @@
 """The figures: one table that says of each what it shows and which tables it is drawn from.
 
 A figure is a module of this folder; `draw(study, tables)` returns its panels and caption, from
-tables alone. `findings` is one too, in words. A new one is its module and its row here.
+tables alone. `findings` is one too, in words. A new one is its module and its row here;
+a study may name functions of its own, too.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from twophase.store.code import code_digest
 from twophase.store.paths import Result, digest
-from twophase.study import stages
+from twophase.study import functions, stages
 from twophase.study.model import Study
 from twophase.study.run import Run
 
@@ -46,6 +48,7 @@ class Figure(NamedTuple):
     timed: bool = False  # it marks when chaos ends and when the kernel enters its later cone
     of_sweeps: bool = False  # it is of studies with a sweep, whose values it shows
     files: tuple[str, ...] = (".pdf", ".txt", ".png")
+    own: bool = False  # a function of the user's draws it
 
 
 FIGURES = {
@@ -159,12 +162,41 @@ FIGURES = {
 }
 
 
+# Figures of a study's own measures; those of its own functions are in the study.
+PANELS = {
+    "measures": Figure(
+        "measures of the study's own, over t0 and t1",
+        summaries=("own_measures",),
+        runs=("own_measures",),
+        options=("chaos", "training"),
+    ),
+}
+
+
+def row(study: Study, figure: str) -> Figure:
+    """The row of a figure, be it the package's or the study's own."""
+    if figure in study.figures:
+        return _own(study, figure)
+    return FIGURES.get(figure) or PANELS[figure]
+
+
+def _own(study: Study, figure: str) -> Figure:
+    wanted = study.figures[figure].tables
+    summaries = [name.removesuffix("_summary") for name in wanted if name not in stages.STAGE_OF]
+    of_runs = [name for name in wanted if name in stages.STAGE_OF]
+    return Figure(
+        f"the study's own figure {figure}", tuple(summaries), runs=tuple(of_runs), own=True
+    )
+
+
 def asked(study: Study) -> list[str]:
     """The figures that the study has the tables for; `findings` says what there is."""
     there = set(stages.tables_of(study))
 
     def possible(figure: Figure) -> bool:
         needed = {*figure.summaries, *(t for t in figure.first_seed)}
+        if figure.own:
+            needed |= {*figure.runs}
         sections = {stages.STAGES[stages.STAGE_OF[table]].section for table in needed}
         return any(
             all(section is None or getattr(model, section) for section in sections)
@@ -173,26 +205,26 @@ def asked(study: Study) -> list[str]:
 
     return [
         name
-        for name, figure in FIGURES.items()
+        for name, figure in (FIGURES | PANELS).items()
         if (study.sweep or not figure.of_sweeps)
         and (name == "findings" or (there.issuperset(figure.summaries) and possible(figure)))
-    ]
+    ] + [name for name in study.figures if possible(row(study, name))]
 
 
 def tables(study: Study, figure: str) -> dict[str, Result]:
     """The tables that a figure is drawn from, by the names they are published under: summaries
     after their table, tables of a run after model and seed.
     """
-    row = FIGURES[figure]
+    its_row = row(study, figure)
     there = stages.tables_of(study)
     found = {
         f"{t}_summary": stages.summary_table(study, t)
-        for t in row.summaries + row.also
+        for t in its_row.summaries + its_row.also
         if t in there
     }
-    for table in dict.fromkeys(row.runs + TIMED * row.timed + row.first_seed):
+    for table in dict.fromkeys(its_row.runs + TIMED * its_row.timed + its_row.first_seed):
         for run in stages.runs_of(study, stages.STAGE_OF[table]):
-            if table not in row.first_seed or run.seed == study.seeds[0]:
+            if table not in its_row.first_seed or run.seed == study.seeds[0]:
                 found[published_name(run, table)] = stages.run_table(run, table)
     return found
 
@@ -202,20 +234,24 @@ def published_name(run: Run, table: str) -> str:
     return f"{run.name}/seed{run.seed}/{table}"
 
 
-def load(figure: str) -> ModuleType:
-    """The module that draws a figure."""
-    return importlib.import_module(f"twophase.figures.{figure}")
+def load(figure: str) -> Any:
+    """The module that draws a figure, or what stands for one."""
+    if figure in FIGURES:
+        return importlib.import_module(f"twophase.figures.{figure}")
+    own = importlib.import_module("twophase.figures.own")
+    return SimpleNamespace(draw=functools.partial(own.draw, figure))
 
 
 def files(figure: str) -> list[str]:
     """The names of a figure's files."""
-    return [figure + suffix for suffix in FIGURES[figure].files]
+    return [figure + suffix for suffix in FIGURES.get(figure, Figure("")).files]
 
 
 def first_drawn(target: str) -> str:
     """The file behind which a target is drawn: a figure in another format follows its PDF."""
     stem, _, kind = target.rpartition(".")
-    return f"{stem}.pdf" if kind in FORMATS and Path(stem).name in FIGURES else target
+    drawn = Path(target).parts[0] == "figures" and kind in FORMATS
+    return f"{stem}.pdf" if drawn and Path(stem).name != "findings" else target
 
 
 def made_by(study: Study, figure: str) -> str:
@@ -225,21 +261,27 @@ def made_by(study: Study, figure: str) -> str:
 
 def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
     """The same, where names or digests tell which tables the figure is drawn from."""
-    row = FIGURES[figure]  # titles name network and images; chaos ends by a threshold
-    sections = ("network", *row.options, *("chaos",) * (row.timed and "chaos" not in row.options))
+    its_row = row(study, figure)  # titles name network and images; chaos ends by a threshold
+    beside = ("chaos",) * (its_row.timed and "chaos" not in its_row.options)
+    sections = ("network", *its_row.options, *beside)
     options = {
         name: {section: _dump(getattr(model, section)) for section in sections}
         for name, model in study.models.items()
     }
     shown = [study.name, study.title, study.seeds, study.data.images.options(), options]
-    if row.of_sweeps:
+    if its_row.of_sweeps:
         shown.append({name: swept.options() for name, swept in study.sweep.items()})
-    return f"made by {digest([shown, drawn_from, code_of(figure)])[:8]}"
+    if own := study.figures.get(figure):
+        shown.append(own.options())
+    return f"made by {digest([shown, drawn_from, code_of(figure, study)])[:8]}"
 
 
-def code_of(figure: str) -> str:
-    """Digest of the code that draws a figure."""
-    return code_digest(f"figures.{figure}", "figures.drawing", "figures.pictures")
+def code_of(figure: str, study: Study | None = None) -> str:
+    """Digest of the code that draws a figure, of a study's own with the function that it names."""
+    module, own = (figure if figure in FIGURES else "own"), study and study.figures.get(figure)
+    places = functions.place(own.file, own.function) if own else None
+    code = (f"figures.{module}", "figures.drawing", "figures.pictures")
+    return code_digest(*code, *([places] if places else []))
 
 
 def _dump(section: object) -> dict | None:
@@ -268,4 +310,4 @@ def caption(folder: Path, figure: str) -> str:
     try:
         return (folder / f"{figure}.txt").read_text(encoding="utf-8").rpartition("\n\n")[0]
     except OSError:
-        return FIGURES[figure].shows
+        return (FIGURES | PANELS).get(figure, Figure("a figure of the study's own")).shows

@@ -23,27 +23,34 @@ OTHERS = (
     OVER("cka", "linear CKA of last features", floor=True),
     OVER("moved", "share of units that move", floor=True),
 )
+MATCHED = ("matched_barrier", "moved")
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model and perturbation: barriers, CKA, and the share of moved units, over t0."""
     matching, models = style.runs(tables, "matching"), style.models(study, "matching")
     marks, rows, again = style.transitions(study, tables), [], False
+    without: list[str] = []
     each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
     for name, kind in each:
         model = models[name]
         chosen, chaos = model.matching.compare, model.chaos
         last = {t: t1 for t in chaos.forks for t1 in chaos.after(t) if not chosen or t1 in chosen}
-        own = style.where(matching, model=name, direction=kind or PERTURBED)
-        own = style.at_ends(own, last)
-        said = _lines(own)
-        again |= len(said) == 3
+        found = style.where(matching, model=name, direction=kind or PERTURBED)
+        own = style.at_ends(found, last)
+        unmatched = not style.where(own, measure="moved")["value"].notna().any()
+        without += [name] * (unmatched and name not in without)
+        own = own[~own["measure"].isin(MATCHED)] if unmatched else own
+        there = {*own["measure"]}
+        said = {key: line for key, line in _lines(own).items() if key in there}
+        again |= "recalibrated_barrier" in said
         barriers = own.assign(line=own["measure"].map(said), measure="barrier")
         barriers = barriers.dropna(subset="line")
         title = f"{names.titles(study)[name]}{f': {kind}' * bool(kind)}, {style.when(last)}"
+        others = [lines for lines in OTHERS if lines.measure in there]
         rows.append(
             [panel(study, name, barriers, BARRIER, marks, title)]
-            + [panel(study, name, own, lines, marks, title, _to_one) for lines in OTHERS]
+            + [panel(study, name, own, lines, marks, title, _to_one) for lines in others]
         )
     return Page(
         rows,
@@ -57,7 +64,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "threshold. Middle: linear CKA of their last hidden features, which no permutation "
             "changes. Right: share of units that the match moves.",
             f"Perturbed by {names.all_perturbed(study)}.",
-            style.lost(matching),
+            f"Without a match, for layers of which it is not known what they do to channels: "
+            f"{', '.join(without)}." * bool(without),
+            style.lost(
+                matching[~(matching["model"].isin(without) & matching["measure"].isin(MATCHED))]
+            ),
             marks=marks,
             forks=True,
         ),

@@ -7,7 +7,7 @@ shortcut padded with channels of zeros allows fewer permutations than its layer 
 
 from __future__ import annotations
 
-import operator
+from operator import getitem
 from typing import NamedTuple
 
 import numpy as np
@@ -17,19 +17,15 @@ from scipy.optimize import linear_sum_assignment
 from torch import fx, nn
 
 from twophase.errors import RunError
+from twophase.measures import channels as known
 from twophase.training.evaluation import logits
 from twophase.training.layer_calls import described, raising
 from twophase.training.tensors import named_state, trained
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# What acts on each channel alone, and leaves their order.
-ALONE = (nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Identity)
-ALONE += (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout)
-ALONE_FUNCTIONS = {F.relu, F.gelu, F.silu, torch.relu, torch.tanh, F.max_pool2d, F.avg_pool2d}
-ALONE_FUNCTIONS |= {F.dropout}
-SUMS = {operator.add, operator.iadd, torch.add}
 ZERO = 0  # the unit of a channel that holds zeros
+# What gives zeros for zeros, of the functions that networks with such channels use.
+KEEP_ZERO = {F.relu, F.gelu, F.silu, torch.relu, torch.tanh, F.max_pool2d, F.avg_pool2d, F.dropout}
+KEEP_ZERO |= {torch.flatten, torch.mean, "relu", "tanh", "flatten", "mean", "view", "reshape"}
 
 Channels = list[int] | None  # the unit of each channel; None for the network's images
 
@@ -50,8 +46,12 @@ class Units(NamedTuple):
 def units(model: nn.Module) -> Units:
     """The units of a network, read off its graph (torch.fx).
 
-    Raises `RunError` if the graph holds anything else than convolutions, linear layers, batch
-    norm, pooling, elementwise activations, sums, and shortcuts that are cut or padded.
+    It may hold convolutions, linear layers, batch, instance and group norm, pooling, elementwise
+    layers and functions, sums and products, and shortcuts that are cut or padded. Units of a group
+    norm may change places within their group; those behind a depthwise convolution move with those
+    before it, and what leads into another grouped one stays where it is.
+
+    Raises `Unmatched` if the graph holds anything else.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> units(model).groups  # the hidden layer's, not the logits
@@ -62,12 +62,13 @@ def units(model: nn.Module) -> Units:
     except Exception as error:  # whatever the network's own code raises
         where = raising(error) or described(model, "")
         raise _unknown(where, str(error).partition("\n")[0]) from None
-    walk = _Walk(dict(model.named_modules()), set(named_state(model)), [ZERO], {})
+    walk = _Walk(dict(model.named_modules()), set(named_state(model)), [ZERO], {}, {}, set())
     channels: dict[fx.Node, Channels] = {}
     for node in graph.nodes:
         channels[node] = walk.after(node, channels)
         if node.op == "output":
-            fixed = {walk.joined(unit) for unit in channels[node] or []} | {ZERO}
+            walk.fixed.update(channels[node] or [], [ZERO])
+    fixed = {walk.joined(unit) for unit in walk.fixed}
     axes = {
         key: torch.tensor([walk.joined(unit) for unit in found]) for key, found in walk.axes.items()
     }
@@ -76,10 +77,12 @@ def units(model: nn.Module) -> Units:
     for key, found in axes.items():
         for unit in found.tolist():
             where.setdefault(unit, []).append(key)
+    for unit, marks in walk.apart.items():
+        where.setdefault(walk.joined(unit), []).extend(marks)
     groups: dict[tuple, list[int]] = {}
     for unit, keys in where.items():
         if unit not in fixed:
-            groups.setdefault(tuple(keys), []).append(unit)
+            groups.setdefault(tuple(sorted(keys, key=str)), []).append(unit)
     if not groups:
         raise _unknown(described(model, ""), "has no hidden units")
     found = [torch.tensor(sorted(group)) for group in groups.values()]
@@ -93,6 +96,8 @@ class _Walk(NamedTuple):
     tensors: set[str]
     same: list[int]  # an earlier unit that each moves together with, or itself
     axes: dict[tuple[str, int], list[int]]
+    apart: dict[int, list[tuple[str, int]]]  # marks of a unit: others may differ, and stay apart
+    fixed: set[int]  # units that stay where they are
 
     def joined(self, unit: int) -> int:
         """The first of the units that move together with this one."""
@@ -104,15 +109,22 @@ class _Walk(NamedTuple):
         """The channels of what a node of the graph computes."""
         if node.op == "placeholder":
             return None
-        inputs = [channels[each] for each in node.args if isinstance(each, fx.Node)]
+        if known.is_value(node):
+            return None
+        tensors = [each for each in node.all_input_nodes if not known.is_value(each)]
+        inputs = [channels[each] for each in tensors]
         if node.op == "output" and len(inputs) == 1:
             return inputs[0]
         if node.op == "call_module" and len(inputs) == 1:
             return self._after_module(node, inputs[0])
-        if node.target in SUMS and len(inputs) == len(node.args) == 2 and not node.kwargs:
-            return self._sum(node, *inputs)
-        if len(inputs) == 1 and _keeps_channels(node):
-            return inputs[0]
+        pair = [channels[each] for each in node.args if each in tensors]
+        joint = known.SUMS | known.PRODUCTS
+        if len(pair) == len(node.args) == 2 and node.target in joint and not node.kwargs:
+            return self._joint(node, *pair, product=node.target in known.PRODUCTS)
+        if len(inputs) == 1 and known.keeps(node):
+            moves = inputs[0] is not None and ZERO in inputs[0] and not _keeps_zero(node)
+            if not moves:
+                return inputs[0]
         if node.target is F.pad and len(inputs) == 1 and (padded := _padded(node, inputs[0])):
             return padded
         raise self._unknown(node)
@@ -126,25 +138,62 @@ class _Walk(NamedTuple):
     def _after_module(self, node: fx.Node, inputs: Channels) -> Channels:
         name = str(node.target)
         module = self.modules[name]
-        if isinstance(module, ALONE) or (isinstance(module, nn.Flatten) and module.start_dim == 1):
+        if isinstance(module, known.ALONE) or (
+            isinstance(module, nn.Flatten) and module.start_dim == 1
+        ):
+            if inputs and ZERO in inputs and not isinstance(module, known.KEEP_ZERO_LAYERS):
+                raise self._unknown(node)
             return inputs
-        if isinstance(module, NORMS):
+        if isinstance(module, nn.PReLU):
+            if len(module.weight) > 1 and inputs is not None:
+                self._lies(f"{name}.weight", 0, inputs)
+            return inputs
+        if isinstance(module, (*known.NORMS, nn.GroupNorm)):
             if inputs is not None and ZERO in inputs:
                 raise self._unknown(node)
             for tensor in ("weight", "bias", "running_mean", "running_var"):
-                if inputs is not None and getattr(module, tensor) is not None:
+                if inputs is not None and getattr(module, tensor, None) is not None:
                     self._lies(f"{name}.{tensor}", 0, inputs)
+            if isinstance(module, nn.GroupNorm) and inputs is not None:
+                self._keep_apart(name, inputs, module.num_groups)
             return inputs
-        if not isinstance(module, LAYERS) or getattr(module, "groups", 1) > 1:
+        if not isinstance(module, known.LAYERS):
             raise self._unknown(node)
-        outputs = list(range(len(self.same), len(self.same) + len(module.weight)))
-        self.same.extend(outputs)
-        self._lies(f"{name}.weight", 0, outputs)
+        if getattr(module, "groups", 1) > 1:
+            return self._grouped(node, module, inputs)
+        outputs = self._new(name, module)
         if inputs is not None:
             self._lies(f"{name}.weight", 1, inputs)
+        return outputs
+
+    def _new(self, name: str, module: nn.Module, outputs: Channels = None) -> list[int]:
+        """The channels that a layer gives: units of its own, unless they are others'."""
+        if outputs is None:
+            outputs = list(range(len(self.same), len(self.same) + len(module.weight)))
+            self.same.extend(outputs)
+        self._lies(f"{name}.weight", 0, outputs)
         if module.bias is not None:
             self._lies(f"{name}.bias", 0, outputs)
         return outputs
+
+    def _grouped(self, node: fx.Node, module: nn.Module, inputs: Channels) -> list[int]:
+        """The channels behind a grouped convolution: behind a depthwise one those before it."""
+        name = str(node.target)
+        if inputs is not None and ZERO in inputs:
+            raise self._unknown(node)
+        if inputs is not None and module.groups == module.in_channels:
+            times = module.out_channels // module.in_channels
+            return self._new(name, module, [unit for unit in inputs for _ in range(times)])
+        self.fixed.update(inputs or [])
+        outputs = self._new(name, module)
+        self._keep_apart(name, outputs, module.groups)
+        return outputs
+
+    def _keep_apart(self, name: str, found: list[int], groups: int) -> None:
+        """Let units change places within each of the groups that lie one after another only."""
+        size = len(found) // groups
+        for place, unit in enumerate(found):
+            self.apart.setdefault(unit, []).append((name, place // size))
 
     def _lies(self, tensor: str, axis: int, found: list[int]) -> None:
         """Note the units along an axis. Flattened pixels of a channel follow each other."""
@@ -156,26 +205,24 @@ class _Walk(NamedTuple):
             raise _unknown(tensor, "mixes channels with pixels")
         self.axes[tensor, axis] = [unit for unit in found for _ in range(times)]
 
-    def _sum(self, node: fx.Node, one: Channels, other: Channels) -> Channels:
+    def _joint(
+        self, node: fx.Node, one: Channels, other: Channels, product: bool = False
+    ) -> Channels:
+        """The channels of a sum or product: units that stand at one place move together."""
         if one is None or other is None or len(one) != len(other):
             raise self._unknown(node)
         for a, b in zip(one, other, strict=True):
             if ZERO not in (a, b):
                 first, last = sorted((self.joined(a), self.joined(b)))
                 self.same[last] = first
+        if product:
+            return [a and b for a, b in zip(one, other, strict=True)]
         return [a or b for a, b in zip(one, other, strict=True)]
 
 
-def _keeps_channels(node: fx.Node) -> bool:
-    """Whether a node acts on each channel alone: on axis 0, examples, and 1 it does nothing."""
-    if node.op == "call_function" and node.target is operator.getitem:
-        whole = slice(None, None, None)
-        return isinstance(node.args[1], tuple) and node.args[1][:2] == (whole, whole)
-    if node.target in (torch.flatten, "flatten"):
-        return node.args[1:] == (1,) and not node.kwargs
-    if node.target in (torch.mean, "mean"):
-        return node.args[1:] in [((2, 3),), ((-2, -1),), ([2, 3],)] and not node.kwargs
-    return node.target in ALONE_FUNCTIONS or (node.op, node.target) == ("call_method", "relu")
+def _keeps_zero(node: fx.Node) -> bool:
+    """Whether what a node does to channels of zeros is known to give zeros."""
+    return node.target in KEEP_ZERO or node.op == "call_function" and node.target is getitem
 
 
 def _padded(node: fx.Node, inputs: Channels) -> Channels:
@@ -189,8 +236,12 @@ def _padded(node: fx.Node, inputs: Channels) -> Channels:
     return [ZERO] * sizes[0] + inputs + [ZERO] * sizes[1]
 
 
-def _unknown(what: str, why: str) -> RunError:
-    return RunError(f"units cannot be matched: {what}: {why}; do without: `matching: false`")
+class Unmatched(RunError):
+    """Which units of a network may change places is not known."""
+
+
+def _unknown(what: str, why: str) -> Unmatched:
+    return Unmatched(f"units cannot be matched: {what}: {why}; do without: `matching: false`")
 
 
 def _order(labels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,22 @@
 """Stage `matching`: forks and base run modulo a permutation of their units."""
 
+import math
+import sys
+
 import pandas as pd
+import torch
 
 from twophase.measures.barrier import barrier, path
 from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
-from twophase.measures.permutation import Units, check_units, moved, permute, units, weight_matching
+from twophase.measures.permutation import (
+    Units,
+    Unmatched,
+    check_units,
+    moved,
+    permute,
+    units,
+    weight_matching,
+)
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
 from twophase.study.chaos import alone
@@ -13,7 +25,7 @@ from twophase.study.records import FEW
 from twophase.study.run import Run
 from twophase.training.batches import load_data
 from twophase.training.evaluation import evaluation_sets
-from twophase.training.loop import State, initial_state, load_state
+from twophase.training.loop import State, build, initial_state, load_state
 from twophase.training.machine import prepare
 from twophase.training.progress import progress
 
@@ -25,17 +37,23 @@ def matching(run: Run) -> None:
     recalibrated_barrier (batch norm's statistics measured again at each point of the path, on the
     training examples), matched_barrier (so too, after the fork's units were matched with the base
     run's), moved (share of the hidden units that the match moves), cka and unbiased_cka (of the
-    inputs of the last linear layer on the test examples; the match does not change them).
+    inputs of the last linear layer on the test examples; the match does not change them). Of a
+    network whose units cannot be matched, matched_barrier and moved are not a number.
 
-    Raises `RunError` if the network's units cannot be matched, or if fork and base run were made by
-    other packages or on another kind of machine.
+    Raises `RunError` if fork and base run were made by other packages or on another kind of
+    machine.
     """
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     sets = evaluation_sets(data, run.model.evaluation)
     # The base run, a fork, and the networks between them.
     networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
-    found = units(networks[0].model)
-    check_units(networks[0].model, found, sets["test"][0][:FEW])
+    found: Units | None = None
+    try:
+        found = units(networks[0].model)
+        check_units(networks[0].model, found, sets["test"][0][:FEW])
+    except Unmatched as error:
+        found = None
+        print(f"{run}: {error}", file=sys.stderr)
     points, rows = matching_points(run), []
     with progress(f"matching of {run}", len(points), "pair") as bar:
         for point in points:
@@ -60,7 +78,17 @@ def _load(run: Run, point: tuple[int, str, int], networks: list[State]) -> None:
     check_origin(fork, read_header(base)["origin"], str(base))
 
 
-def _matched(run: Run, networks: list[State], found: Units, sets: dict) -> dict[str, float]:
+def unmatched(run: Run, classes: int) -> str:
+    """Why the units of a run's network cannot be matched; empty if they can."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            units(build(run.model.network, run.study.data.images.channels, classes))
+    except Unmatched as error:
+        return str(error)
+    return ""
+
+
+def _matched(run: Run, networks: list[State], found: Units | None, sets: dict) -> dict[str, float]:
     """The measures of one pair; the fork's network is left permuted."""
     base, fork, between = (state.model for state in networks)
     images, test = sets["train"][0], {"test": sets["test"]}
@@ -77,6 +105,8 @@ def _matched(run: Run, networks: list[State], found: Units, sets: dict) -> dict[
     }
     features = [last_hidden(network, sets["test"][0]) for network in (base, fork)]
     row |= {"cka": linear_cka(*features), "unbiased_cka": unbiased_cka(*features)}
+    if found is None:
+        return row | {"matched_barrier": math.nan, "moved": math.nan}
     places = weight_matching(base, fork, found, run.model.matching.sweeps)
     permute(fork, found, places)
     return row | {"matched_barrier": highest(True), "moved": moved(found, places)}

@@ -18,6 +18,7 @@ from twophase.study import stages
 from twophase.study.base import base_state
 from twophase.study.functions import place
 from twophase.study.model import Study
+from twophase.study.own import every as functions_of
 from twophase.study.run import Run
 from twophase.study.stage import unfinished
 
@@ -26,14 +27,15 @@ RECORD = "record.json"  # the name under which a record is published, beside its
 
 
 def own_files(study: Study) -> dict[Path, Path]:
-    """The files of the study's own networks, perturbations and images, without which it cannot be
-    read, and where they lie beside the study: code from elsewhere lies there, too, and is found
-    there first.
+    """The files of the study's own networks, perturbations, images and functions, without which it
+    cannot be read, and where they lie beside the study: code from elsewhere lies there, too, and
+    is found there first.
     """
     found = {}
     models = study.models.values()
     own = [study.data.images, *(model.network for model in models)]
     own += [kind for model in models if model.chaos for kind in model.chaos.kinds().values()]
+    own += [each for _, each in functions_of(study)]
     for file in (getattr(each, "file", None) for each in own):
         for name, path in imported_files(place(file, "")).items() if file else ():
             folder = Path(file).parent

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from twophase.store.paths import RESULTS, Result, table
 from twophase.study import networks, optimizers, perturbations
 from twophase.study.data import DATA
+from twophase.study.own import check_code
 from twophase.study.run import Run, runs
 from twophase.study.stage import Code, Stage, Work, part_maker
 
@@ -36,6 +37,7 @@ def _code(run: Run) -> Code:
     own = [each for model in models for each in networks.code(model.network)]
     kinds = [kind for model in models if model.chaos for kind in model.chaos.kinds().values()]
     own += [each for kind in kinds for each in perturbations.code(kind)]
+    own += check_code(run.study)
     return *tried, *own, *(optimizers.module(model.training) for model in models)
 
 

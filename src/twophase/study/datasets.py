@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -165,6 +165,15 @@ def imported(images: Images) -> ModuleType:
     not there, damaged, or not those that the study names.
     """
     return importlib.import_module(f"twophase.{module(images)}")
+
+
+def surveyed(images: Images) -> dict[str, Any]:
+    """The `sha256` that says which images these are, with their numbers where that is quick. Raises
+    `RunError` if they cannot be read.
+    """
+    if isinstance(images, ImageFolder):
+        return importlib.import_module("twophase.datasets.survey").survey(images)
+    return {"sha256": imported(images).digest(images)}
 
 
 def placed(images: Images, folder: Path) -> Images:

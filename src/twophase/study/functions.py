@@ -69,9 +69,11 @@ def mistakes(
     options: dict,
     folder: Path,
     given: tuple[str, ...] = (),
+    count: int = 0,
 ) -> Mistakes:
     """What is wrong with a function and the options that a study in `folder` gives it, beside
-    those of `given` that it names. `role` is the key that names it.
+    those of `given` that it names, and the first `count` by their places. `role` is the key that
+    names it.
     """
     key, value = (role, function) if file is None else ("file", file)
     if file is None and not re.fullmatch(r"[\w.]+:\w+", function):
@@ -104,7 +106,7 @@ def mistakes(
     name, where = function.rpartition(":")[2], file or path.name
     functions = {node.name: node for node in tree.body if isinstance(node, _DEFINED)}
     if name in functions:
-        yield from _unfit(functions[name], options, where, given)
+        yield from _unfit(functions[name], options, where, given, count)
     elif not {name, "*"} & _bound(tree):  # else it comes from elsewhere, and takes what it takes
         names = ", ".join(sorted(each for each in functions if each[0] != "_")) or "none"
         yield role, f"= {show(function)}: is not in {where}; functions there: {names}"
@@ -129,7 +131,11 @@ def _bound(tree: ast.Module) -> set[str]:
 
 
 def _unfit(
-    function: ast.FunctionDef | ast.ClassDef, options: dict, where: str, given: tuple[str, ...]
+    function: ast.FunctionDef | ast.ClassDef,
+    options: dict,
+    where: str,
+    given: tuple[str, ...],
+    count: int,
 ) -> Mistakes:
     """Options that a function does not take, or that it needs."""
     if function.decorator_list:  # what it is then takes cannot be read
@@ -142,10 +148,19 @@ def _unfit(
         called = made[0]
     taken = called.args
     names = [a.arg for a in (*taken.args, *taken.kwonlyargs)][isinstance(function, ast.ClassDef) :]
+    places = [a.arg for a in taken.args][isinstance(function, ast.ClassDef) :]
+    if len(places) < count and not taken.vararg:
+        line = f"'{function.name}' takes {len(places)} by their places, and gets {count}"
+        yield "function", f"= {show(function.name)}: {line}"
+        return
+    given = (*given, *places[:count])
     own = [name for name in names if name not in given]
     for option in options:
         if option in given:
-            yield f"options.{option}", f"= {show(options[option])}: the images say it; leave it out"
+            yield (
+                f"options.{option}",
+                f"= {show(options[option])}: is given by itself; leave it out",
+            )
         elif option not in names and not taken.kwarg:
             allowed = ", ".join(own) or "none"
             line = f"'{function.name}' in {where} takes no such option; it takes: {allowed}"

@@ -26,6 +26,7 @@ from twophase.study.linearized import LINEARIZED, Linearized
 from twophase.study.matching import MATCHING, Matching
 from twophase.study.networks import Network
 from twophase.study.optimizers import Optimizer
+from twophase.study.own import OWN_MEASURES, OWN_STAGES, Figures, Measures, Stages
 from twophase.study.records import GIVEN, Mistakes, Record, Section
 from twophase.study.sizes import SIZES, Sizes
 from twophase.study.stage import Stage
@@ -49,6 +50,8 @@ STAGES: dict[str, Stage] = {
         TRAJECTORY,
         MATCHING,
         LINEARIZED,
+        OWN_MEASURES,
+        OWN_STAGES,
     )
 }
 # The stages that read what a study need not keep: kernels, and the states that only they ask for.
@@ -74,6 +77,8 @@ class Model(Record):
     trajectory: Annotated[Trajectory | None, GIVEN] = None
     growth: Annotated[Growth | None, GIVEN] = None
     matching: Annotated[Matching | None, GIVEN] = None
+    measures: Annotated[Measures | None, GIVEN] = None
+    stages: Annotated[Stages | None, GIVEN] = None
 
     def sections(self) -> dict[str, Section]:
         """The sections that the model has, by name."""
@@ -82,6 +87,7 @@ class Model(Record):
     def checkpoints(self) -> list[int]:
         """Iterations whose state something of the model asks for."""
         asked = [section.states(self) for section in self.sections().values()]
+        asked += [set(own.at or ()) for own in (self.stages or {}).values()]
         return sorted({0, self.training.iterations}.union(*asked))
 
     def passing(self) -> set[int]:
@@ -90,11 +96,15 @@ class Model(Record):
             return set()
         others = [section for name, section in self.sections().items() if name != "kernel"]
         asked = [section.states(self) for section in others]
+        asked += [set(own.at or ()) for own in (self.stages or {}).values()]
         return self.kernel.states(self) - {0, self.training.iterations}.union(*asked)
 
     def brief(self) -> Model:
         """The same model in a trial of two iterations (see `stages/check.py`)."""
         sections = {name: section.brief() for name, section in self.sections().items()}
+        if self.stages:
+            update = {"at": None}
+            sections["stages"] = {k: v.model_copy(update=update) for k, v in self.stages.items()}
         return self.model_copy(update=sections)
 
 
@@ -139,6 +149,7 @@ class Study(Record):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
     compute: Compute
     sweep: dict[str, Swept] = {}
+    figures: Figures = {}
 
     # By identity, so that what is derived from a study can be cached.
     __hash__ = object.__hash__

@@ -29,6 +29,7 @@ from twophase.study.linearized import linearized_end as linearized_end
 from twophase.study.linearized import linearized_state as linearized_state
 from twophase.study.matching import match as match
 from twophase.study.model import READ_BY, STAGES, Study
+from twophase.study.own import own_measure as own_measure
 from twophase.study.run import Run, runs
 from twophase.study.stage import unfinished as unfinished
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
 from twophase.errors import StudyError
-from twophase.study import datasets, networks, perturbations, sweep
+from twophase.study import assumed, datasets, networks, noted, own, perturbations, sweep
 from twophase.study.datasets import Images
 from twophase.study.model import NAME, Model, Study, misfits
 from twophase.study.networks import Network
@@ -23,7 +23,7 @@ from twophase.study.yamlfile import mapping as mapping
 # Sections that may stand at the top of the file, for all models.
 SHARED = tuple(section for section in Model.model_fields if section != "network")
 # Sections that say more of what another one asks for; without it they are left out.
-NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel"}
+NEEDS = {"sizes": "chaos", "matching": "chaos", "across_seeds": "kernel", "measures": "chaos"}
 # A model's own takes the place of the other one, too.
 INSTEAD = {"perturbation": "perturbations", "perturbations": "perturbation"}
 # What a file may say in place of a tag.
@@ -51,8 +51,8 @@ RESERVED = ("all", "config")
 
 
 def load(path: str | Path, digest: bool = True) -> Study:
-    """Read and check the study file at `path`; without `digest`, it need not say which images a
-    folder holds, or say it right.
+    """Read and check the study file at `path`, and fill it up with what it does not say
+    (`assumed.py`, `noted.py`); without `digest`, whichever images a folder holds.
 
     Raises `StudyError` with one line per mistake: file, key, value, what is allowed.
     """
@@ -67,9 +67,15 @@ def load(path: str | Path, digest: bool = True) -> Study:
         why = getattr(error, "strerror", error)
         raise StudyError(f"{path}: cannot be read: {why}; {there}") from None
     try:
-        return _parse(path, text, digest)
+        return _parse(path, text, digest)[0]
     except RecursionError:
         raise StudyError(f"{path}: sections refer to themselves, or lie too deep") from None
+
+
+def taken(path: Path) -> list[str]:
+    """A line for each section of a study file that was filled up: with what."""
+    load(path)
+    return list(assumed.lines(_parse(path, path.read_text(encoding="utf-8"), True)[1]))
 
 
 def forget() -> None:
@@ -86,24 +92,29 @@ def known(path: Path) -> list[str]:
 
 
 @lru_cache
-def _parse(path: Path, text: str, digest: bool) -> Study:
+def _parse(path: Path, text: str, digest: bool) -> tuple[Study, assumed.Said]:
     raw = mapping(path, text)
     if "name" in raw:
         raise StudyError(f"{path}: name = {show(raw['name'])}: the file's own name says it")
     if not digest:
         _put_any_digest(raw)
+    images = raw["data"].get("images") if isinstance(raw.get("data"), dict) else None
     merged = _merged(raw)
     if "sweep" in raw:
         raw = sweep.spelled_out(path, raw, merged, tuple(Model.model_fields), WHOLE)
         merged = _merged(raw)
+    if noted.wanted(images, TAGGED["images"]):
+        known = noted.found(path, images, TAGGED["images"][images["source"]])
+        merged["data"] = merged["data"] | {"images": images | known}
+    full, said = assumed.filled(merged, raw, path.stem, TAGGED["images"])
     try:
-        study = Study.model_validate(merged | {"name": path.stem})
+        study = Study.model_validate(full | {"name": path.stem})
     except ValidationError as error:
         lines = dict.fromkeys(_explain(path, raw, detail) for detail in error.errors())
         raise StudyError("\n".join(lines)) from None
     if mistakes := dict.fromkeys(_mistakes(study, raw, path.parent)):
         raise StudyError("\n".join(f"{path}: {line}" for line in mistakes))
-    return _placed(study, path.parent)
+    return _placed(study, path.parent), said
 
 
 def _placed(study: Study, folder: Path) -> Study:
@@ -119,7 +130,7 @@ def _placed(study: Study, folder: Path) -> Study:
             update["chaos"] = model.chaos.placed(folder)
         models[name] = model.model_copy(update=update)
     data = study.data.model_copy(update={"images": images})
-    return study.model_copy(update={"models": models, "data": data})
+    return own.placed(study.model_copy(update={"models": models, "data": data}), folder)
 
 
 def _put_any_digest(raw: dict) -> None:
@@ -272,9 +283,10 @@ def _allowed_keys(location: tuple, tagged: tuple) -> list[str]:
         if record is Study and part == "models":
             record = {"models": Model}
         elif isinstance(record, dict):
-            record = Model
+            (record,) = record.values()
         else:
             record = _record_of(record.model_fields[part].annotation)
+            record = {part: get_args(record)[1]} if get_args(record) else record
     return _keys(record)
 
 
@@ -286,9 +298,9 @@ def _keys(record: type[Record]) -> list[str]:
     return [field.alias or name for name, field in fields]
 
 
-def _record_of(annotation: Any) -> type[Record]:
-    """The record in an annotation `Record` or `Record | None`."""
-    if get_args(annotation):
+def _record_of(annotation: Any) -> Any:
+    """The record, or the records by name, in an annotation `Record` or `Record | None`."""
+    if get_origin(annotation) is not dict and get_args(annotation):
         return next(arg for arg in get_args(annotation) if arg is not type(None))
     return annotation
 
@@ -305,14 +317,15 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
     for option, line in datasets.mistakes(study.data.images, folder):
         yield f"data.images.{option}{line}" if line[0] == ":" else f"data.images.{option} {line}"
     for name, model in study.models.items():
-        for section in SHARED:
-            record = getattr(model, section)
-            for option, line in record.mistakes(model) if record else ():
+        for section, record in model.sections().items():
+            for option, line in record.mistakes(model):
                 key = _key(raw, ("models", name, section, *option.split(".")))
                 yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
         for option, line in _unfit(study, model, folder):
             key = _key(raw, ("models", name, *option.split(".")))
             yield f"{key}{line}" if line.startswith(":") else f"{key} {line}"
+    for place, line in own.mistakes(study, folder):
+        yield f"{_key(raw, place)}{line}" if line.startswith(":") else f"{_key(raw, place)} {line}"
     kernels = [model.kernel for model in study.models.values() if model.kernel]
     if study.sweep and not all(kernel.keep for kernel in kernels):
         yield "kernel.keep = False: models of a sweep share states; leave it out"
@@ -329,6 +342,7 @@ def _apart(study: Study, raw: dict) -> Iterator[str]:
         files["models", name, "network"] = getattr(model.network, "file", None)
         for key, kind in model.chaos.own_keys().items() if model.chaos else ():
             files["models", name, "chaos", *key] = getattr(kind, "file", None)
+    files |= {keys: each.file for keys, each in own.every(study)}
     files = {keys: file for keys, file in files.items() if file}
     first = next(iter(files.values()), "")
     for keys, file in files.items():

@@ -1,0 +1,81 @@
+"""Figures of the user's own functions, and the panels of their measures."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from twophase.errors import RunError
+from twophase.figures import names, style
+from twophase.figures.panels import Page, Panel
+from twophase.store.artifacts import read_table
+from twophase.store.paths import Result
+from twophase.study.functions import imported
+from twophase.study.model import Study
+
+
+def draw(figure: str, study: Study, tables: dict[str, Result]) -> Page:
+    """The figure `measures`, or what the user's function makes of its tables.
+
+    Raises `RunError` if that is no page.
+    """
+    if figure == "measures":
+        return _measures(study, tables)
+    own = study.figures[figure]
+    given = {name: _whole(tables, name) for name in own.tables}
+    page = imported(own.file, own.function)(given, **own.arguments)
+    if not isinstance(page, Page):
+        kind = type(page).__name__
+        raise RunError(
+            f"figures.{figure}: returns a {kind}; must return a Page of {Page.__module__}"
+        )
+    return page._replace(caption=names.caption(study, page.caption))
+
+
+def _whole(tables: dict[str, Result], name: str) -> pd.DataFrame:
+    """A table of all runs, or a summary."""
+    found = [r for key, r in tables.items() if key == name or key.endswith(f"/{name}")]
+    return pd.concat(map(read_table, found), ignore_index=True)
+
+
+def _measures(study: Study, tables: dict[str, Result]) -> Page:
+    """One row per model: a panel for each number of its own measures, a line for each t0."""
+    found = style.runs(tables, "own_measures")
+    found = found[found["direction"] != "control"]
+    titles = names.titles(study)
+    rows = []
+    models = style.models(study, "measures", "chaos")
+    each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
+    for name, kind in each:
+        title = titles[name] + f": {kind}" * bool(kind)
+        here = style.where(found, model=name, direction=kind or "perturbed")
+        rows.append(
+            [
+                Panel(partial(_measure, study, name, here, measure), title, share=measure)
+                for measure in here.dropna(subset="value")["measure"].unique()
+            ]
+        )
+    told = ", ".join(f"{m.replace('_', ' ')}" for m in found["measure"].unique())
+    return Page(
+        [row for row in rows if row],
+        names.caption(
+            study,
+            f"Forks compared with their base run by measures of the study's own: {told}. At "
+            "iteration t0 a copy of each base run was perturbed; it then saw the same batches, and "
+            "at t1 is compared with its undisturbed self.",
+            names.every(study, forks=True),
+            names.rates(study),
+            style.lost(found),
+        ),
+    )
+
+
+def _measure(study: Study, name: str, found: pd.DataFrame, measure: str, ax: Axes) -> None:
+    pooled = style.where(found, measure=measure)
+    style.scale(ax, pooled["value"])
+    style.curves(ax, pooled, "t1", "t0", style.shades(found["t0"]), markers=True)
+    ax.set(xlim=(0, None), ylabel=measure.replace("_", " "))
+    style.legend(ax, "perturbed at $t_0$")
+    style.over_iterations(ax, "compared at iteration $t_1$", study.models[name])
