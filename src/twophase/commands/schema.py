@@ -104,7 +104,7 @@ def _section(found: dict) -> dict:
     kinds, a part may fit more than one.
     """
     kinds = found.get("oneOf") or found.get("anyOf") or [found]
-    kinds = [kind for kind in kinds if "$ref" in kind or "additionalProperties" in kind]
+    kinds = [kind for kind in kinds if "$ref" in kind or kind.get("type") == "object"]
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
 
