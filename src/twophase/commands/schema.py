@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.commands.keys import ASSUMED, told
+from twophase.commands.assumptions import ASSUMED
+from twophase.commands.keys import told
 from twophase.study.model import Model, Study
 from twophase.study.networks import OfImageSize
 from twophase.study.records import Record
