@@ -227,10 +227,11 @@ def test_a_control_is_no_fork():
     perturbed = chaos["direction"] != "control"
     equal = chaos.assign(**{m: chaos[m].where(perturbed, 0.0) for m in ("test_barrier", "l2")})
     found = []
-    for table in (chaos, equal, chaos[perturbed]):
+    controls_first = pd.concat([chaos[~perturbed], chaos[perturbed]])
+    for table in (chaos, equal, controls_first, chaos[perturbed]):
         own = dataclasses.replace(clear, tables={**clear.tables, "chaos": table})
         found.append((words(own), quantities.chaos(own, "test_barrier", "first", "last")))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1] == found[2] == found[3]
 
 
 def test_a_drop_of_the_learning_rate_is_no_transition():
