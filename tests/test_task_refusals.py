@@ -98,12 +98,6 @@ BEFORE = {
         check,
         r"data.images.task.loss = 'total': returns one number; must return a tensor",
     ),
-    "units of attention": (
-        "next token",
-        lambda raw: raw.update(matching={}),
-        check,
-        r"mine.yaml: models.net: stage matching: ",
-    ),
     "labels of classes that are real": (
         "vectors",
         lambda raw: raw["data"]["images"].update(function="lines"),
