@@ -23,6 +23,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     training = style.runs(tables, "training")
     training[["split", "measure"]] = training["measure"].str.split("_", n=1, expand=True)
     marks = style.transitions(study, tables)
+    scores = " and accuracy" * ("accuracy" in set(training["measure"]))
     rows = [
         [
             *row(study, name, training, CURVES, marks),
@@ -35,8 +36,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         names.caption(
             study,
             "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
-            "(cross-entropy) and accuracy of the base runs, and the iterations at which runs are "
-            "forked, compared, their kernels computed and their linearised training started.",
+            f"({names.words(study).loss}){scores} of the base runs, and the iterations at which "
+            "runs are forked, compared, their kernels computed and their linearised training "
+            "started.",
             style.lost(training),
             marks=marks,
             forks=False,

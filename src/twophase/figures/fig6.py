@@ -24,6 +24,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     normal = style.runs(tables, "training").assign(how="normal training")
     marks, rows, shown = style.transitions(study, tables), [], [ends]
     models = style.models(study, "linearized")
+    scores = "accuracy and " * ("test_accuracy" in set(ends["measure"]))
     for name, model in models.items():
         last = style.where(normal, model=name, t=model.training.iterations)
         switches = model.linearized.switches
@@ -38,7 +39,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             study,
             "Training is normal up to the switch t. From there to the end the first-order Taylor "
             "model in the parameters at t is trained instead, the network in evaluation mode. Test "
-            "accuracy and loss (cross-entropy) at the end.",
+            f"{scores}loss ({names.words(study).loss}) at the end.",
             paper.said(study, "test_accuracy").replace("; of forks, those from its first t0", "")
             + style.lost(ends[ends["measure"].isin([lines.measure for lines in ENDS])]),
             marks=marks,

@@ -297,16 +297,16 @@ def when(ends: dict[int, int]) -> str:
     return f"at $t_1$\xa0=\xa0{last.pop():,}" if len(last) == 1 else "at the last $t_1$ of each"
 
 
-def barriers(ax: Axes, data: pd.DataFrame, threshold: float) -> None:
-    """The threshold of barriers (nats) as a dashed line; of a network that has none above it, a
-    sentence.
+def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats") -> None:
+    """The threshold of barriers, in the `unit` of the loss, as a dashed line; of a network that has
+    none above it, a sentence.
     """
     ax.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
     low, high = ax.get_ylim()
     largest = data["value"].max()
     ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
     if largest <= threshold:
-        text = f"no barrier above {threshold:g} nats:\nthe largest is {largest:.2g}"
+        text = f"no barrier above {threshold:g} {unit}:\nthe largest is {largest:.2g}"
         ax.text(0.5, 0.7, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1, color="0.3",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
 
