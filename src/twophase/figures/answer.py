@@ -39,7 +39,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         rows.append([Panel(partial(_doses, study, name, ends, found), titles[name], height=2.2)])
         if _both(found):
             horizons = {"all": found} | ({"half": half[name]} if _both(half[name]) else {})
-            rows[-1].append(Panel(partial(_plane, horizons), titles[name], height=2.2))
+            title = "grey band: one transition"
+            rows[-1].append(Panel(partial(_plane, horizons), title, height=2.2, width=0.6))
             told.append(f"{titles[name]}: {_horizons(horizons)}.")
             means[titles[name]] = found
     if len(means) >= CONDITIONS:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from twophase.estimators import phases
@@ -33,6 +35,7 @@ GREY = "0.55"
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
 Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
 COLOURS, SIGNS = {"chaos": "#d55e00", "cone": "#3b3b98"}, {"chaos": "D", "cone": "o"}
+SAID = {"chaos": "chaos ends", "cone": "the kernel enters its later cone"}
 SIZE = 8.0  # points, in print
 LOOKS = {
     "font.sans-serif": ["DejaVu Sans"],
@@ -255,13 +258,27 @@ def mark_transitions(
             ends = time.each["low"].min(), time.each["high"].max()
         shown = np.nan_to_num([value, *ends], posinf=limits[1])
         value, low, high = np.clip(place(shown) if place else shown, *limits)
-        looks = {"color": COLOURS[what], "transform": ax.get_xaxis_transform(), "clip_on": False}
+        looks = {"color": COLOURS[what], "transform": ax.get_xaxis_transform(), "clip_on": False,
+                 "gid": what}  # fmt: skip
         height = 0.985 - 0.05 * row
         ax.hlines(height, low, high, linewidth=2.2, alpha=0.6, **looks)
         if bounded or low == high:
             ax.scatter(value, height, s=20, marker=SIGNS[what], linewidths=0.6, edgecolors="white",
                        zorder=6, **looks)  # fmt: skip
     ax.set_xlim(limits)
+
+
+def signs_legend(figure: Figure) -> int:
+    """Above all panels, what the bars along their tops are. Returns how many lines it takes."""
+    drawn = {each.get_gid() for ax in figure.axes for each in ax.collections}
+    entries = [
+        (Line2D([], [], color=COLOURS[what], marker=SIGNS[what], linewidth=2.2), SAID[what])
+        for what in SIGNS
+        if what in drawn
+    ]
+    if entries:
+        figure.legend(*zip(*entries, strict=True), loc="outside upper left", ncols=2)
+    return bool(entries)
 
 
 def over_iterations(
@@ -307,7 +324,7 @@ def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats")
     ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
     if largest <= threshold:
         text = f"no barrier above {threshold:g} {unit}:\nthe largest is {largest:.2g}"
-        ax.text(0.5, 0.7, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1, color="0.3",
+        ax.text(0.5, 0.35, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1, color="0.3",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
