@@ -324,8 +324,9 @@ def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats")
     ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
     if largest <= threshold:
         text = f"no barrier above {threshold:g} {unit}:\nthe largest is {largest:.2g}"
-        ax.text(0.5, 0.35, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1, color="0.3",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        looks = {"fontsize": SIZE - 1, "color": "0.3", "bbox": white}
+        ax.text(0.5, 0.35, text, transform=ax.transAxes, ha="center", **looks)
 
 
 def legend(ax: Axes, title: str = "", columns: int = 4, entries: list | None = None) -> None:
