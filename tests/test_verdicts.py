@@ -395,3 +395,14 @@ def test_covariation_tells_one_cause_from_two(slope):
     same = {name: sources_["1"] for name in "abc"}
     why = "differ by less than a factor of 1.5"
     assert why in parts.attempt(transitions.covariation, same, "entry")[1]
+
+
+def test_a_task_without_accuracy_gets_a_reason():
+    """As published of the study `diabetes`: a regression."""
+    each = {s.study: s for s in sources.sources(ROOT / "paper/measurements")}
+    regression = each["diabetes"]
+    assert "test_accuracy" not in regression.table("training")
+    found = {v.claim.id: v for v in verdicts.verdicts(CLAIMS, [regression])}
+    assert "has no test_accuracy" in found["linear-late"].why
+    assert found["cone"].word == "replicated"
+    assert "has no test_accuracy" in parts.transitions(regression)
