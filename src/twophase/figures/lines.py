@@ -39,13 +39,14 @@ def panel(
     name: str,
     frame: pd.DataFrame,
     lines: Lines,
-    marks: style.Transitions,
+    marks: style.Transitions | None = None,
     title: str | None = None,
     then: Callable[[Axes], object] | None = None,
 ) -> Panel:
     """The panel of a model; `frame` has all models', for scales and colours. `then` adds to it."""
     title = names.titles(study)[name] if title is None else title
-    drawn = partial(_draw, study, name, frame, lines, marks.get(name), then)
+    own = (marks or {}).get(name)
+    drawn = partial(_draw, study, name, frame, lines, own, then)
     return Panel(drawn, title, lines.share or lines.measure, height=lines.height)
 
 
@@ -54,7 +55,7 @@ def row(
     name: str,
     frame: pd.DataFrame,
     each: Sequence[Lines],
-    marks: style.Transitions,
+    marks: style.Transitions | None = None,
     **options: object,
 ) -> list[Panel]:
     """The panels of a model, without measures that its task does not have."""

@@ -19,7 +19,6 @@ from matplotlib.ticker import FixedLocator
 
 from twophase.estimators import phases
 from twophase.estimators.phases import Times
-from twophase.figures import TIMED
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.chaos import named
@@ -230,7 +229,9 @@ def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> 
     """
     found: Transitions = {}
     for name, model in study.models.items():
-        chaos, kernels, training = (wide(tables, table, name) for table in TIMED)
+        chaos, kernels, training = (
+            wide(tables, table, name) for table in ("chaos", "kernel_distance", "training")
+        )
         found[name] = {}
         if chaos is not None:
             asked = of_main(study, called(chaos)), training, model.chaos.barrier_threshold, half
@@ -357,7 +358,7 @@ def colorbar(ax: Axes, values: Iterable[float], label: str) -> None:
 
 
 def pairs(
-    ax: Axes, model: Model, grid: pd.DataFrame, label: str, marks: dict, **looks: Any
+    ax: Axes, model: Model, grid: pd.DataFrame, label: str, marks: dict | None = None, **looks: Any
 ) -> Callable[[Iterable[float]], np.ndarray]:
     """A map of a measure of all pairs of iterations, from the first at the lower left, with the
     drops of the learning rate and the transitions; returns where an iteration lies on it.
@@ -377,6 +378,6 @@ def pairs(
         if steps[0] < drop < steps[-1]:
             for line in (ax.axvline, ax.axhline):
                 line(place([drop])[0], color="white", linestyle=(0, (1, 1.5)), linewidth=0.9)
-    mark_transitions(ax, marks, place)
+    mark_transitions(ax, marks or {}, place)
     ax.set(xlabel="iteration $u$", ylabel="iteration $t$")
     return place
