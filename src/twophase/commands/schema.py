@@ -12,8 +12,10 @@ from twophase.study.networks import OfImageSize
 from twophase.study.records import Record
 from twophase.study.studyfile import SHARED, TAGGED
 
-# Pydantic leaves these as they are where a validator of ours comes before them.
-RANGES = {
+# Pydantic leaves these as they are where a validator of ours comes before them. Of several kinds, a
+# part may fit more than one.
+WORDS = {
+    "oneOf": "anyOf",
     "gt": "exclusiveMinimum",
     "ge": "minimum",
     "lt": "exclusiveMaximum",
@@ -91,20 +93,18 @@ def _sweep(sections: list[str]) -> dict:
 
 
 def plain(node: Any) -> Any:
-    """A schema without titles, which only repeat the names, and with all ranges."""
+    """A schema without titles, which only repeat the names, and in our words."""
     if isinstance(node, list):
         return [plain(each) for each in node]
     if not isinstance(node, dict):
         return node
     kept = {key: value for key, value in node.items() if (key, type(value)) != ("title", str)}
-    return {RANGES.get(key, key): plain(value) for key, value in kept.items()}
+    return {WORDS.get(key, key): plain(value) for key, value in kept.items()}
 
 
 def _section(found: dict) -> dict:
-    """The schema of a section that a file has: it may be left out, but not be empty. Of several
-    kinds, a part may fit more than one.
-    """
-    kinds = found.get("oneOf") or found.get("anyOf") or [found]
+    """The schema of a section that a file has: it may be left out, but not be empty."""
+    kinds = found.get("anyOf") or [found]
     kinds = [kind for kind in kinds if "$ref" in kind or kind.get("type") == "object"]
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
