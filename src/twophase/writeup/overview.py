@@ -58,9 +58,16 @@ def judged(name: str, file: Path, tested: list[Source], swept: list[Source]) -> 
 
 def counting(found: list[Verdict]) -> list[Verdict]:
     """The verdicts that say something of a claim: not those on networks or images that it is not
-    about, and not those on runs that another study has, too.
+    about, and not those on runs of which another study says the same already. A study may have the
+    base runs of another, and other forks.
     """
-    return [v for v in found if v.why not in (OTHER_DATA, OTHER_NETWORK) and not v.source.same_as]
+    judged = {(v.claim.id, text.name_of(v.source)) for v in found if v.word != CANNOT_SAY}
+    return [
+        v
+        for v in found
+        if v.why not in (OTHER_DATA, OTHER_NETWORK)
+        and (v.claim.id, v.source.same_as) not in judged
+    ]
 
 
 def table(paper: Paper) -> str:
