@@ -76,8 +76,9 @@ def show(study: sources.Study, file: sources.Path, name: str) -> None:
 
 
 tests = {each.study for each in rules.registered}
-leads = [each for name in rules.quoted_studies for each in studies if each[0].name == name]
-leads = leads or [each for each in studies if not each[0].sweep]
+leads = [
+    (study, file) for name in rules.quoted_studies for study, file in studies if study.name == name
+] or [(study, file) for study, file in studies if not study.sweep]
 for study, file in studies:
     if study.name in tests:
         show(study, file, beside.ANSWER)

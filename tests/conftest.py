@@ -1,3 +1,4 @@
+import functools
 import gc
 import re
 import shutil
@@ -107,6 +108,16 @@ def in_tmp(tmp_path, monkeypatch):
     """An empty working directory, where stages find and leave results/."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def small_task(raw, write_study, in_tmp, monkeypatch):
+    """Write the small study of a task, by its name in `small_tasks.py`, and load it."""
+    import small_tasks
+
+    # That a function returns the same in other processes is tried elsewhere.
+    monkeypatch.setattr("twophase.datasets.function.HASH_SEEDS", ())
+    return functools.partial(small_tasks.write, raw, write_study, in_tmp)
 
 
 @pytest.fixture(scope="session")

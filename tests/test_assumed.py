@@ -11,7 +11,7 @@ from conftest import CONFIG, ROOT, edit
 from pictures import SIZE, plain, write
 
 from twophase import __main__
-from twophase.commands.keys import ASSUMED
+from twophase.commands.assumptions import ASSUMED
 from twophase.errors import Problem, StudyError
 from twophase.study import assumed, noted, stages, studyfile
 from twophase.study.model import Model

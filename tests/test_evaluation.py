@@ -4,14 +4,15 @@ import torch
 from torch import nn
 
 from twophase.training import evaluation
+from twophase.training.tasks import CLASSIFICATION
 
 
 def test_accuracy_and_loss_of_known_logits():
+    scores = CLASSIFICATION.scores
     out = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
-    assert evaluation.accuracy(out, torch.tensor([1, 0])) == 0.5
-    assert evaluation.mean_loss(torch.zeros(3, 10), torch.tensor([1, 2, 3])) == pytest.approx(
-        np.log(10)
-    )
+    assert scores(out, torch.tensor([1, 0]), "test")["test_accuracy"] == 0.5
+    found = scores(torch.zeros(3, 10), torch.tensor([1, 2, 3]), "train")
+    assert found["train_loss"] == pytest.approx(np.log(10))
 
 
 def test_logits_are_the_networks_in_eval_mode_whatever_their_number():

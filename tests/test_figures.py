@@ -38,6 +38,7 @@ from twophase.study import studyfile
 from twophase.study.chaos import Perturbation
 from twophase.writeup import sources, transitions
 
+TIMED = ("chaos", "kernel_distance", "training")  # what says when a transition comes
 DIGITS = ROOT / "paper/measurements/digits/digits.yaml"
 DRAWN = [name for name in FIGURES if name not in ("findings", "s2", "s7")]  # that digits has
 
@@ -365,7 +366,7 @@ def test_times_in_figures_are_those_of_the_write_up(digits):
 
 
 def _of(model):
-    each = {t: twophase.load("digits", t, published=True, root=ROOT) for t in style.TIMED}
+    each = {t: twophase.load("digits", t, published=True, root=ROOT) for t in TIMED}
     return {name: table[table["model"] == model] for name, table in each.items()}
 
 

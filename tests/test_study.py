@@ -312,6 +312,7 @@ def test_all_examples_that_there_are_may_be_asked_for_and_not_one_more(raw, writ
 
 def test_every_iteration_that_a_stage_reads_is_kept(smoke):
     assert smoke.models["vgg"].checkpoints() == [0, 4, 6, 8, 12]
+    assert smoke.models["vgg"].kernel.steps() == [0, 4, 8, 12]
     assert compare_points(Run(smoke, "vgg", 0), 6) == [12]
     every = [(t0, direction) for t0 in (0, 4) for direction in ("1", "2", "control")]
     assert forks(Run(smoke, "vgg", 0)) == every

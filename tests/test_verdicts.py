@@ -227,10 +227,11 @@ def test_a_control_is_no_fork():
     perturbed = chaos["direction"] != "control"
     equal = chaos.assign(**{m: chaos[m].where(perturbed, 0.0) for m in ("test_barrier", "l2")})
     found = []
-    for table in (chaos, equal, chaos[perturbed]):
+    controls_first = pd.concat([chaos[~perturbed], chaos[perturbed]])
+    for table in (chaos, equal, controls_first, chaos[perturbed]):
         own = dataclasses.replace(clear, tables={**clear.tables, "chaos": table})
         found.append((words(own), quantities.chaos(own, "test_barrier", "first", "last")))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1] == found[2] == found[3]
 
 
 def test_a_drop_of_the_learning_rate_is_no_transition():
@@ -394,3 +395,14 @@ def test_covariation_tells_one_cause_from_two(slope):
     same = {name: sources_["1"] for name in "abc"}
     why = "differ by less than a factor of 1.5"
     assert why in parts.attempt(transitions.covariation, same, "entry")[1]
+
+
+def test_a_task_without_accuracy_gets_a_reason():
+    """As published of the study `diabetes`: a regression."""
+    each = {s.study: s for s in sources.sources(ROOT / "paper/measurements")}
+    regression = each["diabetes"]
+    assert "test_accuracy" not in regression.table("training")
+    found = {v.claim.id: v for v in verdicts.verdicts(CLAIMS, [regression])}
+    assert "has no test_accuracy" in found["linear-late"].why
+    assert found["cone"].word == "replicated"
+    assert "has no test_accuracy" in parts.transitions(regression)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from docstrings import markdown
 
-from twophase.commands.keys import assumed
+from twophase.commands.assumptions import assumed
 from twophase.commands.schema import schema as study_file
 from twophase.study.model import Model
 from twophase.study.records import Record

@@ -29,6 +29,7 @@ from twophase.store.artifacts import write_tensors
 from twophase.store.paths import Result
 from twophase.study import stages
 from twophase.study.chaos import Perturbation
+from twophase.study.kernel import Kernel
 from twophase.study.model import STUDIES, Study
 from twophase.study.run import Run
 from twophase.study.stage import Work
@@ -100,7 +101,7 @@ def _bring(study: Study, file: Result) -> Price:
     to make.
     """
     images = study.data.images
-    if images.source == "digits":  # which come with a package
+    if images.source == "digits" or images.form != "images":  # which are at hand, and small
         started = time.process_time()
         _quietly("data", study)
         return Price(rest=time.process_time() - started)
@@ -163,7 +164,7 @@ def _brief(run: Run, iterations: int, examples: int) -> Run:
     }
     # A kernel's input costs some 20 to 70 forward passes, of ten classes.
     most = {
-        "kernel": ("examples_per_class", examples // 150),
+        "kernel": _kernel_inputs(model.kernel, examples),
         "curvature": ("examples", examples // 2),
         "growth": ("examples", examples),
     }
@@ -181,6 +182,13 @@ def _brief(run: Run, iterations: int, examples: int) -> Run:
     models = {run.name: model.model_copy(update=sections)}
     study = run.study.model_copy(update={"models": models, "seeds": [run.seed]})
     return Run(study, run.name, run.seed)
+
+
+def _kernel_inputs(kernel: Kernel | None, examples: int) -> tuple[str, int]:
+    """The option that says how many inputs a kernel has, and as many as a trial can afford."""
+    if kernel and kernel.examples:
+        return "examples", examples // 15
+    return "examples_per_class", examples // 150
 
 
 def _price(stage: str, short: Run, longer: Run, loading: float) -> Price:

@@ -14,7 +14,7 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Study": {
         "title": ("What the study is, for the captions of its figures.", "Digits, two networks"),
         "data": (
-            "Images, and how training augments them.",
+            "Images, and how training augments them; or other examples.",
             {
                 "images": {"source": "digits", "test_examples": 500},
                 "augmentation": {"shift": 1, "flip": False},
@@ -55,8 +55,8 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     "Model": {
         "network": ("The network.", {"architecture": "resnet20"}),
         "training": (
-            "How base runs and forks are trained. The loss is always the mean cross-entropy over "
-            "the batch.",
+            "How base runs and forks are trained. The loss is the mean of the task's over the "
+            "batch.",
             {"iterations": 500, "lr": 0.04},
         ),
         "evaluation": (
@@ -83,14 +83,14 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
     },
     "Data": {
         "images": (
-            "Where the images come from: a source.",
+            "Where the images come from, or other examples: a source.",
             {"source": "digits", "test_examples": 500},
         ),
         "statistics": (
             "Each channel's mean and deviation; without it, those of the training images.",
             {"mean": [0.5], "std": [0.25]},
         ),
-        "augmentation": ("How training changes images at random.", {"shift": 1, "flip": False}),
+        "augmentation": ("How training changes images, if any.", {"shift": 1, "flip": False}),
     },
     "Statistics": {
         "mean": ("Mean of each channel, where 0 is black and 1 white.", [0.49, 0.48, 0.45]),
@@ -171,8 +171,8 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
             "interpolate",
         ),
         "barrier_threshold": (
-            "Above this barrier (nats) base run and fork count as parted; only figures and claims "
-            "use it.",
+            "Above this barrier (nats, or the unit of the task's loss) base run and fork count as "
+            "parted; only figures and claims use it.",
             0.1,
         ),
     },
@@ -193,6 +193,8 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         ),
         "keep": ("Whether kernels are kept once their tables are there.", False),
         "examples_per_class": ("Training examples of each class that the kernel is of.", 4),
+        "examples": ("The same where the task has no classes: so many in all.", 100),
+        "projection": ("Random directions of the outputs that the kernel is of.", 8),
         "kind": (
             "`full` for all pairs of examples and classes, `trace` for the trace over classes, "
             "`pseudo` for the sum of logits.",
@@ -267,14 +269,43 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "channels": ("3 for RGB, 1 for grey.", 3),
         "sha256": ("Which images these are: `twophase data <study> --digest` prints it.", "0" * 64),
     },
-    "FunctionOfArrays": {
-        "source": ("This source.", "function"),
+    "OfFunction": {
         "file": ("The file beside the study file that has the function.", "my_images.py"),
         "function": ("Its name; without a file `module:function` of a package.", "blobs"),
         "options": ("What the function is called with.", {"noise": 0.1}),
+        "sha256": ("Which examples these are, if the function reads files.", "0" * 64),
+        "task": (
+            "What is to be learnt: `classification`, `regression`, or your own.",
+            "regression",
+        ),
+    },
+    "FunctionOfArrays": {
+        "source": ("This source.", "function"),
         "channels": ("Channels of the images.", 1),
         "image_size": ("Height and width of the images in pixels.", 16),
-        "sha256": ("Which images these are, if the function reads files.", "0" * 64),
+    },
+    "Vectors": {
+        "source": ("This source.", "vectors"),
+        "features": ("How many numbers a vector has.", 10),
+    },
+    "Sequences": {"length": ("How many tokens a sequence has.", 64)},
+    "Tokens": {
+        "source": ("This source.", "tokens"),
+        "vocabulary": ("How many different tokens there are.", 100),
+    },
+    "Text": {
+        "source": ("This source.", "text"),
+        "path": ("The text file, from where Snakemake runs.", "data/tinyshakespeare.txt"),
+        "sha256": ("Which text this is: `twophase data <study> --digest` prints it.", "0" * 64),
+        "tokens": ("What a token is: `characters` of the text, or `bytes` of the file.", "bytes"),
+        "test_share": ("How much of the text, at its end, is for test.", 0.1),
+    },
+    "OwnTask": {
+        "file": ("The file beside the study file that has the functions.", "my_task.py"),
+        "loss": ("The function `loss(out, labels)`: the loss of each example.", "absolute_error"),
+        "prediction": ("The function `prediction(out)`, of which disagreement is.", "nearest"),
+        "outputs": ("The function `outputs(out)` (n, k) that the kernel is of.", "last"),
+        "unit": ("The unit of the loss, on the axes of figures.", "mm"),
     },
     "Changed": {
         "norm": ("What takes the place of batch norm, where the network has it.", "group"),
@@ -330,6 +361,15 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "activation": ("What follows that layer.", "gelu"),
         "dropout": ("Share of a block's entries that training sets to zero.", 0.1),
     },
+    "GPT": {
+        "architecture": ("This network.", "gpt"),
+        "width": ("Entries of a token's vector, a multiple of `heads`.", 64),
+        "depth": ("Number of blocks.", 2),
+        "heads": ("Attention heads of each block.", 4),
+        "expansion": ("How many times as wide each block's hidden layer is.", 4),
+        "activation": ("What follows that layer.", "gelu"),
+        "dropout": ("Share of a block's entries that training sets to zero.", 0.1),
+    },
     "Torchvision": {
         "architecture": ("May be left out.", "torchvision"),
         "torchvision": ("The name of the builder in `torchvision.models`.", "resnet18"),
@@ -380,50 +420,3 @@ def told(record: type[Record], key: str) -> tuple[str, Any] | None:
         if key in KEYS.get(kind.__name__, {}):
             return KEYS[kind.__name__][key]
     return None
-
-
-# What holds where a study file leaves a key out that its record asks for (`study/assumed.py`), in
-# words; T is training.iterations.
-ASSUMED: dict[str, dict[str, str]] = {
-    "Study": {"title": "the file's name", "seeds": "`[0, 1, 2]`", "compute": "`{}`"},
-    "Compute": {"device": "`cpu`", "threads": "`1`", "precision": "`float32`"},
-    "Data": {"augmentation": "`{}`: none"},
-    "Augmentation": {"shift": "`0`", "flip": "`false`"},
-    "ImageFolder": {"sha256": "noted at the first run"},
-    "TorchvisionSet": {"sha256": "noted at the first run"},
-    "Model": {"evaluation": "`{}`"},
-    "Training": {
-        "batch_size": "`128`, or all training examples",
-        "weight_decay": "`1e-4`; `0` for adam, `0.01` for adamw",
-    },
-    "SGD": {"momentum": "`0.9`"},
-    "Evaluation": {"train_examples": "`1000`, or all", "test_examples": "`1000`, or all"},
-    "Chaos": {
-        "forks": "0, T/64, T/32, … T/2",
-        "compare": "T/8, T/4, T/2, T; none with `follow`",
-        "directions": "`2`",
-        "control": "the first of `forks`",
-        "perturbation": "`{kind: std, size: 1e-7}`",
-        "barrier_points": "`11`",
-        "barrier_batch_norm": "`interpolate`",
-        "barrier_threshold": "`0.1`",
-    },
-    "Kernel": {
-        "every": "T/32, without `times`",
-        "until": "T, or the last multiple of `every`",
-        "examples_per_class": "as many as make 20 examples",
-        "kind": "`full`",
-        "references": "the first kernel, and those at each quarter",
-        "intervals": "1, 2 and 4 times `every`",
-    },
-    "Linearized": {"switches": "0, T/16, T/8, T/4, T/2"},
-    "Curvature": {"every": "T/20", "examples": "`500`, or all"},
-    "Growth": {"forks": "0, T/2", "steps": "`50`", "examples": "`200`, or all"},
-    "Sizes": {"values": "`[1e-6, 1e-4, 1e-2]`"},
-}
-
-
-def assumed(record: type[Record], key: str) -> str:
-    """What holds where a study file leaves out a key of a record, in words, if that is assumed."""
-    names = [kind.__name__ for kind in record.mro()]
-    return next((ASSUMED[name][key] for name in names if key in ASSUMED.get(name, ())), "")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.commands.keys import ASSUMED, told
+from twophase.commands.assumptions import ASSUMED
+from twophase.commands.keys import told
 from twophase.study.model import Model, Study
 from twophase.study.networks import OfImageSize
 from twophase.study.records import Record
@@ -104,7 +105,7 @@ def _section(found: dict) -> dict:
     kinds, a part may fit more than one.
     """
     kinds = found.get("oneOf") or found.get("anyOf") or [found]
-    kinds = [kind for kind in kinds if "$ref" in kind]
+    kinds = [kind for kind in kinds if "$ref" in kind or kind.get("type") == "object"]
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 
 

@@ -32,10 +32,6 @@ ENDS = {
 FORMATS = ("pdf", "png", "svg", "eps", "pgf")  # that a figure can be asked for in
 
 
-# What the times of transitions come from.
-TIMED = ("chaos", "kernel_distance", "training")
-
-
 class Figure(NamedTuple):
     """A row of the table."""
 
@@ -45,7 +41,7 @@ class Figure(NamedTuple):
     runs: tuple[str, ...] = ()  # the tables that it shows of every run
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
-    timed: bool = False  # it marks when chaos ends and when the kernel enters its later cone
+    timed: tuple[str, ...] = ()  # from which tables it marks when chaos ends and the cone begins
     of_sweeps: bool = False  # it is of studies with a sweep, whose values it shows
     files: tuple[str, ...] = (".pdf", ".txt", ".png")
     own: bool = False  # a function of the user's draws it
@@ -58,27 +54,26 @@ FIGURES = {
         runs=("chaos",),
         first_seed=("kernel_projection",),
         options=("chaos", "training"),
-        timed=True,
+        timed=("chaos", "kernel_distance"),
     ),
     "fig2": Figure(
         "the protocol of this replication, beside the training curves",
         summaries=("training",),
         runs=("training",),
         options=("chaos", "kernel", "linearized", "training"),
-        timed=True,
     ),
     "fig3": Figure(
         "chaos: dissimilarity, loss barrier and disagreement over t0 and t1",
         summaries=("chaos",),
         runs=("chaos",),
         options=("chaos", "training"),
-        timed=True,
+        timed=("chaos",),
     ),
     "fig4": Figure(
         "kernel distance between all pairs of checkpoints",
         summaries=("kernel_distance",),
         options=("training",),
-        timed=True,
+        timed=("kernel_distance",),
     ),
     "fig5": Figure(
         "cone: kernel distances from references and between neighbours, and in three dimensions",
@@ -86,21 +81,20 @@ FIGURES = {
         runs=("kernel_distance",),
         first_seed=("kernel_projection",),
         options=("kernel", "training"),
-        timed=True,
+        timed=("kernel_distance",),
     ),
     "fig6": Figure(
         "linearised from a switch on, beside normal training",
         summaries=("linearized", "training"),
         runs=("linearized", "training"),
         options=("training", "linearized"),
-        timed=True,
     ),
     "answer": Figure(
         "whether chaos ends when the cone begins: both times of every seed, at two horizons",
         summaries=("chaos", "kernel_distance"),
         runs=("chaos",),
         options=("training",),
-        timed=True,
+        timed=("chaos", "kernel_distance"),
     ),
     "s1": Figure(
         "how base run and fork part, step by step",
@@ -119,7 +113,7 @@ FIGURES = {
         also=("across_seeds",),
         runs=("cone", "across_seeds"),
         options=("across_seeds", "training"),
-        timed=True,
+        timed=("kernel_distance",),
     ),
     "s4": Figure(
         "the kernel's content, and the curvature of the loss",
@@ -127,20 +121,18 @@ FIGURES = {
         also=("curvature",),
         runs=("kernel_content", "curvature"),
         options=("curvature", "training"),
-        timed=True,
+        timed=("kernel_distance",),
     ),
     "s5": Figure(
         "the way through the space of parameters",
         summaries=("trajectory",),
         options=("training",),
-        timed=True,
     ),
     "s6": Figure(
         "barriers modulo permutation, and the similarity of features",
         summaries=("matching",),
         runs=("matching",),
         options=("chaos", "matching", "training"),
-        timed=True,
     ),
     "s7": Figure(
         "what depends on the options that the study sweeps",
@@ -222,7 +214,8 @@ def tables(study: Study, figure: str) -> dict[str, Result]:
         for t in its_row.summaries + its_row.also
         if t in there
     }
-    for table in dict.fromkeys(its_row.runs + TIMED * its_row.timed + its_row.first_seed):
+    timed = its_row.timed + ("training",) * bool(its_row.timed)
+    for table in dict.fromkeys(its_row.runs + timed + its_row.first_seed):
         for run in stages.runs_of(study, stages.STAGE_OF[table]):
             if table not in its_row.first_seed or run.seed == study.seeds[0]:
                 found[published_name(run, table)] = stages.run_table(run, table)
@@ -262,7 +255,7 @@ def made_by(study: Study, figure: str) -> str:
 def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
     """The same, where names or digests tell which tables the figure is drawn from."""
     its_row = row(study, figure)  # titles name network and images; chaos ends by a threshold
-    beside = ("chaos",) * (its_row.timed and "chaos" not in its_row.options)
+    beside = ("chaos",) * ("chaos" in its_row.timed and "chaos" not in its_row.options)
     sections = ("network", *its_row.options, *beside)
     options = {
         name: {section: _dump(getattr(model, section)) for section in sections}

@@ -39,7 +39,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         rows.append([Panel(partial(_doses, study, name, ends, found), titles[name], height=2.2)])
         if _both(found):
             horizons = {"all": found} | ({"half": half[name]} if _both(half[name]) else {})
-            rows[-1].append(Panel(partial(_plane, horizons), titles[name], height=2.2))
+            title = "grey band: one transition"
+            rows[-1].append(Panel(partial(_plane, horizons), title, height=2.2, width=0.6))
             told.append(f"{titles[name]}: {_horizons(horizons)}.")
             means[titles[name]] = found
     if len(means) >= CONDITIONS:
@@ -83,9 +84,10 @@ def _doses(study: Study, name: str, ends: pd.DataFrame, found: Both, ax: Axes) -
     ends = ends.assign(value=ends["test_barrier"])
     sns.lineplot(ends, x="t0", y="value", hue="seed", palette=style.shades(ends["seed"]), ax=ax,
                  units="run", estimator=None, marker="o", linewidth=1, legend=False)  # fmt: skip
-    style.barriers(ax, ends, model.chaos.barrier_threshold)
+    unit = names.words(study).unit
+    style.barriers(ax, ends, model.chaos.barrier_threshold, unit)
     times = [each.mean.value for each in found.values() if not isinstance(each, str)]
-    ax.set(ylabel="test loss barrier (nats)", xlim=(0, 1.08 * max([ends["t0"].max(), *times])))
+    ax.set(ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * max([ends["t0"].max(), *times])))
     style.over_iterations(ax, "perturbed at iteration $t_0$", model, found, ends["t0"].unique())
 
 

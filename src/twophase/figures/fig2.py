@@ -22,10 +22,10 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     """Loss and accuracy of the base runs; beside them the iterations that each stage uses."""
     training = style.runs(tables, "training")
     training[["split", "measure"]] = training["measure"].str.split("_", n=1, expand=True)
-    marks = style.transitions(study, tables)
+    scores = " and accuracy" * ("accuracy" in set(training["measure"]))
     rows = [
         [
-            *row(study, name, training, CURVES, marks),
+            *row(study, name, training, CURVES),
             Panel(partial(_protocol, study, name), names.titles(study)[name]),
         ]
         for name in study.models
@@ -35,10 +35,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         names.caption(
             study,
             "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
-            "(cross-entropy) and accuracy of the base runs, and the iterations at which runs are "
-            "forked, compared, their kernels computed and their linearised training started.",
+            f"({names.words(study).loss}){scores} of the base runs, and the iterations at which "
+            "runs are forked, compared, their kernels computed and their linearised training "
+            "started.",
             style.lost(training),
-            marks=marks,
+            marks={},
             forks=False,
         ),
     )

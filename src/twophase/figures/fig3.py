@@ -42,8 +42,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "and at t1 is compared with its undisturbed self. C: 1 − cosine between the parameters "
             "of the two. Barrier: the most by which the test loss on the straight path between "
             "them exceeds the line between its ends; above the dashed line the two lie in "
-            "different valleys of the loss. Disagreement: share of test images that the two "
-            "classify differently.",
+            f"different valleys of the loss. Disagreement: {names.words(study).disagreement}.",
             paper.said(study, *measures),
             style.lost(chaos[chaos["measure"].isin(measures)]),
             marks=marks,

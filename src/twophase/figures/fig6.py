@@ -22,8 +22,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     """Test accuracy and loss at the end over the switch, with normal training for comparison."""
     ends = style.runs(tables, "linearized").assign(how="linearised from $t$ on")
     normal = style.runs(tables, "training").assign(how="normal training")
-    marks, rows, shown = style.transitions(study, tables), [], [ends]
+    rows, shown = [], [ends]
     models = style.models(study, "linearized")
+    scores = "accuracy and " * ("test_accuracy" in set(ends["measure"]))
     for name, model in models.items():
         last = style.where(normal, model=name, t=model.training.iterations)
         switches = model.linearized.switches
@@ -31,17 +32,17 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     drawn = pd.concat(shown, ignore_index=True)
     for name, model in models.items():
         title = f"{names.titles(study)[name]}: at iteration {model.training.iterations:,}"
-        rows.append(row(study, name, drawn, ENDS, marks, title=title))
+        rows.append(row(study, name, drawn, ENDS, title=title))
     return Page(
         rows,
         names.caption(
             study,
             "Training is normal up to the switch t. From there to the end the first-order Taylor "
             "model in the parameters at t is trained instead, the network in evaluation mode. Test "
-            "accuracy and loss (cross-entropy) at the end.",
+            f"{scores}loss ({names.words(study).loss}) at the end.",
             paper.said(study, "test_accuracy").replace("; of forks, those from its first t0", "")
             + style.lost(ends[ends["measure"].isin([lines.measure for lines in ENDS])]),
-            marks=marks,
+            marks={},
             forks=False,
         ),
     )

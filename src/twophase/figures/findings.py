@@ -9,7 +9,7 @@ import math
 import pandas as pd
 
 from twophase.estimators.seeds import wilson
-from twophase.figures import style
+from twophase.figures import names, style
 from twophase.figures.s1 import BRANCHES, branches
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
@@ -37,7 +37,7 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
         lines += ["", f"## {name}", ""] + _training(own["training"], model)
         if model.chaos:
             ends = style.where(style.runs(tables, "chaos"), model=name)
-            lines += [""] + _chaos(own["chaos"], ends, model)
+            lines += [""] + _chaos(own["chaos"], ends, model, names.words(study).unit)
         if model.kernel:
             lines += [""] + _cone(own["kernel_distance"], model)
         if model.linearized:
@@ -87,13 +87,18 @@ def _end(training: pd.DataFrame, model: Model) -> pd.DataFrame:
 
 def _training(training: pd.DataFrame, model: Model) -> list[str]:
     last = _end(training, model)
+    accuracy = (
+        f"test accuracy {_spread(last.loc['test_accuracy'])} and "
+        if "test_accuracy" in last.index
+        else ""
+    )
     return [
-        f"Base runs end, at iteration {model.training.iterations}, with test accuracy "
-        f"{_spread(last.loc['test_accuracy'])} and test loss {_spread(last.loc['test_loss'])}."
+        f"Base runs end, at iteration {model.training.iterations}, with {accuracy}"
+        f"test loss {_spread(last.loc['test_loss'])}."
     ]
 
 
-def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model) -> list[str]:
+def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model, unit: str) -> list[str]:
     last = model.chaos.ends()
     one = len(set(last.values())) == 1
     threshold = model.chaos.barrier_threshold
@@ -103,7 +108,7 @@ def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model) -> list[str]:
         f"(runs each: {chaos['runs'].max()}). In brackets after a count of runs: the share, 95 % "
         "interval over seeds.",
         "",
-        f"| {'t0' if one else 't0, t1'} | test loss barrier (nats) | runs above {threshold:g} "
+        f"| {'t0' if one else 't0, t1'} | test loss barrier ({unit}) | runs above {threshold:g} "
         "| disagreement | dissimilarity |",
         "|---|---|---|---|---|",
     ]
@@ -147,15 +152,17 @@ def _cone(distances: pd.DataFrame, model: Model) -> list[str]:
 
 
 def _linearized(ends: pd.DataFrame, training: pd.DataFrame, model: Model) -> list[str]:
-    ends = ends[ends["measure"] == "test_accuracy"].sort_values("switch")
     last = _end(training, model)
+    measure = "test_accuracy" if "test_accuracy" in last.index else "test_loss"
+    said = measure.replace("_", " ")
+    ends = ends[ends["measure"] == measure].sort_values("switch")
     return [
-        f"Linearised: test accuracy at iteration {model.training.iterations}.",
+        f"Linearised: {said} at iteration {model.training.iterations}.",
         "",
-        "| switch | test accuracy |",
+        f"| switch | {said} |",
         "|---|---|",
         *(f"| {row['switch']} | {_spread(row)} |" for _, row in ends.iterrows()),
-        f"| normal training | {_spread(last.loc['test_accuracy'])} |",
+        f"| normal training | {_spread(last.loc[measure])} |",
     ]
 
 

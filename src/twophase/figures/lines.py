@@ -39,13 +39,14 @@ def panel(
     name: str,
     frame: pd.DataFrame,
     lines: Lines,
-    marks: style.Transitions,
+    marks: style.Transitions | None = None,
     title: str | None = None,
     then: Callable[[Axes], object] | None = None,
 ) -> Panel:
     """The panel of a model; `frame` has all models', for scales and colours. `then` adds to it."""
     title = names.titles(study)[name] if title is None else title
-    drawn = partial(_draw, study, name, frame, lines, marks.get(name), then)
+    own = (marks or {}).get(name)
+    drawn = partial(_draw, study, name, frame, lines, own, then)
     return Panel(drawn, title, lines.share or lines.measure, height=lines.height)
 
 
@@ -54,11 +55,13 @@ def row(
     name: str,
     frame: pd.DataFrame,
     each: Sequence[Lines],
-    marks: style.Transitions,
+    marks: style.Transitions | None = None,
     **options: object,
 ) -> list[Panel]:
-    """The panels of a model."""
-    return [panel(study, name, frame, lines, marks, **options) for lines in each]
+    """The panels of a model, without measures that its task does not have."""
+    there = set(frame["measure"])
+    shown = [lines for lines in each if lines.measure in there]
+    return [panel(study, name, frame, lines, marks, **options) for lines in shown]
 
 
 def _draw(
@@ -75,7 +78,7 @@ def _draw(
     own = style.where(pooled, model=name)
     if lines.hue:
         own = own[own[lines.hue].notna()]
-    ax.set_ylabel(lines.label)
+    ax.set_ylabel(names.axis(study, lines.label))
     if not np.isfinite(own["value"]).any():
         ax.text(0.5, 0.5, "no value that can be drawn", ha="center", transform=ax.transAxes)
         ax.set(xlim=(0, model.training.iterations), yticks=[], xlabel=lines.over)
@@ -91,7 +94,7 @@ def _draw(
     if lines.over:
         ax.set_xlim(0, None)
     if "barrier" in lines.label:
-        style.barriers(ax, own, model.chaos.barrier_threshold)
+        style.barriers(ax, own, model.chaos.barrier_threshold, names.words(study).unit)
     if lines.over:
         paper.mark(ax, study, model, lines.measure)
     if then:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from twophase.figures import style
+from twophase.study import tasks
 from twophase.study.model import Model, Study
 from twophase.study.perturbations import Kind
 from twophase.study.sweep import label
+from twophase.study.tasks import Words
 
 NETWORKS = {
     "vgg16": "VGG-16",
@@ -18,8 +20,9 @@ NETWORKS = {
     "resnet18": "ResNet-18",
     "mlp": "MLP",
     "vit": "ViT",
+    "gpt": "GPT",
 }
-SMALL = ("vgg_small", "vit")
+SMALL = ("vgg_small", "vit", "gpt")
 IMAGES = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # Options that change what a network is, as a title says them.
 OPTIONS = {
@@ -55,6 +58,18 @@ def images(study: Study) -> str:
     name = getattr(asked, "dataset", None) or getattr(asked, "function", None) or place
     known = IMAGES.get(asked.source) or IMAGES.get(name.split("-")[0].lower())
     return (known or name or asked.source).replace("$", r"\$")  # never mathematics
+
+
+def words(study: Study) -> Words:
+    """What the study's task is called."""
+    return tasks.words(study.data.images.task)
+
+
+def axis(study: Study, label: str) -> str:
+    """A label in the units of the study's task, from that of classification."""
+    said = words(study)
+    label = label.replace("(nats)", f"({said.unit})")
+    return label.replace("disagreement (share)", f"disagreement ({said.measure})")
 
 
 def titles(study: Study) -> dict[str, str]:

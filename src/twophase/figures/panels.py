@@ -81,8 +81,8 @@ def composed(
         for ax in together:
             ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     grid.set_height_ratios(heights)
-    below = note(figure, page.caption) if caption else 0
-    figure.set_size_inches(width, sum(heights) + LINE * below + 0.1)
+    lines = style.signs_legend(figure) + (note(figure, page.caption) if caption else 0)
+    figure.set_size_inches(width, sum(heights) + LINE * lines + 0.1)
     return figure
 
 

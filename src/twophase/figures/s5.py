@@ -20,12 +20,9 @@ MAPS = {
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: means over seeds of three maps of all pairs of checkpoints."""
     pairs = style.summary(tables, "trajectory")
-    titles, seeds, marks = names.titles(study), study.seeds, style.transitions(study, tables)
+    titles, seeds = names.titles(study), study.seeds
     rows = [
-        [
-            Panel(partial(_map, study, name, pairs, measure, marks[name]), titles[name])
-            for measure in MAPS
-        ]
+        [Panel(partial(_map, study, name, pairs, measure), titles[name]) for measure in MAPS]
         for name in style.models(study, "trajectory")
     ]
     return Page(
@@ -36,13 +33,13 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "displacements from the start, and distances, between all pairs of checkpoints of a "
             "base run, one beside the other whatever the iterations between them.",
             f"Means over {len(seeds)} seeds." if len(seeds) > 1 else f"One run, seed {seeds[0]}.",
-            marks=marks,
+            marks={},
             drops="Dotted white",
         ),
     )
 
 
-def _map(study: Study, name: str, pairs: pd.DataFrame, measure: str, marks: dict, ax: Axes) -> None:
+def _map(study: Study, name: str, pairs: pd.DataFrame, measure: str, ax: Axes) -> None:
     own = style.where(pairs, model=name, measure=measure)
     grid = own.pivot(index="t", columns="u", values="mean")
-    style.pairs(ax, study.models[name], grid, MAPS[measure], marks)
+    style.pairs(ax, study.models[name], grid, MAPS[measure])

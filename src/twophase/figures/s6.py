@@ -29,7 +29,7 @@ MATCHED = ("matched_barrier", "moved")
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model and perturbation: barriers, CKA, and the share of moved units, over t0."""
     matching, models = style.runs(tables, "matching"), style.models(study, "matching")
-    marks, rows, again = style.transitions(study, tables), [], False
+    rows, again = [], False
     without: list[str] = []
     each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
     for name, kind in each:
@@ -49,8 +49,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         title = f"{names.titles(study)[name]}{f': {kind}' * bool(kind)}, {style.when(last)}"
         others = [lines for lines in OTHERS if lines.measure in there]
         rows.append(
-            [panel(study, name, barriers, BARRIER, marks, title)]
-            + [panel(study, name, own, lines, marks, title, _to_one) for lines in others]
+            [panel(study, name, barriers, BARRIER, title=title)]
+            + [panel(study, name, own, lines, title=title, then=_to_one) for lines in others]
         )
     return Page(
         rows,
@@ -69,7 +69,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             style.lost(
                 matching[~(matching["model"].isin(without) & matching["measure"].isin(MATCHED))]
             ),
-            marks=marks,
+            marks={},
             forks=True,
         ),
     )

@@ -45,7 +45,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         title = f"{title.split(' (')[0]}, {names.images(study)}"
         rows.append([])
         for table, section, lines in SHOWN:
-            if all(getattr(model, section) for model in models.values()):
+            there = set(frames[table]["measure"]) if table in frames else ()
+            if lines.measure in there and all(getattr(m, section) for m in models.values()):
                 parts = [
                     _points(style.where(frames[table], model=name), model, table).assign(place=at)
                     for at, (name, model) in enumerate(models.items())
@@ -65,8 +66,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         rows,
         names.caption(
             study,
-            "What depends on the options that the study sweeps, over their values. Accuracy: at "
-            "the end of training.",
+            "What depends on the options that the study sweeps, over their values."
+            + " Accuracy: at the end of training."
+            * ("test_accuracy" in set(frames["training"]["measure"])),
             *(text for table, text in said.items() if table in there),
             forks="chaos" in there,
         ),

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
 from twophase.estimators import phases
 from twophase.estimators.phases import Times
-from twophase.figures import TIMED
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.chaos import named
@@ -33,6 +34,7 @@ GREY = "0.55"
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
 Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
 COLOURS, SIGNS = {"chaos": "#d55e00", "cone": "#3b3b98"}, {"chaos": "D", "cone": "o"}
+SAID = {"chaos": "chaos ends", "cone": "the kernel enters its later cone"}
 SIZE = 8.0  # points, in print
 LOOKS = {
     "font.sans-serif": ["DejaVu Sans"],
@@ -227,7 +229,9 @@ def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> 
     """
     found: Transitions = {}
     for name, model in study.models.items():
-        chaos, kernels, training = (wide(tables, table, name) for table in TIMED)
+        chaos, kernels, training = (
+            wide(tables, table, name) for table in ("chaos", "kernel_distance", "training")
+        )
         found[name] = {}
         if chaos is not None:
             asked = of_main(study, called(chaos)), training, model.chaos.barrier_threshold, half
@@ -255,13 +259,27 @@ def mark_transitions(
             ends = time.each["low"].min(), time.each["high"].max()
         shown = np.nan_to_num([value, *ends], posinf=limits[1])
         value, low, high = np.clip(place(shown) if place else shown, *limits)
-        looks = {"color": COLOURS[what], "transform": ax.get_xaxis_transform(), "clip_on": False}
+        looks = {"color": COLOURS[what], "transform": ax.get_xaxis_transform(), "clip_on": False,
+                 "gid": what}  # fmt: skip
         height = 0.985 - 0.05 * row
         ax.hlines(height, low, high, linewidth=2.2, alpha=0.6, **looks)
         if bounded or low == high:
             ax.scatter(value, height, s=20, marker=SIGNS[what], linewidths=0.6, edgecolors="white",
                        zorder=6, **looks)  # fmt: skip
     ax.set_xlim(limits)
+
+
+def signs_legend(figure: Figure) -> int:
+    """Above all panels, what the bars along their tops are. Returns how many lines it takes."""
+    drawn = {each.get_gid() for ax in figure.axes for each in ax.collections}
+    entries = [
+        (Line2D([], [], color=COLOURS[what], marker=SIGNS[what], linewidth=2.2), SAID[what])
+        for what in SIGNS
+        if what in drawn
+    ]
+    if entries:
+        figure.legend(*zip(*entries, strict=True), loc="outside upper left", ncols=2)
+    return bool(entries)
 
 
 def over_iterations(
@@ -297,18 +315,19 @@ def when(ends: dict[int, int]) -> str:
     return f"at $t_1$\xa0=\xa0{last.pop():,}" if len(last) == 1 else "at the last $t_1$ of each"
 
 
-def barriers(ax: Axes, data: pd.DataFrame, threshold: float) -> None:
-    """The threshold of barriers (nats) as a dashed line; of a network that has none above it, a
-    sentence.
+def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats") -> None:
+    """The threshold of barriers, in the `unit` of the loss, as a dashed line; of a network that has
+    none above it, a sentence.
     """
     ax.axhline(threshold, color="0.4", linestyle="--", linewidth=0.8)
     low, high = ax.get_ylim()
     largest = data["value"].max()
     ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
     if largest <= threshold:
-        text = f"no barrier above {threshold:g} nats:\nthe largest is {largest:.2g}"
-        ax.text(0.5, 0.7, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1, color="0.3",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        text = f"no barrier above {threshold:g} {unit}:\nthe largest is {largest:.2g}"
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        looks = {"fontsize": SIZE - 1, "color": "0.3", "bbox": white}
+        ax.text(0.5, 0.35, text, transform=ax.transAxes, ha="center", **looks)
 
 
 def legend(ax: Axes, title: str = "", columns: int = 4, entries: list | None = None) -> None:
@@ -339,7 +358,7 @@ def colorbar(ax: Axes, values: Iterable[float], label: str) -> None:
 
 
 def pairs(
-    ax: Axes, model: Model, grid: pd.DataFrame, label: str, marks: dict, **looks: Any
+    ax: Axes, model: Model, grid: pd.DataFrame, label: str, marks: dict | None = None, **looks: Any
 ) -> Callable[[Iterable[float]], np.ndarray]:
     """A map of a measure of all pairs of iterations, from the first at the lower left, with the
     drops of the learning rate and the transitions; returns where an iteration lies on it.
@@ -359,6 +378,6 @@ def pairs(
         if steps[0] < drop < steps[-1]:
             for line in (ax.axvline, ax.axhline):
                 line(place([drop])[0], color="white", linestyle=(0, (1, 1.5)), linewidth=0.9)
-    mark_transitions(ax, marks, place)
+    mark_transitions(ax, marks or {}, place)
     ax.set(xlabel="iteration $u$", ylabel="iteration $t$")
     return place

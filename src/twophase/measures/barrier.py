@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from twophase.measures.recalibration import recalibrate_batch_norm
-from twophase.training.evaluation import Examples, logits, mean_loss
+from twophase.training.evaluation import Examples, logits
+from twophase.training.tasks import CLASSIFICATION
 from twophase.training.tensors import named_state
 
 NEAR = 0.02  # of the interval around the largest gap: nearer places say nothing new
+Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 LossPath = tuple[list[float], list[float]]  # alphas, from 0 to 1, and the losses there
 
 
@@ -25,12 +27,14 @@ def path_losses(
     alphas: list[float],
     sets: dict[str, Examples],
     recalibrate: torch.Tensor | None = None,
+    losses: Losses = CLASSIFICATION.losses,
 ) -> dict[str, list[float]]:
     """Losses of the networks alpha * one + (1 - alpha) * other, for each set of examples.
 
     Batch norm's running statistics are interpolated like the weights; with `recalibrate`, images
     (n, C, H, W), those that training moves are measured anew on those images at every alpha.
-    `between` is a network of the same kind that is overwritten.
+    `between` is a network of the same kind that is overwritten. `losses(out, labels)` gives the
+    loss of each example, of any task; they are averaged in float64.
 
     >>> one, other, between = (torch.nn.Linear(1, 2, bias=False) for _ in range(3))
     >>> for network, weight in ((one, 1.0), (other, -1.0)):
@@ -40,14 +44,15 @@ def path_losses(
     >>> [round(loss, 4) for loss in losses["test"]]  # -log sigmoid of -1, 0 and 1
     [1.3133, 0.6931, 0.3133]
     """
-    losses: dict[str, list[float]] = {name: [] for name in sets}
+    found: dict[str, list[float]] = {name: [] for name in sets}
     for alpha in alphas:
         interpolate(between, one, other, alpha)
         if recalibrate is not None:
             recalibrate_batch_norm(between, recalibrate)
         for name, (images, labels) in sets.items():
-            losses[name].append(mean_loss(logits(between, images), labels))
-    return losses
+            each = losses(logits(between, images), labels)
+            found[name].append(float(each.double().mean()))
+    return found
 
 
 @torch.no_grad()
@@ -76,6 +81,7 @@ def path(
     sets: dict[str, Examples],
     recalibrate: torch.Tensor | None = None,
     refine: int = 0,
+    losses: Losses = CLASSIFICATION.losses,
 ) -> dict[str, LossPath]:
     """For each set of examples the alphas and the losses of the networks at `points` places of the
     path, evenly spaced, and at `refine` more around the largest gap; see `path_losses`.
@@ -89,14 +95,14 @@ def path(
     ([0.0, 0.5, 1.0], [1.3133, 0.6931, 0.3133])
     """
     alphas = [index / (points - 1) for index in range(points)]
-    losses = path_losses(between, one, other, alphas, sets, recalibrate)
+    evenly = path_losses(between, one, other, alphas, sets, recalibrate, losses)
 
     def loss_at(name: str, alpha: float) -> float:
         own = {name: sets[name]}
-        return path_losses(between, one, other, [alpha], own, recalibrate)[name][0]
+        return path_losses(between, one, other, [alpha], own, recalibrate, losses)[name][0]
 
     return {
-        name: refined(alphas, losses[name], functools.partial(loss_at, name), refine)
+        name: refined(alphas, evenly[name], functools.partial(loss_at, name), refine)
         for name in sets
     }
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from twophase.training.attention import plain_attention
+from twophase.training.tasks import CLASSIFICATION
 from twophase.training.tensors import named_state, trained
 
 Examples = tuple[torch.Tensor, torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -70,9 +71,12 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 def loss_gradient(
-    model: nn.Module, examples: Examples, parameters: list[torch.Tensor]
+    model: nn.Module,
+    examples: Examples,
+    parameters: list[torch.Tensor],
+    mean_loss: Loss = CLASSIFICATION.loss,
 ) -> torch.Tensor:
-    """The gradient (p,) of the mean cross-entropy in these parameters, with its graph.
+    """The gradient (p,) of the mean loss in these parameters, with its graph.
 
     >>> model = torch.nn.Linear(1, 2, bias=False)
     >>> _ = torch.nn.init.zeros_(model.weight)
@@ -82,7 +86,7 @@ def loss_gradient(
     """
     images, labels = examples
     with torch.enable_grad(), plain_attention():
-        loss = F.cross_entropy(model(images), labels)
+        loss = mean_loss(model(images), labels)
         gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
         return torch.cat([g.flatten() for g in gradients])
 
@@ -105,10 +109,12 @@ def hessian_product(gradient: torch.Tensor, parameters: list[torch.Tensor]) -> P
     return product
 
 
-def sharpness(model: nn.Module, examples: Examples, steps: int) -> float:
-    """Largest eigenvalue of the Hessian of the mean cross-entropy of `examples`, images
-    (n, C, H, W) and labels (n,), in train mode: batch norm takes their own statistics
-    (Cohen et al. 2021).
+def sharpness(
+    model: nn.Module, examples: Examples, steps: int, loss: Loss = CLASSIFICATION.loss
+) -> float:
+    """Largest eigenvalue of the Hessian of the mean loss, cross-entropy unless `loss(out, labels)`
+    is another, of `examples`, images (n, C, H, W) and labels (n,), in train mode: batch norm takes
+    their own statistics (Cohen et al. 2021).
 
     >>> model = torch.nn.Linear(1, 2, bias=False).double()
     >>> _ = torch.nn.init.zeros_(model.weight)
@@ -119,13 +125,15 @@ def sharpness(model: nn.Module, examples: Examples, steps: int) -> float:
     model.train()
     with buffers_kept(model):
         parameters = list(trained(model).values())
-        gradient = loss_gradient(model, examples, parameters)
+        gradient = loss_gradient(model, examples, parameters, loss)
         generator = torch.Generator().manual_seed(0)
         start = torch.randn(len(gradient), generator=generator).to(gradient)
         return largest_eigenvalue(hessian_product(gradient, parameters), start, steps)
 
 
-def batch_sharpness(model: nn.Module, batches: list[Examples]) -> float:
+def batch_sharpness(
+    model: nn.Module, batches: list[Examples], loss: Loss = CLASSIFICATION.loss
+) -> float:
     """E[g^T H g] / E[g^T g] over batches, with each batch's own gradient g and Hessian H
     (Andreyev and Beneventano 2024, arXiv 2412.20553).
 
@@ -140,7 +148,7 @@ def batch_sharpness(model: nn.Module, batches: list[Examples]) -> float:
     above = below = 0.0
     with buffers_kept(model):
         for examples in batches:
-            gradient = loss_gradient(model, examples, parameters)
+            gradient = loss_gradient(model, examples, parameters, loss)
             g = gradient.detach()
             above += float((hessian_product(gradient, parameters)(g) * g).double().sum())
             below += float(g.double().square().sum())

@@ -6,20 +6,36 @@ arXiv 2505.13900, section 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
+from twophase.training.tasks import CLASSIFICATION
 from twophase.training.tensors import bits, named_state, trained
 
+Prediction = Callable[[torch.Tensor], torch.Tensor]
 
-def disagreement(one: torch.Tensor, other: torch.Tensor) -> float:
+
+def disagreement(
+    one: torch.Tensor, other: torch.Tensor, prediction: Prediction = CLASSIFICATION.prediction
+) -> float:
     """Share of examples on which logits (n, classes) of two networks predict other classes.
+
+    Of another task `prediction(out)` makes what is compared of the networks' outputs. Of whole
+    numbers, such as tokens (n, positions), it is the share that is not the same. Of real ones it is
+    the root mean square difference, in the unit of the labels.
 
     >>> one = torch.tensor([[2.0, 1.0], [0.0, 3.0]])
     >>> disagreement(one, one.flip(1)), disagreement(one, 5 * one)
     (1.0, 0.0)
+    >>> disagreement(one, torch.tensor([[2.0, 1.0], [0.0, 5.0]]), prediction=lambda out: out)
+    1.0
     """
-    return float((one.argmax(1) != other.argmax(1)).double().mean())
+    one, other = prediction(one), prediction(other)
+    if one.is_floating_point():
+        return float((one.double() - other.double()).square().mean().sqrt())
+    return float((one != other).double().mean())
 
 
 def parameter_vector(model: nn.Module) -> torch.Tensor:

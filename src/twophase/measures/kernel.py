@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from twophase.training.progress import progress
+from twophase.training.tasks import CLASSIFICATION
 
 BLOCK = 32  # kernels held at once, twice
 
@@ -96,7 +97,18 @@ def alignment(kernel: torch.Tensor, labels: torch.Tensor, classes: int) -> float
     >>> round(alignment(one_hot @ one_hot.T, labels, classes=2), 6)
     1.0
     """
-    y = torch.nn.functional.one_hot(labels, classes).double() - 1 / classes
+    return alignment_with(kernel, CLASSIFICATION.targets(labels, classes))
+
+
+def alignment_with(kernel: torch.Tensor, y: torch.Tensor | None) -> float:
+    """The same with targets y (n, C) of any task, less their means; not a number without them.
+
+    >>> y = torch.tensor([[1.0], [-1.0]]).double()
+    >>> round(alignment_with(y @ y.T, y), 6)
+    1.0
+    """
+    if y is None:
+        return float("nan")
     y = y.reshape(-1, 1) if len(kernel) == y.numel() else y
     product = torch.trace(y.T @ kernel.double() @ y)
     return float(product / (kernel.double().norm() * (y.T @ y).norm()))

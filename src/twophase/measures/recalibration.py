@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from twophase.errors import RunError
 from twophase.training.evaluation import CHUNK
-from twophase.training.tensors import bits
+from twophase.training.tensors import bits, others
 
 FEW = 16  # images that show what a network moves
 
@@ -89,7 +89,7 @@ def _moving(model: nn.Module, images: torch.Tensor) -> Statistics:
     before = {name: buffer.clone() for name, buffer in buffers.items()}
     after = []
     model.train()
-    for some in (images, 2 * images + 1):
+    for some in (images, others(images)):
         devices = [images.device] if images.is_cuda else []
         with torch.random.fork_rng(devices), _BatchNorms(note):
             torch.manual_seed(0)

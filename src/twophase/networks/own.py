@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from twophase.errors import RunError
 from twophase.study.functions import imported
-from twophase.study.networks import GIVEN
+from twophase.study.networks import ALSO, GIVEN
 from twophase.training import switches
 
 # The layers that hold tensors, and the parameters, of all networks that are still in use: by id,
@@ -29,7 +29,8 @@ def own(
     same_weights: bool = False,
 ) -> nn.Module:
     """What the builder makes of `arguments` and of channels, classes and image_size, as far as it
-    names them. `same_weights` only says what `check` lets pass.
+    names them; for vectors it may call them features and outputs, for tokens vocabulary and length.
+    `same_weights` only says what `check` lets pass.
 
     Raises `RunError` if that is no torch module, or has parts of a network that it made before.
     """
@@ -41,7 +42,9 @@ def own(
         all_of_them = any(parameter.kind == parameter.VAR_KEYWORD for parameter in takes)
         named = {parameter.name for parameter in takes}
         values = dict(zip(GIVEN, (channels, classes, image_size), strict=True))
+        needed = {p.name for p in takes if p.default is p.empty and p.name not in arguments}
         given = {name: value for name, value in values.items() if all_of_them or name in named}
+        given |= {name: values[other] for name, other in ALSO.items() if name in needed}
         network = function(**given, **arguments)
     if not isinstance(network, nn.Module):
         kind = type(network).__name__

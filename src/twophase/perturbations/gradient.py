@@ -12,7 +12,7 @@ def added(perturbation: Gradient, at: At) -> Added:
     tensors = list(parameters.values())
     at.model.train()
     with buffers_kept(at.model), network_noise(at.other_seed(), at.step, batch[0].device):
-        gradient = loss_gradient(at.model, batch, tensors).detach()
+        gradient = loss_gradient(at.model, batch, tensors, at.data.task.loss).detach()
     parts = gradient.split([p.numel() for p in tensors])
     vector = {n: g.view(p.shape) for (n, p), g in zip(parameters.items(), parts, strict=True)}
     return of_length(vector, perturbation, parameters)

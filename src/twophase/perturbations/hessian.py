@@ -19,7 +19,7 @@ def added(perturbation: Hessian, at: At) -> Added:
     tensors = list(parameters.values())
     at.model.train()
     with buffers_kept(at.model), network_noise(at.other_seed(), at.step, examples[0].device):
-        gradient = loss_gradient(at.model, examples, tensors)
+        gradient = loss_gradient(at.model, examples, tensors, at.data.task.loss)
         start = torch.from_numpy(at.rng().standard_normal(len(gradient))).to(gradient)
         flat = top_eigenvector(hessian_product(gradient, tensors), start)
     flat = flat if float(flat @ gradient.detach()) >= 0 else -flat

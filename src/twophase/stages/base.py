@@ -11,7 +11,7 @@ from twophase.study.base import checkpoints
 from twophase.study.model import check_sizes
 from twophase.study.run import Run
 from twophase.training.batches import Data, load_data
-from twophase.training.evaluation import accuracy, evaluation_sets, logits, mean_loss
+from twophase.training.evaluation import evaluation_sets, logits
 from twophase.training.loop import KEEP_MINUTES, base_run, initial_state, learning_rate
 from twophase.training.machine import prepare
 from twophase.training.noise import network_noise
@@ -21,16 +21,14 @@ from twophase.training.progress import progress
 def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     """Write the checkpoints of the base run and the table `training`.
 
-    Table: study, model, seed, t, lr, then loss and accuracy on the training and test examples
-    that `evaluation` names, with batch norm at its running statistics. Raises `RunError` if the
-    training diverges.
+    Table: study, model, seed, t, lr, then loss, and accuracy where the task has one, on the
+    training and test examples that `evaluation` names, with batch norm at its running statistics.
+    Raises `RunError` if the training diverges.
     """
     model, training = run.model, run.model.training
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     train = data.train.labels
-    check_sizes(
-        run.study, [run.name], len(train), len(data.test.labels), int(train.bincount().min())
-    )
+    check_sizes(run.study, [run.name], len(train), len(data.test.labels), data.rarest)
     full, left = divmod(len(train), training.batch_size)
     if left and not training.drop_last and training.iterations > full:
         _try_a_batch_of(left, run, data)
@@ -43,8 +41,7 @@ def base(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
             row = {**run.identity, "t": at.step, "lr": learning_rate(training, at.step)}
             for name, (images, labels) in sets.items():
                 out = logits(at.model, images)
-                row[f"{name}_loss"] = mean_loss(out, labels)
-                row[f"{name}_accuracy"] = accuracy(out, labels)
+                row |= data.task.scores(out, labels, name)
                 if not math.isfinite(row[f"{name}_loss"]):
                     raise RunError(
                         f"{run}: training diverged; the {name} loss at iteration "

@@ -14,10 +14,11 @@ from twophase.study import stages
 from twophase.study.chaos import alone, comparisons
 from twophase.study.run import Run
 from twophase.training.batches import load_data
-from twophase.training.evaluation import Examples, accuracy, evaluation_sets, logits, mean_loss
+from twophase.training.evaluation import Examples, evaluation_sets, logits
 from twophase.training.loop import State, initial_state, load_state
 from twophase.training.machine import prepare
 from twophase.training.progress import progress
+from twophase.training.tasks import CLASSIFICATION, Task
 
 SPLITS = ("train", "test")
 RECALIBRATED = "test_recalibrated"  # the path whose batch norm is measured again
@@ -28,12 +29,13 @@ def chaos(run: Run) -> None:
     """Write the tables `chaos` and `barrier_path` of one base run and all its forks.
 
     `chaos`: study, model, seed, direction, t0, t1, perturbation_l2, dissimilarity, l2,
-    train_barrier, test_barrier, disagreement (test), identical (all bits of the two networks),
-    state_dissimilarity (with batch norm's buffers among the parameters), then loss and accuracy of
-    both ends, train_gap and test_gap (the largest gap within the path, with its sign). Where the
-    study asks for it, test_barrier_recalibrated: the test barrier with batch norm's statistics
-    measured again along the path. `barrier_path`: study, model, seed, direction, t0, t1, split,
-    alpha (1 is the base run), loss. Comparisons that are there already are kept.
+    train_barrier, test_barrier, disagreement (test, of what the task predicts), identical (all bits
+    of the two networks), state_dissimilarity (with batch norm's buffers among the parameters), then
+    loss, and accuracy where the task has one, of both ends, train_gap and test_gap (the largest gap
+    within the path, with its sign). Where the study asks for it, test_barrier_recalibrated: the
+    test barrier with batch norm's statistics measured again along the path. `barrier_path`: study,
+    model, seed, direction, t0, t1, split, alpha (1 is the base run), loss. Losses and barriers are
+    in the unit of the task's loss. Comparisons that are there already are kept.
 
     Raises `RunError` if a fork with perturbation zero is not the base run, bit for bit, or if
     fork and base run were made by other packages or on another kind of machine.
@@ -53,7 +55,7 @@ def chaos(run: Run) -> None:
                 if base.step != t1 or not ends:  # read, and evaluated, once
                     load_state(stages.base_state(run, t1), base, t1)
                     ends = _ends(base, sets)
-                row = compare(run, t0, direction, t1, networks, ends, sets)
+                row = compare(run, t0, direction, t1, networks, ends, sets, data.task)
                 write_table(file, pd.DataFrame([row]))
             # A part has but the number of its direction: what it is called makes no result.
             parts.append(read_table(file).assign(direction=direction))
@@ -73,6 +75,7 @@ def compare(
     networks: list[State],
     base_ends: dict[str, torch.Tensor],
     sets: Sets,
+    task: Task = CLASSIFICATION,
 ) -> dict:
     """The row of one comparison, with the losses along both paths.
 
@@ -92,7 +95,7 @@ def compare(
             "not deterministic, the network draws random numbers (dropout), or "
             "threads, device or packages changed in between"
         )
-    paths = _measured_paths(run, [state.model for state in (between, base, fork)], sets)
+    paths = _measured_paths(run, [state.model for state in (between, base, fork)], sets, task)
     vectors = [distance.parameter_vector(state.model) for state in (base, fork)]
     states = [distance.state_vector(state.model) for state in (base, fork)]
     perturbed = read_table(stages.perturbation(run, t0, direction))
@@ -106,14 +109,15 @@ def compare(
         "l2": distance.l2(*vectors),
         "train_barrier": barrier.barrier(*paths["train"]),
         "test_barrier": barrier.barrier(*paths["test"]),
-        "disagreement": distance.disagreement(base_ends["test"], fork_ends["test"]),
+        "disagreement": distance.disagreement(
+            base_ends["test"], fork_ends["test"], task.prediction
+        ),
         "identical": identical,
         "state_dissimilarity": distance.dissimilarity(*states),
     }
     for name, ends in (("base", base_ends), ("fork", fork_ends)):
         for split, (_, labels) in sets.items():
-            row[f"{name}_{split}_loss"] = mean_loss(ends[split], labels)
-            row[f"{name}_{split}_accuracy"] = accuracy(ends[split], labels)
+            row |= task.scores(ends[split], labels, f"{name}_{split}")
     if RECALIBRATED in paths:
         row["test_barrier_recalibrated"] = barrier.barrier(*paths[RECALIBRATED])
     for name, (alphas, losses) in paths.items():
@@ -123,14 +127,18 @@ def compare(
     return row
 
 
-def _measured_paths(run: Run, networks: list[nn.Module], sets: Sets) -> dict[str, barrier.LossPath]:
+def _measured_paths(
+    run: Run, networks: list[nn.Module], sets: Sets, task: Task
+) -> dict[str, barrier.LossPath]:
     """The path's losses on each split, and on the test examples with other statistics if asked.
 
     `networks` are the one that is overwritten, the base run and the fork.
     """
     options = run.model.chaos
     images, test = sets["train"][0], {RECALIBRATED: sets["test"]}
-    measured = functools.partial(barrier.path, *networks, options.barrier_points)
+    measured = functools.partial(
+        barrier.path, *networks, options.barrier_points, losses=task.losses
+    )
     again = images if options.barrier_batch_norm == "recalibrate" else None
     paths = measured(sets, again, options.barrier_refine)
     if options.recalibrated:

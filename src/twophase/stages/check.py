@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, suppress
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+from torch import nn
 
 from twophase import figures
 from twophase.errors import Problem, RunError
@@ -25,23 +27,27 @@ from twophase.stages.linearized import linear_logits
 from twophase.stages.summary import summary
 from twophase.store.artifacts import write_table, write_tensors
 from twophase.study import stages
-from twophase.study.datasets import Source
 from twophase.study.model import STUDIES, Model, Study
-from twophase.study.records import FEW
+from twophase.study.records import FEW, Record
 from twophase.study.run import Run, runs
 from twophase.study.stages import missing
 from twophase.training.batches import Data, Split, load_data
 from twophase.training.layer_calls import described, raising
 from twophase.training.loop import initial_state
 from twophase.training.machine import prepare
+from twophase.training.tasks import CLASSIFICATION, of_outputs
 
 
-class Few(Source):
-    """The first images of a source, however many these are."""
+class Few(Record):
+    """The first examples of a source, however many these are."""
 
     source: str
-    channels: int
+    channels: int | None
     image_size: int
+    form: str
+    shape: tuple[int, ...]
+    task: Any
+    beside: ClassVar[frozenset[str]] = frozenset()
 
 
 def check(study: Study) -> None:
@@ -79,10 +85,11 @@ def _few(data: Data) -> Data:
     """The first examples of each split, and one of the last class: it says how many there are."""
     labels = data.train.labels
     chosen = torch.arange(min(4 * FEW, len(labels)), device=labels.device)
-    chosen = torch.cat([chosen, labels.argmax()[None]]).unique()
+    if labels.dim() == 1:
+        chosen = torch.cat([chosen, labels.argmax()[None]]).unique()
     train = Split(data.train.images[chosen], labels[chosen])
     test = Split(data.test.images[:FEW], data.test.labels[:FEW])
-    return Data(train, test, data.classes, data.mean, data.std)
+    return replace(data, train=train, test=test)
 
 
 def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
@@ -92,10 +99,13 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
     with _told("base", brief, data):
         state = network_checks.two_steps(brief, data, images)
         network_starts.other_weights(run, data)
+    loss = data.task.loss
     own = {
         "fork": lambda: perturbation_checks.same_again(brief, data),
-        "kernel": lambda: network_checks.two_examples(state.model, images, brief.model.kernel.kind),
-        "curvature": lambda: network_checks.second_derivatives(state.model, images, labels),
+        "kernel": lambda: network_checks.two_examples(
+            state.model, images, brief.model.kernel.kind, _outputs(brief, state.model, data)
+        ),
+        "curvature": lambda: network_checks.second_derivatives(state.model, images, labels, loss),
         "linearized": lambda: network_checks.tangents(state.model, images, linear_logits),
     }
     compute = run.study.compute
@@ -114,6 +124,11 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
                 stages.imported(stage)(brief)
 
 
+def _outputs(run: Run, model: nn.Module, data: Data) -> nn.Module:
+    """What the kernel of a network is of."""
+    return of_outputs(model, data.task, data.classes, run.model.kernel.projection)
+
+
 def _draw(study: Study, data: Data) -> None:
     """Draw all figures of the study once, from the runs of two iterations that lie in the working
     directory. Raises `RunError` if one fails.
@@ -122,13 +137,15 @@ def _draw(study: Study, data: Data) -> None:
     tables hold, and not what made them.
     """
     few = _few_of(study, {name: model.brief() for name, model in study.models.items()})
-    count = max(len(data.train.labels), data.classes)
-    places = torch.arange(count, device=data.train.labels.device)
-    images = data.train.images[places % len(data.train.labels)]
-    _write(few, replace(data, train=Split(images, places % data.classes)))
+    if data.task is CLASSIFICATION:
+        count = max(len(data.train.labels), data.classes)
+        places = torch.arange(count, device=data.train.labels.device)
+        images = data.train.images[places % len(data.train.labels)]
+        data = replace(data, train=Split(images, places % data.classes))
+    _write(few, data)
     for run in runs(few):
         if run.model.kernel:
-            _made_up(run, data.classes)
+            _made_up(run, run.model.kernel.examples or data.classes)
         for stage in missing(run):
             stages.imported(stage)(run)
     for stage, row in stages.STAGES.items():
@@ -168,7 +185,8 @@ def _brief(run: Run, without: str = "") -> Run:
 def _few_of(study: Study, models: dict[str, Model]) -> Study:
     """The study with these models, one seed and few images."""
     images = study.data.images
-    few = Few(source=images.source, channels=images.channels, image_size=images.image_size)
+    said = {name: getattr(images, name) for name in Few.model_fields}
+    few = Few(**said)
     update = {
         "data": study.data.model_copy(update={"images": few}),
         "models": models,
@@ -179,6 +197,8 @@ def _few_of(study: Study, models: dict[str, Model]) -> Study:
 
 def _write(study: Study, data: Data) -> None:
     tensors = {"mean": data.mean, "std": data.std}
+    if data.vocabulary:
+        tensors = {"vocabulary": torch.arange(data.vocabulary)}
     for name, split in (("train", data.train), ("test", data.test)):
         tensors |= {f"{name}_images": split.images, f"{name}_labels": split.labels}
     write_tensors(stages.data_file(study), tensors)

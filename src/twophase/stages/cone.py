@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from twophase.measures.kernel import (
-    alignment,
+    alignment_with,
     cone_radii,
     effective_rank,
     gram,
@@ -20,8 +20,9 @@ from twophase.store.artifacts import read_tensors, write_table
 from twophase.study import stages
 from twophase.study.kernel import kernel_steps
 from twophase.study.run import Run
-from twophase.training.batches import balanced_subset, load_data
+from twophase.training.batches import kernel_inputs, load_data
 from twophase.training.machine import prepare
+from twophase.training.tasks import wanted
 
 
 def cone(run: Run) -> None:
@@ -29,15 +30,16 @@ def cone(run: Run) -> None:
 
     `kernel_distance`: t, u, distance, for all ordered pairs. `kernel_projection`: t, x, y, z,
     x_share, y_share, z_share. `kernel_content`: t, trace (over examples), norm (Frobenius),
-    effective_rank, alignment (with the labels). `cone`: t, radius (degrees, of the kernels from t
-    on), null_radius (of a random walk with the same angles between neighbours), exponent (of S in
-    dt, over kernels at most the longest of the study's `intervals` away), velocity (S to the next
-    kernel, each iteration; Fort et al. 2020).
+    effective_rank, alignment (with the labels; not a number for a task of the user's own). `cone`:
+    t, radius (degrees, of the kernels from t on), null_radius (of a random walk with the same
+    angles between neighbours), exponent (of S in dt, over kernels at most the longest of the
+    study's `intervals` away), velocity (S to the next kernel, each iteration; Fort et al. 2020).
     """
     device = prepare(run.study.compute)
     data = load_data(stages.data_file(run.study), run.study.data.images, device)
     options, steps = run.model.kernel, kernel_steps(run)
-    labels = data.train.labels[balanced_subset(data.train.labels, options.examples_per_class)]
+    labels = data.train.labels[kernel_inputs(data, options)]
+    targets = wanted(labels, data.task, data.classes, options.projection)
     shape = [-1, -1]  # of the first kernel, as soon as it is read
 
     def kernel(index: int) -> torch.Tensor:
@@ -53,7 +55,7 @@ def cone(run: Run) -> None:
         found = kernel(index)
         row = {"t": t, "trace": float(found.double().trace() / len(labels))}
         row |= {"norm": float(found.double().norm()), "effective_rank": effective_rank(found)}
-        content.append(row | {"alignment": alignment(found, labels, data.classes)})
+        content.append(row | {"alignment": alignment_with(found, targets)})
     products = gram(kernel, len(steps))
     distances = kernel_distances(products)
     coordinates, shares = project(products)

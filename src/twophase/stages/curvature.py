@@ -32,7 +32,8 @@ def curvature(run: Run) -> None:
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     first = data.train.first(options.examples, "curvature.examples")
     images = data.normalised(first.images)
-    examples = images, first.labels
+    loss = data.task.loss
+    around = (images, first.labels), options.lanczos_steps, loss
     state = initial_state(run.model, data, run.seed)
     steps, rows = curvature_steps(run), []
     with progress(f"curvature of {run}", len(steps), "state") as bar:
@@ -46,9 +47,9 @@ def curvature(run: Run) -> None:
                 ]
                 row = {**run.identity, "t": t}
                 with network_noise(run.seed, t, images.device):
-                    row["sharpness"] = sharpness(state.model, examples, options.lanczos_steps)
+                    row["sharpness"] = sharpness(state.model, *around)
                 with network_noise(run.seed, t, images.device):
-                    row["batch_sharpness"] = batch_sharpness(state.model, batches)
+                    row["batch_sharpness"] = batch_sharpness(state.model, batches, loss)
                 row |= _thresholds(training, learning_rate(training, t))
                 write_table(file, pd.DataFrame([row]))
             rows.append(read_table(file))

@@ -1,4 +1,4 @@
-"""Stage `data`: bring a study's images, wherever they come from, into one canonical file."""
+"""Stage `data`: bring a study's examples, wherever they come from, into one canonical file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from twophase.errors import RunError, StudyError
 from twophase.store.artifacts import write_tensors
 from twophase.study import datasets, stages
 from twophase.study.model import Study, check_sizes
+from twophase.training import tasks
+from twophase.training.batches import outputs
 
 
 def data(study: Study) -> None:
@@ -19,18 +21,26 @@ def data(study: Study) -> None:
     pixels, in bytes, or as the study gives them. What the file says of itself holds the numbers of
     images and classes.
 
+    Examples of other forms are called images, too: vectors (n, features), with mean and std of each
+    feature, and tokens (n, length), with a `vocabulary`, the number that each stands for in the
+    text. Labels for regression are (n, k) real numbers, of next tokens (n, length).
+
     Raises `RunError` if the images cannot be used, `StudyError` if the study asks for more than
     there are.
     """
     tensors = datasets.imported(study.data.images).read(study.data.images)
     labels = [tensors[f"{split}_labels"] for split in ("train", "test")]
-    check_sizes(study, study.models, *map(len, labels), int(labels[0].bincount().min()))
-    tensors["mean"], tensors["std"] = _moments(tensors)
+    task, tokens = tasks.of(study.data.images.task), tensors.get("vocabulary", ())
+    classes = outputs(task, labels[0], len(tokens))
+    rarest = int(labels[0].bincount().min()) if task is tasks.CLASSIFICATION else None
+    check_sizes(study, study.models, *map(len, labels), rarest)
+    if not len(tokens):
+        tensors["mean"], tensors["std"] = _moments(tensors)
     if given := study.data.statistics:
         tensors["mean"], tensors["std"] = (255 * torch.tensor(v) for v in (given.mean, given.std))
     file = stages.data_file(study)
     counts = {
-        "classes": int(labels[0].max()) + 1,
+        "classes" if task is tasks.CLASSIFICATION else "outputs": classes,
         "train_examples": len(labels[0]),
         "test_examples": len(labels[1]),
     }
@@ -46,11 +56,13 @@ def _moments(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tens
     channels = tensors["train_images"].unbind(1)
     mean = torch.stack([channel.double().mean() for channel in channels])
     std = torch.stack([channel.double().std() for channel in channels])
+    # The mean of equal real numbers is not always that number.
+    std[[bool((channel == channel.flatten()[0]).all()) for channel in channels]] = 0.0
     for channel in (std == 0).nonzero().flatten().tolist():
-        value = int(mean[channel])
+        value = tensors["train_images"][0, channel].flatten()[0].item()
         if bool((tensors["test_images"][:, channel] != value).any()):
             raise RunError(
-                f"channel {channel} of the images (of {len(std)}, from 0) is {value} in every "
+                f"channel {channel} of the images (of {len(std)}, from 0) is {value:g} in every "
                 "training image, but not in every test image: damaged, or split amiss"
             )
     if bool((std == 0).all()):

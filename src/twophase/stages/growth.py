@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
 from twophase.store.artifacts import read_table, write_table
@@ -20,7 +19,7 @@ from twophase.training.machine import prepare
 from twophase.training.noise import OtherNoise, network_noise
 from twophase.training.perturbation import other_noise, perturb
 from twophase.training.progress import progress
-from twophase.training.tensors import trained
+from twophase.training.tensors import in_precision, trained
 
 NOISE = 5  # first number of the counters that seed other SGD noise; see batches.py for the others
 NEAR, FAR, APART = 0.03, 0.3, 0.1  # distances of the parameters
@@ -72,7 +71,7 @@ def _side_by_side(
     base = _in_precision(run, data, t0, dtype)
     names = run.model.growth.perturbations
     forks = {n: _perturbed(_in_precision(run, data, t0, dtype), n, run, data) for n in names}
-    images, rows = images.to(dtype), []
+    images, rows = in_precision(images, dtype), []
     noises = {name: _noise(name, run, t0) for name in names}
     for step in range(run.model.growth.steps + 1):
         seen = branches(base.model, images)
@@ -107,7 +106,7 @@ def _train(
     parameters = list(trained(state.model).values())
     state.model.train()
     with network_noise(seed, state.step, images.device):
-        loss = F.cross_entropy(state.model(images.to(dtype)), labels)
+        loss = data.task.loss(state.model(in_precision(images, dtype)), labels)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     optimizer_step(parameters, gradients, state.optimizer, training, state.step)
     state.step += 1

@@ -8,24 +8,27 @@ from twophase.store.artifacts import read_tensors, write_table, write_tensors
 from twophase.study import stages
 from twophase.study.kernel import kernel_steps
 from twophase.study.run import Run
-from twophase.training.batches import balanced_subset, load_data
+from twophase.training.batches import kernel_inputs, load_data
 from twophase.training.loop import initial_state, load_state
 from twophase.training.machine import prepare
 from twophase.training.progress import progress
+from twophase.training.tasks import of_outputs
 
 
 def kernel(run: Run) -> None:
     """Write the kernel of every kernel checkpoint, and the table `kernel`.
 
     Kernels that are there already are kept. Inputs are training images without augmentation, the
-    same number of each class. Table: study, model, seed, t, norm (Frobenius).
+    same number of each class; where the task has no classes, the first examples. Table: study,
+    model, seed, t, norm (Frobenius).
     """
     options = run.model.kernel
     device = prepare(run.study.compute.of_kernels())
     data = load_data(stages.data_file(run.study), run.study.data.images, device)
-    chosen = balanced_subset(data.train.labels, options.examples_per_class)
+    chosen = kernel_inputs(data, options)
     inputs = data.normalised(data.train.images[chosen])
     state = initial_state(run.model, data, run.seed)
+    network = of_outputs(state.model, data.task, data.classes, options.projection)
     rows = []
     steps = kernel_steps(run)
     with progress(f"kernels of {run}", len(steps), "kernel") as bar:
@@ -34,7 +37,7 @@ def kernel(run: Run) -> None:
             if not file.path.exists():
                 load_state(stages.base_state(run, t), state, t)
                 try:
-                    found = entk(state.model, inputs, kind=options.kind)
+                    found = entk(network, inputs, kind=options.kind)
                 except KernelError as error:
                     raise RunError(f"{run}: kernel at t = {t}: {error}") from error
                 write_tensors(file, {"kernel": found})

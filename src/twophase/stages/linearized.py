@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
@@ -18,7 +17,7 @@ from twophase.study.linearized import linearized_steps, switches
 from twophase.study.run import Run
 from twophase.training.attention import plain_attention
 from twophase.training.batches import Data, batch, load_data
-from twophase.training.evaluation import CHUNK, Examples, accuracy, evaluation_sets, mean_loss
+from twophase.training.evaluation import CHUNK, Examples, evaluation_sets
 from twophase.training.loop import (
     KEEP_MINUTES,
     State,
@@ -29,6 +28,7 @@ from twophase.training.loop import (
 )
 from twophase.training.machine import prepare
 from twophase.training.progress import progress
+from twophase.training.tasks import CLASSIFICATION, Task
 from twophase.training.tensors import trained
 
 Tensors = dict[str, torch.Tensor]
@@ -147,7 +147,7 @@ def advance_linearized(
         images, labels = batch(data, augmentation, run.seed, state.step, *sizes)
         primal, tangent = linear_logits(model, state.offset, images)
         out = (primal.detach() + tangent).requires_grad_()
-        (pull,) = torch.autograd.grad(F.cross_entropy(out, labels), out)
+        (pull,) = torch.autograd.grad(data.task.loss(out, labels), out)
         # The linear model's gradient is J(x)^T pull, whatever theta: a backward pass at theta_t.
         gradients = torch.autograd.grad(primal, origin, pull, allow_unused=True)
         optimizer_step(offset, gradients, state.optimizer, training, state.step, origin)
@@ -156,7 +156,9 @@ def advance_linearized(
             after_step()
 
 
-def evaluate(run: Run, state: LinearState, sets: dict[str, Examples]) -> dict:
+def evaluate(
+    run: Run, state: LinearState, sets: dict[str, Examples], task: Task = CLASSIFICATION
+) -> dict:
     """The row of the end of linearised training."""
     row = {**run.identity, "switch": state.origin.step, "diverged": False}
     for name, (images, labels) in sets.items():
@@ -167,17 +169,17 @@ def evaluate(run: Run, state: LinearState, sets: dict[str, Examples]) -> dict:
             ]
         out = torch.cat([primal + tangent for primal, tangent in chunks])
         row["diverged"] |= not bool(out.isfinite().all())
-        row[f"{name}_loss"] = mean_loss(out, labels)
-        row[f"{name}_accuracy"] = accuracy(out, labels)
+        row |= task.scores(out, labels, name)
     return row
 
 
 def linearized(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
     """Write the table `linearized` of one base run.
 
-    Table: study, model, seed, switch, then loss and accuracy of the linearised network at the end
-    of training on the training and test examples of `evaluation`, and `diverged`: whether its
-    logits are no longer finite. A loss that is not a number is the mark of such a run.
+    Table: study, model, seed, switch, then loss, and accuracy where the task has one, of the
+    linearised network at the end of training on the training and test examples of `evaluation`, and
+    `diverged`: whether its logits are no longer finite. A loss that is not a number is the mark of
+    such a run.
     """
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
     sets = evaluation_sets(data, run.model.evaluation)
@@ -200,6 +202,6 @@ def linearized(run: Run, keep_minutes: float = KEEP_MINUTES) -> None:
                     state, files, run, data, bar, kept, keep_minutes, advance_linearized
                 ):
                     pass
-                write_table(end, pd.DataFrame([evaluate(run, state, sets)]))
+                write_table(end, pd.DataFrame([evaluate(run, state, sets, data.task)]))
             rows.append(read_table(end))
     write_table(stages.run_table(run, "linearized"), pd.concat(rows, ignore_index=True))

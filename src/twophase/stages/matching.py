@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import torch
 
-from twophase.measures.barrier import barrier, path
+from twophase.measures.barrier import Losses, barrier, path
 from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
 from twophase.measures.permutation import (
     Units,
@@ -60,7 +60,7 @@ def matching(run: Run) -> None:
             file = stages.match(run, *point)
             if not file.path.exists():
                 _load(run, point, networks)
-                row = _matched(run, networks, found, sets)
+                row = _matched(run, networks, found, sets, data.task.losses)
                 t0, direction, t1 = point
                 names = {"t0": t0, "direction": alone(run, direction)[1], "t1": t1}
                 write_table(file, pd.DataFrame([{**run.identity, **names, **row}]))
@@ -82,13 +82,16 @@ def unmatched(run: Run, classes: int) -> str:
     """Why the units of a run's network cannot be matched; empty if they can."""
     try:
         with torch.random.fork_rng(devices=[]):
-            units(build(run.model.network, run.study.data.images.channels, classes))
+            channels = run.study.data.images.channels or classes  # of a text: its tokens
+            units(build(run.model.network, channels, classes))
     except Unmatched as error:
         return str(error)
     return ""
 
 
-def _matched(run: Run, networks: list[State], found: Units | None, sets: dict) -> dict[str, float]:
+def _matched(
+    run: Run, networks: list[State], found: Units | None, sets: dict, losses: Losses
+) -> dict[str, float]:
     """The measures of one pair; the fork's network is left permuted."""
     base, fork, between = (state.model for state in networks)
     images, test = sets["train"][0], {"test": sets["test"]}
@@ -97,7 +100,8 @@ def _matched(run: Run, networks: list[State], found: Units | None, sets: dict) -
 
     def highest(again: bool) -> float:
         recalibrate = images if again else None
-        return barrier(*path(between, base, fork, points, test, recalibrate, refine)["test"])
+        measured = path(between, base, fork, points, test, recalibrate, refine, losses)
+        return barrier(*measured["test"])
 
     row = {
         "test_barrier": highest(options.barrier_batch_norm == "recalibrate"),

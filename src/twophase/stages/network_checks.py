@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -22,7 +21,8 @@ from twophase.training.attention import plain_attention
 from twophase.training.batches import Data
 from twophase.training.layer_calls import Call, described, layer_called, origin, recorded
 from twophase.training.loop import State, advance, initial_state
-from twophase.training.tensors import bits, trained
+from twophase.training.tasks import CLASSIFICATION
+from twophase.training.tensors import bits, others, trained
 
 ROUNDING = 1e-3  # of the largest entry: more is no rounding
 
@@ -44,7 +44,7 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
     # Twice in training: what counts calls, or draws from a generator of its own, is then ahead of
     # the other network.
     for mode in (False, True, True):
-        _check_logits(other.model, images, data.classes, mode)
+        _check_logits(other.model, images, data, mode)
         check_switches(before, other.model)
     first, still = _copies(one), _copies(other)
     with recorded(one.model) as calls:
@@ -80,7 +80,7 @@ def two_steps(run: Run, data: Data, images: torch.Tensor) -> State:
 
 def _check_tensors(run: Run, data: Data) -> None:
     """Raise `RunError` if parameters or buffers are such as no state can hold or train."""
-    model = loop.build(run.model.network, data.train.images.shape[1], data.classes)
+    model = loop.build(run.model.network, data.channels, data.classes)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         layer, _, role = name.rpartition(".")
         if is_lazy(tensor):
@@ -103,22 +103,24 @@ def _check_tensors(run: Run, data: Data) -> None:
         )
 
 
-def two_examples(model: nn.Module, images: torch.Tensor, kind: str) -> None:
-    """The kernel of two examples.
+def two_examples(
+    model: nn.Module, images: torch.Tensor, kind: str, outputs: nn.Module | None = None
+) -> None:
+    """The kernel of two examples, of the network or of what gives the `outputs` that it is of.
 
     Raises `RunError` if it is not finite, or if the logits of an example depend on others.
     """
     _, calls = _evaluate(model, images)
-    _, others = _evaluate(model, torch.cat([images[:1], 2 * images[1:] + 1]))
+    _, beside = _evaluate(model, torch.cat([images[:1], others(images[1:])]))
 
     def first_differs(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> bool:
         pairs = zip(ours, theirs, strict=False)
         return any(_far(a[0], b[0]) for a, b in pairs if a.dim() and len(a) == len(images))
 
-    if first_differs(calls[-1].outputs, others[-1].outputs):
+    if first_differs(calls[-1].outputs, beside[-1].outputs):
         layer = origin(
             (a.layer, first_differs(a.inputs, b.inputs), first_differs(a.outputs, b.outputs))
-            for a, b in zip(calls, others, strict=False)
+            for a, b in zip(calls, beside, strict=False)
         )
         raise RunError(
             f"{described(model, layer)}: gives for one example what depends on the others of its "
@@ -126,7 +128,7 @@ def two_examples(model: nn.Module, images: torch.Tensor, kind: str) -> None:
             "(track_running_stats=True)"
         )
     try:
-        kernel = entk(model, images[:2], kind=kind)
+        kernel = entk(outputs or model, images[:2], kind=kind)
     except KernelError as error:
         raise RunError(
             f"{described(model, '')}: {error}; mend the network, or do without this stage: "
@@ -142,13 +144,18 @@ def two_examples(model: nn.Module, images: torch.Tensor, kind: str) -> None:
         )
 
 
-def second_derivatives(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+def second_derivatives(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    mean_loss: Callable = CLASSIFICATION.loss,
+) -> None:
     """Raise `RunError` if the loss has none. PyTorch gives wrong ones, without a word, for a
     function that is marked with `once_differentiable` (2.15, where `inputs` are given to `grad`).
     """
     model.train()
     with plain_attention():
-        loss = F.cross_entropy(model(images), labels)
+        loss = mean_loss(model(images), labels)
     parameters = list(trained(model).values())
     gradients = torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True)
     if _once(gradients):
@@ -238,16 +245,19 @@ def _evaluate(
         return model(images), calls
 
 
-def _check_logits(model: nn.Module, images: torch.Tensor, classes: int, training: bool) -> None:
-    """Raise `RunError` unless the network gives finite logits (n, classes)."""
+def _check_logits(model: nn.Module, images: torch.Tensor, data: Data, training: bool) -> None:
+    """Raise `RunError` unless the network gives finite logits (n, classes), or what else the task
+    needs.
+    """
     out, calls = _evaluate(model, images, training)
-    wanted = (len(images), classes)
+    needed, classes = data.task.shape, data.classes
+    wanted = needed(len(images), classes, images.shape[1]) if needed else None
     if not isinstance(out, torch.Tensor):
         raise RunError(
             f"{described(model, '')}: gives a {type(out).__name__}{' in training' * training}; "
-            f"return only the logits, a tensor {wanted} for {len(images)} images"
+            f"return only the logits, a tensor {wanted or ''} for {len(images)} images"
         )
-    if out.shape != wanted:
+    if wanted and out.shape != wanted:
         # The last layer that gives it.
         layers = [call.layer for call in calls if [t.shape for t in call.outputs] == [out.shape]]
         raise RunError(

@@ -51,7 +51,7 @@ def _built(run: Run, data: Data, seed: int) -> tuple[nn.Module, bool]:
     """The network of a seed, and whether its builder has set PyTorch's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = loop.build(run.model.network, data.train.images.shape[1], data.classes)
+        model = loop.build(run.model.network, data.channels, data.classes)
         return model, torch.initial_seed() != seed
 
 

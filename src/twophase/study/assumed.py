@@ -37,7 +37,7 @@ def filled(merged: dict, raw: dict, name: str, kinds: Mapping[str, Any]) -> tupl
     full = dict(merged)
     _give(full, ("", ""), said, {"title": name, "seeds": SEEDS, "compute": {}})
     _fill(full, "compute", ("", "compute"), said, COMPUTE)
-    if isinstance(full.get("data"), dict):
+    if isinstance(full.get("data"), dict) and _form(merged, kinds) == "images":
         full["data"] = {"augmentation": {}} | full["data"]
         _fill(full["data"], "augmentation", ("", "data.augmentation"), said, AUGMENTATION)
     if isinstance(full.get("models"), dict):
@@ -50,6 +50,13 @@ def filled(merged: dict, raw: dict, name: str, kinds: Mapping[str, Any]) -> tupl
     return full, {key: values for key, values in said.items() if values}
 
 
+def _form(merged: dict, kinds: Mapping[str, Any]) -> str:
+    """Whether a study's examples are images, vectors or tokens."""
+    images = merged["data"].get("images")
+    kind = kinds.get(str(images.get("source"))) if isinstance(images, dict) else None
+    return getattr(kind, "form", "images")
+
+
 def _counts(merged: dict, kinds: Mapping[str, Any]) -> Counts:
     """The numbers of a study's images, as far as they are known without reading them."""
     images = merged["data"].get("images") if isinstance(merged.get("data"), dict) else None
@@ -58,7 +65,8 @@ def _counts(merged: dict, kinds: Mapping[str, Any]) -> Counts:
         record = kind.model_validate(images) if kind else None
     except ValidationError:  # told with all other mistakes
         return {}
-    return {name: getattr(record, name, None) for name in NUMBERS}
+    found = {name: getattr(record, name, None) for name in NUMBERS}
+    return found | {"in_classes": not record or record.task == "classification"}
 
 
 def lines(said: Said) -> Iterator[str]:
@@ -173,7 +181,10 @@ def _kernel(given: dict, last: int, counts: Counts) -> dict[str, Any]:
         whole = type(every) is int and type(until) is int and every > 0
         grid = list(range(0, until + 1, every)) if whole and until <= 10**6 * every else []
         steps = [k * every for k in (1, 2, 4) if k < len(grid)] if whole else []
-    values |= {"examples_per_class": each, "kind": "full"}
+    if counts.get("in_classes", True):
+        values |= {"examples_per_class": each, "kind": "full"}
+    else:
+        values |= {"examples": min(train or INPUTS, INPUTS), "kind": "full"}
     if len(grid) > 2:
         quarters = [grid[k * (len(grid) - 1) // 4] for k in range(4)]
         values |= {"references": sorted(set(quarters)), "intervals": steps}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from twophase.store.paths import RESULTS, Result, table
-from twophase.study import datasets
+from twophase.study import datasets, tasks
 from twophase.study.datasets import Images
 from twophase.study.records import GIVEN, Mistakes, Positive, Record, show
 from twophase.study.run import Run, runs
@@ -28,6 +28,9 @@ class Augmentation(Record):
     cutout: Annotated[int, Field(ge=0)] = 0
 
 
+NO_AUGMENTATION = Augmentation(shift=0, flip=False)  # of what is no image
+
+
 class Statistics(Record):
     """Mean and standard deviation of each channel, where 0 is black and 1 white."""
 
@@ -38,21 +41,31 @@ class Statistics(Record):
 class Data(Record):
     """Where the images come from, how their channels are brought to mean 0 and deviation 1, and how
     training augments them. Without `statistics` these are measured on the training images.
+
+    Vectors and tokens are named under `images`, too. They have no `statistics` or `augmentation`.
     """
 
     images: Images
     statistics: Annotated[Statistics | None, GIVEN] = None
-    augmentation: Augmentation
+    augmentation: Annotated[Augmentation | None, GIVEN] = None
 
     def mistakes(self, model: Any) -> Mistakes:
-        """Statistics of other channels, and a cut-out that is larger than an image."""
+        """Statistics of other channels, a cut-out that is larger than an image, and what is only of
+        images.
+        """
+        if self.images.form != "images":
+            for option in ("statistics", "augmentation"):
+                if given := getattr(self, option):
+                    line = f"is of images, not of {self.images.form}; leave it out"
+                    yield option, f"= {show(given.model_dump())}: {line}"
+            return
         channels, size = self.images.channels, self.images.image_size
         for option in ("mean", "std") if self.statistics else ():
             given = getattr(self.statistics, option)
             if len(given) != channels:
                 line = f"must have a number for each channel of data.images, {channels}"
                 yield f"statistics.{option}", f"= {show(given)}: {line}"
-        if self.augmentation.cutout > size:
+        if self.augmentation and self.augmentation.cutout > size:
             line = f"= {self.augmentation.cutout}: must be at most the images' {size} pixels"
             yield "augmentation.cutout", line
 
@@ -67,7 +80,7 @@ def _options(run: Run) -> dict:
     """The images, but for what lies beside them, and their statistics where they are given."""
     images, statistics = run.study.data.images, run.study.data.statistics
     given = {"statistics": statistics.options()} if statistics else {}
-    return images.options(exclude=set(images.beside)) | given
+    return tasks.counted(images.options(exclude=set(images.beside))) | given
 
 
 DATA = Stage(

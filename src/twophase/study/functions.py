@@ -70,10 +70,11 @@ def mistakes(
     folder: Path,
     given: tuple[str, ...] = (),
     count: int = 0,
+    filled: tuple[str, ...] = (),
 ) -> Mistakes:
     """What is wrong with a function and the options that a study in `folder` gives it, beside
-    those of `given` that it names, and the first `count` by their places. `role` is the key that
-    names it.
+    those of `given` that it names, of `filled` that it needs, and the first `count` by their
+    places. `role` is the key that names it.
     """
     key, value = (role, function) if file is None else ("file", file)
     if file is None and not re.fullmatch(r"[\w.]+:\w+", function):
@@ -106,7 +107,7 @@ def mistakes(
     name, where = function.rpartition(":")[2], file or path.name
     functions = {node.name: node for node in tree.body if isinstance(node, _DEFINED)}
     if name in functions:
-        yield from _unfit(functions[name], options, where, given, count)
+        yield from _unfit(functions[name], options, where, given, count, filled)
     elif not {name, "*"} & _bound(tree):  # else it comes from elsewhere, and takes what it takes
         names = ", ".join(sorted(each for each in functions if each[0] != "_")) or "none"
         yield role, f"= {show(function)}: is not in {where}; functions there: {names}"
@@ -136,6 +137,7 @@ def _unfit(
     where: str,
     given: tuple[str, ...],
     count: int,
+    filled: tuple[str, ...],
 ) -> Mistakes:
     """Options that a function does not take, or that it needs."""
     if function.decorator_list:  # what it is then takes cannot be read
@@ -170,7 +172,7 @@ def _unfit(
     pairs = zip(taken.kwonlyargs, taken.kw_defaults, strict=True)
     needed += [a.arg for a, default in pairs if default is None]
     for name in needed:
-        if name in own and name not in options:
+        if name in own and name not in options and name not in filled:
             yield f"options.{name}", f": is missing; '{function.name}' in {where} needs it"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -23,6 +23,10 @@ class Kernel(Section):
     """Kernels at these `times`, or every `every` iterations up to `until`, and the distances drawn
     from them.
 
+    Inputs are `examples_per_class` training examples of each class, or where the task has no
+    classes the first `examples`. Of next tokens the kernel is of the logits at the last position.
+    With `projection` it is of so many random directions of the outputs, the same in all kernels.
+
     `references` are the tau of S(t, tau); `intervals` the dt of S(t, t + dt). Without `keep`, the
     kernels are deleted once their tables are there, and so are the states that only they ask for.
     """
@@ -30,7 +34,9 @@ class Kernel(Section):
     every: Count | None = None
     until: Count | None = None
     times: list[Iteration] = []
-    examples_per_class: Count
+    examples_per_class: Count | None = None
+    examples: Count | None = None
+    projection: Count | None = None
     kind: Literal["full", "trace", "pseudo"]
     references: Iterations
     intervals: Annotated[list[Count], Field(min_length=1)]
@@ -39,11 +45,27 @@ class Kernel(Section):
         "every": 1,
         "until": 2,
         "times": [],
-        "examples_per_class": 1,
         "references": [0],
         "intervals": [1],
         "keep": True,
     }
+
+    def brief(self) -> Self:
+        """As of any section, with few examples of the kind that it says."""
+        few = {"examples_per_class": 1, "examples": 2}
+        given = {n: min(most, own) for n, most in few.items() if (own := getattr(self, n))}
+        return super().brief().model_copy(update=given)
+
+    def misfits(self, task: Any) -> Mistakes:
+        """Inputs of another kind than the task has."""
+        classes = task == "classification"
+        kind, other = "examples_per_class", "examples"
+        if not classes:
+            kind, other = other, kind
+        if (given := getattr(self, other)) is not None:
+            yield other, f"= {given}: is of tasks with{'out' * classes} classes; must be {kind}"
+        if getattr(self, kind) is None:
+            yield kind, ": is missing"
 
     def steps(self) -> list[int]:
         """Iterations t whose kernel is computed."""
@@ -129,6 +151,8 @@ def kernel_file(run: Run, t: int) -> Result:
 
 def inputs(run: Run) -> int:
     """The inputs of a kernel; of ten classes where their number is not known."""
+    if run.model.kernel.examples:
+        return run.model.kernel.examples
     classes = getattr(run.study.data.images, "classes", None) or 10
     return classes * run.model.kernel.examples_per_class
 

@@ -112,15 +112,17 @@ def misfits(model: Model, train: int | None, test: int | None, rarest: int | Non
     """Options of `model` that do not fit the numbers of examples: of training, of test, and of
     training of the rarest class. None where the number is not known yet.
     """
-    kernel = model.kernel.examples_per_class if model.kernel else 0
+    kernel = model.kernel.examples_per_class or 0 if model.kernel else 0
     curvature = model.curvature.examples if model.curvature else 0
     growth = model.growth.examples if model.growth else 0
+    inputs = model.kernel.examples or 0 if model.kernel else 0
     for option, asked, most, those in (
         ("evaluation.train_examples", model.evaluation.train_examples, train, "all of them"),
         ("evaluation.test_examples", model.evaluation.test_examples, test, "all of them"),
         ("training.batch_size", model.training.batch_size, train, "all training examples"),
         ("curvature.examples", curvature, train, "all training examples"),
         ("growth.examples", growth, train, "all training examples"),
+        ("kernel.examples", inputs, train, "all training examples"),
         ("kernel.examples_per_class", kernel, rarest, "the training examples of the rarest class"),
     ):
         if most is not None and asked > most:
@@ -155,7 +157,9 @@ class Study(Record):
     __hash__ = object.__hash__
 
 
-def check_sizes(study: Study, models: Iterable[str], train: int, test: int, rarest: int) -> None:
+def check_sizes(
+    study: Study, models: Iterable[str], train: int, test: int, rarest: int | None
+) -> None:
     """Raise `StudyError` if one of these models does not fit the numbers of examples, as in
     `misfits`.
     """

@@ -32,6 +32,13 @@ HeadInit = Literal["normal", "kaiming_fan_out"]
 Norm = Literal["batch", "group", "none"]
 Init = Literal["default", "pytorch", "kaiming_fan_in", "kaiming_fan_out"]
 GIVEN = ("channels", "classes", "image_size")  # what a user's builder gets, of these what it names
+# The same by the names that they have for vectors and tokens, where it needs one of that name.
+ALSO = {
+    "features": "channels",
+    "vocabulary": "channels",
+    "length": "image_size",
+    "outputs": "classes",
+}
 
 
 class Changed(Record):
@@ -144,6 +151,22 @@ class ViT(OfImageSize):
     family: ClassVar = "vit"
 
 
+class GPT(OfImageSize):
+    """A small transformer that predicts the next token (as GPT-2, Radford et al. 2019): `depth`
+    blocks of `heads` attention heads over the tokens before, and a layer `expansion` times as
+    wide; vectors of `width` entries; learnt positions. `dropout` as in `ViT`.
+    """
+
+    architecture: Literal["gpt"]
+    width: Channels = 64
+    depth: Layers = 2
+    heads: Channels = 4
+    expansion: Layers = 4
+    activation: Activation = "gelu"
+    dropout: Dropout = 0.0
+    family: ClassVar = "gpt"
+
+
 class Torchvision(Record):
     """A network of `torchvision.models` by name, with what its builder takes as `options`.
 
@@ -189,7 +212,7 @@ def _kind(value: object) -> object:
 
 
 Network = Annotated[
-    VGG16 | SmallVGG | ResNet | ResNet18 | MLP | ViT | Torchvision | Own,
+    VGG16 | SmallVGG | ResNet | ResNet18 | MLP | ViT | GPT | Torchvision | Own,
     Field(discriminator="architecture"),
     BeforeValidator(_kind),
 ]
@@ -226,16 +249,21 @@ def placed(network: Network, folder: Path, image_size: int) -> Network:
     return network.model_copy(update=update)
 
 
-def mistakes(network: Network, folder: Path, channels: int, image_size: int) -> Mistakes:
-    """What is wrong with a network of a study in `folder`, by images of this kind."""
+def mistakes(network: Network, folder: Path, images: Any) -> Mistakes:
+    """What is wrong with a network of a study in `folder`, by `images` of a source."""
     if isinstance(network, Own):
         given = network.file, network.builder, network.arguments, folder
-        yield from functions.mistakes("builder", *given, GIVEN)
+        filled = () if images.form == "images" else tuple(ALSO)
+        yield from functions.mistakes("builder", *given, GIVEN, filled=filled)
+        return
+    if (line := _unfit(network, images)) is not None:
+        name = "torchvision" if isinstance(network, Torchvision) else "architecture"
+        yield name, f"= '{getattr(network, name)}': {line}"
     elif isinstance(network, Torchvision):
-        yield from _of_torchvision(network, channels)
-    elif isinstance(network, ViT):
-        if image_size % network.patch:
-            yield "patch", f"= {network.patch}: must divide the images' {image_size} pixels"
+        yield from _of_torchvision(network, images.channels)
+    elif isinstance(network, ViT | GPT):
+        if isinstance(network, ViT) and images.image_size % network.patch:
+            yield "patch", f"= {network.patch}: must divide the images' {images.image_size} pixels"
         if network.width % network.heads:
             yield "width", f"= {network.width}: must be a multiple of heads = {network.heads}"
     elif network.family == "vgg":
@@ -244,6 +272,20 @@ def mistakes(network: Network, folder: Path, channels: int, image_size: int) -> 
             yield "norm", f"= '{network.norm}': {line}"
         if getattr(network, "dropout", 0) and not network.wide_head:
             yield "dropout", f"= {network.dropout}: is of the wide head; needs wide_head: true"
+
+
+def _unfit(network: Network, images: Any) -> str | None:
+    """Why a network of others' design does not fit examples of this form."""
+    forms = {"gpt": ("tokens",), "mlp": ("images", "vectors")}.get(network.family, ("images",))
+    if images.form not in forms:
+        fits = {"images": "one of images", "vectors": "'mlp'", "tokens": "'gpt'"}[images.form]
+        return (
+            f"takes {' or '.join(forms)}, data.images.source '{images.source}' has {images.form}; "
+            f"must be {fits}, or your own"
+        )
+    if network.family == "gpt" and images.task != "next_token":
+        return f"predicts the next token, the task is {images.task!r}; must be your own"
+    return None
 
 
 def _of_torchvision(network: Torchvision, channels: int) -> Mistakes:

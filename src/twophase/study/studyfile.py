@@ -11,7 +11,8 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from twophase.errors import StudyError
-from twophase.study import assumed, datasets, networks, noted, own, perturbations, sweep
+from twophase.study import assumed, datasets, networks, noted, own, perturbations, sweep, tasks
+from twophase.study.data import NO_AUGMENTATION
 from twophase.study.datasets import Images
 from twophase.study.model import NAME, Model, Study, misfits
 from twophase.study.networks import Network
@@ -129,7 +130,8 @@ def _placed(study: Study, folder: Path) -> Study:
         if model.chaos:
             update["chaos"] = model.chaos.placed(folder)
         models[name] = model.model_copy(update=update)
-    data = study.data.model_copy(update={"images": images})
+    augmentation = study.data.augmentation or NO_AUGMENTATION
+    data = study.data.model_copy(update={"images": images, "augmentation": augmentation})
     return own.placed(study.model_copy(update={"models": models, "data": data}), folder)
 
 
@@ -313,7 +315,7 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         yield f"seeds = {study.seeds}: a seed stands twice"
     yield from _apart(study, raw)
     for option, line in study.data.mistakes(None):
-        yield f"data.{option} {line}"
+        yield f"data.{option}{line}" if line.startswith(":") else f"data.{option} {line}"
     for option, line in datasets.mistakes(study.data.images, folder):
         yield f"data.images.{option}{line}" if line[0] == ":" else f"data.images.{option} {line}"
     for name, model in study.models.items():
@@ -337,7 +339,9 @@ def _apart(study: Study, raw: dict) -> Iterator[str]:
     """The user's files in several folders: one process imports what lies beside them, and Python
     takes the second folder's module for the first one's, if they have the same name.
     """
-    files = {("data", "images"): getattr(study.data.images, "file", None)}
+    images = study.data.images
+    files = {("data", "images"): getattr(images, "file", None)}
+    files |= {("data", "images", "task"): images.task.file} if tasks.own(images.task) else {}
     for name, model in study.models.items():
         files["models", name, "network"] = getattr(model.network, "file", None)
         for key, kind in model.chaos.own_keys().items() if model.chaos else ():
@@ -361,16 +365,18 @@ def _unfit(study: Study, model: Model, folder: Path) -> Iterator[tuple[str, str]
             "network.image_size",
             f"= {show(network.image_size)}: the images say it; leave it out",
         )
-    elif network.image_size not in (None, images.image_size):
+    elif images.form == "images" and network.image_size not in (None, images.image_size):
         yield (
             "network.architecture",
             f"= '{network.architecture}': takes images of {network.image_size} pixels, "
             f"data.images.source '{images.source}' has {images.image_size}; "
             "must be one for any size or for that one",
         )
-    for option, line in networks.mistakes(network, folder, images.channels, images.image_size):
+    for option, line in networks.mistakes(network, folder, images):
         yield f"network.{option}", line
     for key, kind in model.chaos.own_keys().items() if model.chaos else ():
         for option, line in perturbations.mistakes(kind, folder):
             yield ".".join(("chaos", *key, option)), line
+    for option, line in model.kernel.misfits(images.task) if model.kernel else ():
+        yield f"kernel.{option}", line
     yield from misfits(model, images.train_examples, images.test_examples, images.smallest_class)

@@ -1,4 +1,7 @@
-"""Images as bytes on the device, and batches that are a function of (seed, step)."""
+"""Examples on the device, and batches that are a function of (seed, step).
+
+Examples are images as bytes; or real vectors, or sequences of tokens, which are called images, too.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from twophase.store.artifacts import read_tensors
 from twophase.store.paths import Result
 from twophase.study.data import Augmentation
 from twophase.study.datasets import Images
+from twophase.study.kernel import Kernel
+from twophase.training import tasks
 from twophase.training.noise import OtherNoise
+from twophase.training.tasks import Task
 
 # First number of every counter that seeds a random stream: no two uses share one.
 ORDER, AUGMENTATION = 1, 2
@@ -23,7 +29,9 @@ ORDER, AUGMENTATION = 1, 2
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, channels, height, width) as bytes, and their labels (n,)."""
+    """Images (n, channels, height, width) as bytes, or vectors (n, features), or tokens
+    (n, length); and their labels (n,), or whatever the task has.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -40,17 +48,38 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set on one device; `mean` and `std` (channels,) of the training pixels, in bytes."""
+    """A data set on one device; `mean` and `std` (channels,) of the training pixels, in bytes, or
+    of each feature. Tokens have neither, but a `vocabulary`. `classes` is the number of outputs
+    that the `task` needs of a network for an example, or for each token.
+    """
 
     train: Split
     test: Split
     classes: int
     mean: torch.Tensor
     std: torch.Tensor
+    task: Task = tasks.CLASSIFICATION
+    vocabulary: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels of images, features of vectors, the number of different tokens."""
+        return self.vocabulary or self.train.images.shape[1]
+
+    @property
+    def rarest(self) -> int | None:
+        """Training examples of the rarest class; none where there are no classes."""
+        known = self.task is tasks.CLASSIFICATION
+        return int(self.train.labels.bincount().min()) if known else None
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
-        """Bytes to float32 with mean 0 and standard deviation 1 for each channel."""
-        mean, std = (t.view(1, -1, 1, 1) for t in (self.mean, self.std))
+        """Bytes to float32 with mean 0 and standard deviation 1 for each channel, and features so,
+        too. Tokens to whole numbers of 64 bits, which an embedding takes.
+        """
+        if self.vocabulary:
+            return images.long()
+        along = (1, -1, *(1,) * (images.dim() - 2))
+        mean, std = (t.view(along) for t in (self.mean, self.std))
         return (images.float() - mean) / std
 
 
@@ -60,12 +89,15 @@ def load_data(file: Result, images: Images, device: torch.device) -> Data:
     Raises `ArtifactError` if the file is missing, damaged, or has other numbers of images or
     classes than the study.
     """
+    task, tokens = tasks.of(images.task), images.form == "tokens"
     shapes = {"mean": (images.channels,), "std": (images.channels,)}
-    size = (images.channels, images.image_size, images.image_size)
+    shapes = {"vocabulary": (-1,)} if tokens else shapes
     for split in ("train", "test"):
-        shapes |= {f"{split}_images": (-1, *size), f"{split}_labels": (-1,)}
-    tensors = read_tensors(file, shapes)
-    classes = int(tensors["train_labels"].max()) + 1
+        shapes |= {f"{split}_images": (-1, *images.shape)}
+        shapes |= {f"{split}_labels": (-1,) * (task.axes or 1)}
+    tensors = read_tensors(file, shapes if task.axes else None)
+    vocabulary = len(tensors["vocabulary"]) if tokens else 0
+    classes = outputs(task, tensors["train_labels"], vocabulary)
     counts = {f"{s}_examples": len(tensors[f"{s}_labels"]) for s in ("train", "test")}
     for option, found in {**counts, "classes": classes}.items():
         if (asked := getattr(images, option, None)) not in (None, found):
@@ -76,7 +108,20 @@ def load_data(file: Result, images: Images, device: torch.device) -> Data:
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     train = Split(tensors["train_images"], tensors["train_labels"])
     test = Split(tensors["test_images"], tensors["test_labels"])
-    return Data(train, test, classes, tensors["mean"], tensors["std"])
+    none = torch.empty(0, device=device)
+    mean, std = (tensors.get(name, none) for name in ("mean", "std"))
+    return Data(train, test, classes, mean, std, task, vocabulary)
+
+
+def outputs(task: Task, labels: torch.Tensor, vocabulary: int) -> int:
+    """How many outputs a task needs of a network: one for each class, for each real number that an
+    example's label has, or for each token.
+    """
+    if task is tasks.NEXT_TOKEN:
+        return vocabulary
+    if labels.is_floating_point():
+        return labels[0].numel()
+    return int(labels.max()) + 1
 
 
 @lru_cache(maxsize=2)
@@ -186,6 +231,17 @@ def _cut_out(images: torch.Tensor, centre: list[torch.Tensor], side: int) -> tor
         within.append((first <= at) & (at < first + side))
     rows, columns = within
     return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+
+
+def kernel_inputs(data: Data, options: Kernel) -> torch.Tensor:
+    """Indices of the training examples that kernels are of: as many of each class, or where there
+    are none the first ones.
+
+    Raises `StudyError` if there are not as many.
+    """
+    if options.examples is None:
+        return balanced_subset(data.train.labels, options.examples_per_class)
+    return torch.arange(len(data.train.first(options.examples, "kernel.examples").labels))
 
 
 def balanced_subset(labels: torch.Tensor, per_class: int) -> torch.Tensor:

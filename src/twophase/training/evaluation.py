@@ -1,12 +1,8 @@
-"""What a network says of examples: logits, losses, accuracy.
-
-Losses are evaluated in the study's float32 and averaged in float64.
-"""
+"""What a network says of examples. What that is worth, `tasks.py` says."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from twophase.study.base import Evaluation
@@ -33,16 +29,8 @@ def evaluation_sets(data: Data, evaluation: Evaluation) -> dict[str, Examples]:
 
 @torch.no_grad()
 def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits (n, classes) of images (n, C, H, W), with the network in eval mode."""
+    """Logits (n, classes), or what else the network gives, of images (n, C, H, W) or of other
+    examples, with the network in eval mode.
+    """
     model.eval()
     return torch.cat([model(chunk) for chunk in images.split(CHUNK)])
-
-
-def mean_loss(out: torch.Tensor, labels: torch.Tensor) -> float:
-    """Mean cross-entropy, in nats, of logits (n, classes)."""
-    return float(F.cross_entropy(out, labels, reduction="none").double().mean())
-
-
-def accuracy(out: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of examples whose largest logit is their label's."""
-    return float((out.argmax(1) == labels).double().mean())

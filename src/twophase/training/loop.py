@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -61,7 +60,7 @@ def initial_state(model: Model, data: Data, seed: int) -> State:
     How a network is initialised is its own business: its constructor draws from PyTorch's
     generator on the CPU, seeded with `seed` and afterwards left as it was.
     """
-    channels, device = data.train.images.shape[1], data.train.images.device
+    channels, device = data.channels, data.train.images.device
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = build(model.network, channels, data.classes)
@@ -150,7 +149,7 @@ def advance(
     after_step: Callable[[], object] | None = None,
     noise: OtherNoise | None = None,
 ) -> None:
-    """Train `state` in place until its step is `stop`, on the mean cross-entropy of a batch; with
+    """Train `state` in place until its step is `stop`, on the mean loss of a batch; with
     other SGD `noise` than the run's own, if that is given.
     """
     if state.step == stop:
@@ -167,7 +166,7 @@ def advance(
 
     def gradients(drawn: torch.Tensor) -> Sequence[torch.Tensor | None]:
         images, labels = assemble(data, augmentation, drawn)
-        loss = F.cross_entropy(state.model(images), labels)
+        loss = data.task.loss(state.model(images), labels)
         return torch.autograd.grad(loss, parameters, allow_unused=True)
 
     # Not for networks of others: their code may do in each step what a graph does not repeat. Nor

@@ -24,7 +24,7 @@ from twophase.study.kernel import kernel_steps
 from twophase.study.model import STUDIES
 from twophase.study.run import Run
 from twophase.training import batches
-from twophase.training.batches import Data, balanced_subset, load_data
+from twophase.training.batches import Data, kernel_inputs, load_data
 from twophase.training.evaluation import Examples, evaluation_sets
 from twophase.training.loop import initial_state, load_state
 
@@ -108,7 +108,7 @@ def examples(study: str, model: str, of: str = "test", *, root: str | Path = "."
         raise StudyError(f"{study}: of = {of!r}: must be one of {', '.join(allowed)}")
     data = _data(run, root)
     if of == "kernel":
-        chosen = balanced_subset(data.train.labels, run.model.kernel.examples_per_class)
+        chosen = kernel_inputs(data, run.model.kernel)
         return data.normalised(data.train.images[chosen]), data.train.labels[chosen]
     return evaluation_sets(data, run.model.evaluation)[of]
 

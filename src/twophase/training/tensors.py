@@ -33,6 +33,16 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().contiguous().flatten().view(torch.uint8)
 
 
+def in_precision(examples: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Examples in that precision; tokens, which are whole numbers, as they are."""
+    return examples.to(dtype) if examples.is_floating_point() else examples
+
+
+def others(examples: torch.Tensor) -> torch.Tensor:
+    """Other examples of the same kind, whatever these are: of tokens, in another order."""
+    return 2 * examples + 1 if examples.is_floating_point() else examples.flip(0, 1)
+
+
 def place(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to `device`, with tensors of four axes channels last: convolutions are
     faster so. Shared tensors stay shared; a buffer that repeats its entries gets room for each.

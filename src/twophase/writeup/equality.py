@@ -16,8 +16,9 @@ def runs(tables: Mapping[str, pd.DataFrame]) -> list[Course]:
     if "training" not in tables:
         return []
     table = tables["training"]
+    measures = [name for name in MEASURES if name in table]  # a task may have no accuracy
     return [
-        dict(zip(own["t"], own[list(MEASURES)].itertuples(index=False, name=None), strict=True))
+        dict(zip(own["t"], own[measures].itertuples(index=False, name=None), strict=True))
         for _, own in table.groupby("seed")
     ]
 

@@ -129,4 +129,8 @@ def seeds(source: Source) -> str:
 def kernel(asked: Kernel) -> str:
     """Of which inputs and outputs the kernel is."""
     of = KERNELS.get(asked.kind, asked.kind)
+    if asked.projection:
+        of += f" in {counted(asked.projection, 'random direction')}"
+    if asked.examples:
+        return f"{counted(asked.examples, 'example')}, {of}"
     return f"{counted(asked.examples_per_class, 'example')} of each class, {of}"

@@ -65,8 +65,7 @@ def counting(found: list[Verdict]) -> list[Verdict]:
     return [
         v
         for v in found
-        if v.why not in (OTHER_DATA, OTHER_NETWORK)
-        and (v.claim.id, v.source.same_as) not in judged
+        if v.why not in (OTHER_DATA, OTHER_NETWORK) and (v.claim.id, v.source.same_as) not in judged
     ]
 
 

@@ -174,6 +174,7 @@ def course_changes(source: Source, course: str) -> changepoint.Changes:
     name, column, ratios = COURSES[course]
     near = course == "kernel distance"
     table = neighbours(source) if near else first_phase(source, source.table(name))
+    _has(table, column)
     values = _log(table[column]) if ratios else table[column]
     late = table["t"] >= table["t"].max() / 2
     if not near and values[late].mean() > values[~late].mean():
@@ -243,7 +244,9 @@ def end_accuracy(source: Source, level: float = LEVEL) -> Estimate:
 
 def linearized_rise(source: Source, level: float = LEVEL) -> Estimate:
     """The same for the last switch, less that for the first."""
-    means = wide(source.table("linearized"), "switch", "test_accuracy")
+    table = source.table("linearized")
+    _has(table, "test_accuracy")
+    means = wide(table, "switch", "test_accuracy")
     if means.shape[1] < 2:
         raise CannotSay("has fewer than 2 switches")
     return over_seeds(means.iloc[:, -1] - means.iloc[:, 0], level=level)
@@ -271,7 +274,14 @@ def _at(table: pd.DataFrame, column: str, time: Time) -> pd.DataFrame:
     return rows
 
 
+def _has(table: pd.DataFrame, measure: str) -> None:
+    """Raises `CannotSay` if a table lacks a measure, as accuracy where the task has none."""
+    if measure not in table:
+        raise CannotSay(f"has no {measure}")
+
+
 def _seed_means(rows: pd.DataFrame, measure: str, level: float) -> Estimate:
+    _has(rows, measure)
     return over_seeds(rows.groupby("seed")[measure].mean(), level=level)
 
 
