@@ -99,12 +99,20 @@ class Subject(NamedTuple):
     found: list[Verdict]
 
 
+def _asked() -> dict:
+    return json.loads(os.environ.get(OWN, "{}"))
+
+
+def asked_for() -> Path:
+    """The file of claims that the page that is being made is of."""
+    return Path(_asked().get("claims", CLAIMS))
+
+
 def subject() -> Subject:
     """What the page that is being made is of: all claims and studies, or those of `OWN`."""
     from twophase.writeup import claims, sources, standing
 
-    own = json.loads(os.environ.get(OWN, "{}"))
-    file = Path(own.get("claims", CLAIMS))
+    own, file = _asked(), asked_for()
     rules, studies = claims.load(file), sources.published()
     tested, swept = (sources.sources(swept=each) for each in (False, True))
     if names := own.get("studies"):
@@ -117,14 +125,16 @@ def subject() -> Subject:
     return Subject(rules, studies, tested, standing.judged(rules, tested, file, swept))
 
 
-def own(studies: list[str], claims: Path, to: Path) -> None:
-    """A page of some published studies and a file of claims, and of no others, as `to`."""
+def own(studies: list[str], claims: Path, to: Path, script: Path = SCRIPT) -> None:
+    """A page of some published studies, or all, and a file of claims, and of no others, as `to`;
+    `script` is what is executed.
+    """
     import jupytext
 
-    notebook = jupytext.read(SCRIPT)
+    notebook = jupytext.read(script)
     asked = {"studies": studies, "claims": str(claims)}
     execute(notebook, Path.cwd(), **{OWN: json.dumps(asked)})
-    notebook.metadata["generator"] = f"of {', '.join(studies)}"
+    notebook.metadata["generator"] = f"of {', '.join(studies) or 'all studies'}"
     with whole_file(to) as temporary:
         temporary.write_text(page(notebook), encoding="utf-8")
 

@@ -10,12 +10,13 @@ of the learning rate, as every quantity does.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from pydantic import AfterValidator
 from scipy import stats
+from typing_extensions import TypedDict  # that of Python 3.11 is refused by pydantic
 
 from twophase.estimators.seeds import (
     LEVEL,
