@@ -45,8 +45,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         title = f"{title.split(' (')[0]}, {names.images(study)}"
         rows.append([])
         for table, section, lines in SHOWN:
-            there = set(frames[table]["measure"]) if table in frames else ()
-            if lines.measure in there and all(getattr(m, section) for m in models.values()):
+            measures = set(frames[table]["measure"]) if table in frames else ()
+            if lines.measure in measures and all(getattr(m, section) for m in models.values()):
                 parts = [
                     _points(style.where(frames[table], model=name), model, table).assign(place=at)
                     for at, (name, model) in enumerate(models.items())
