@@ -1,5 +1,7 @@
 """Quantities of any table, and claims over several models of a study."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,3 +144,22 @@ def test_a_quantity_of_conditions_asks_for_a_claim_over_models(tmp_path):
     alone = {key: value for key, value in WIDER.items() if key != "over"}
     with pytest.raises(StudyError, match="over must name models: covariation compares them"):
         rules(tmp_path, alone | {"parts": [part | {"holds": {"above": 0.5}}]})
+
+
+def test_each_of_several_models_ends_at_its_own_drop():
+    """Rates of different models are no drop, and a drop of one is none of the others."""
+
+    def own(name, t, lr):
+        found = made_up(name)
+        rates = pd.DataFrame({"seed": 0, "model": name, "t": t, "lr": lr})
+        return replace(found, tables=found.tables | {"training": rates})
+
+    each = [own("narrow", [0, 600], [0.1, 0.1]), own("wide", [50, 90], [0.01, 0.001])]
+    [both] = sources.conditions(each, ["*"])
+    rows = selections.rows_of(both, "cone", {}, "velocity")
+    ends = rows.groupby("model")["t"].max()
+    assert ends.to_dict() == {"narrow": 90, "wide": 90}
+    faster = [each[0], own("wide", [0, 40], [0.01, 0.001])]
+    [both] = sources.conditions(faster, ["*"])
+    ends = selections.rows_of(both, "cone", {}, "velocity").groupby("model")["t"].max()
+    assert ends.to_dict() == {"narrow": 90, "wide": 40}
