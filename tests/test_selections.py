@@ -73,6 +73,7 @@ def test_courses_are_ranked():
         ("chaos", "barier", {}, "table chaos has no column barier"),
         ("chaos", "test_barrier", {"t0": 7}, "table chaos has nothing at t0 = 7"),
         ("growth", "l2", {}, "has no table growth"),
+        ("chaos", "direction", {}, "column direction of table chaos holds no numbers"),
     ],
 )
 def test_what_is_not_there_is_named(table, column, where, why):
@@ -163,3 +164,20 @@ def test_each_of_several_models_ends_at_its_own_drop():
     [both] = sources.conditions(faster, ["*"])
     ends = selections.rows_of(both, "cone", {}, "velocity").groupby("model")["t"].max()
     assert ends.to_dict() == {"narrow": 90, "wide": 40}
+
+
+def test_a_run_that_diverged_is_not_left_out_of_a_mean():
+    source = made_up()
+    chaos = source.tables["chaos"]
+    chaos.loc[(chaos["seed"] == 0) & (chaos["direction"] == "1"), "test_barrier"] = np.nan
+    with pytest.raises(CannotSay, match="a seed has no value"):
+        selections.measured(source, **BARRIER, where={"t0": "first"})
+    assert selections.measured(source, **BARRIER, where={"direction": "2"}).seeds == 4
+
+
+@pytest.mark.parametrize("wanted", [{"form": 40}, {}])
+def test_a_range_has_from_or_to(tmp_path, wanted):
+    part = WIDER["parts"][0]
+    asked = part | {"at": part["at"] | {"where": {"t0": wanted}}}
+    with pytest.raises(StudyError, match="must have from, to, or both"):
+        rules(tmp_path, WIDER | {"parts": [asked]})
