@@ -147,6 +147,12 @@ def test_a_quantity_of_conditions_asks_for_a_claim_over_models(tmp_path):
         rules(tmp_path, alone | {"parts": [part | {"holds": {"above": 0.5}}]})
 
 
+def test_a_quantity_of_one_model_is_not_of_several_as_if_they_were_one(tmp_path):
+    part = {"says": "when", "quantity": "chaos_time", "holds": {"below": 9}}
+    with pytest.raises(StudyError, match="over must be left out: chaos_time is of one model"):
+        rules(tmp_path, WIDER | {"parts": [part]})
+
+
 def test_each_of_several_models_ends_at_its_own_drop():
     """Rates of different models are no drop, and a drop of one is none of the others."""
 
