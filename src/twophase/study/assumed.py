@@ -150,7 +150,7 @@ def _chaos(given: dict, last: int, counts: Counts) -> dict[str, Any]:
     forks = _whole(given.get("forks")) or [t for t in [0, *halved(last, 6)] if t < end]
     values: dict[str, Any] = {"forks": forks}
     if "follow" not in given:
-        values["compare"] = [t for t in [*halved(last, 3), last] if t > min(forks)]
+        values["compare"] = [t for t in [*halved(last, 3), last] if t > min(forks, default=0)]
     values |= {"directions": 2, "control": forks[:1]}
     if not any(key.startswith("perturbation") for key in given):
         values["perturbation"] = {"kind": "std", "size": 1e-7}
