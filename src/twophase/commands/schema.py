@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.commands.assumptions import ASSUMED
+from twophase.commands.assumptions import ASSUMED, assumed
 from twophase.commands.keys import told
 from twophase.study.model import Model, Study
 from twophase.study.networks import OfImageSize
@@ -39,9 +39,10 @@ def schema() -> dict[str, Any]:
     for record in TAGGED["network"].values():
         if issubclass(record, OfImageSize):  # the images say it
             del records[record.__name__]["properties"]["image_size"]
-    for name, options in ASSUMED.items():
-        if "required" in records.get(name, ()):
-            records[name]["required"] = [n for n in records[name]["required"] if n not in options]
+    for record in inheriting(Record):
+        options = records.get(record.__name__, {})
+        if "required" in options:
+            options["required"] = [n for n in options["required"] if not assumed(record, n)]
     optional = [name for name in SHARED if name not in records["Model"]["required"]]
     without = {"const": False, "description": "this model does without"}
     model |= sections | {name: {"anyOf": [sections[name], without]} for name in optional}
