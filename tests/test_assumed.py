@@ -245,16 +245,24 @@ def _sections(study):
         (["other/x.yaml", "--network", "net.py:net"], r"must be workflow/config/<study>\.yaml"),
         (["there.yaml", "--network", "net.py:net"], r"there\.yaml: is there already"),
         (["x.yaml", "--network", "net.py:net", "--images", "no"], "no: no such file or folder"),
+        (["x.yaml", "--network", "near.py:net", "--images", "no"], "no: no such file or folder"),
         (["all.yaml", "--network", "net.py:net"], "'all' names the study: it must be another"),
     ],
 )
 def test_what_new_cannot_use_is_told_in_one_line_and_leaves_nothing(words, said, folder):
     Path("workflow/config/there.yaml").write_text("x: 1\n")
+    Path("near.py").write_text(NETWORK)
     before = sorted(folder.rglob("*"))
     with pytest.raises(Problem, match=said) as caught:
         _called("new", *words, *(["--images", "images"] if "--images" not in words else []))
     assert "\n" not in str(caught.value)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_new_asks_for_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match="workflow/config: no such folder in .*checkout"):
+        _called("new", "x.yaml", "--network", "net.py:net", "--images", "images")
 
 
 def test_pictures_of_several_sizes_are_scaled(folder):

@@ -1,5 +1,6 @@
 """States, batches, examples and kernels from Python: those that the stages read and write."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -112,3 +113,10 @@ def test_a_column_over_seeds_pools_directions_and_leaves_controls_out():
     assert twophase.estimate(table, "x", by=["direction"])["mean"].max() == 99
     with pytest.raises(KeyError, match="no column 'y'"):
         twophase.estimate(table, "y")
+
+
+def test_what_never_happens_in_a_run_has_no_mean_and_an_endless_range():
+    table = pd.DataFrame({"seed": [0, 1, 2], "step": [1.0, np.inf, 3.0]})
+    found = twophase.estimate(table, "step").iloc[0]
+    assert np.isnan(found[["mean", "low", "high"]].astype(float)).all()
+    assert (found["least"], found["most"]) == (1, np.inf)

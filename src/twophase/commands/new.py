@@ -51,7 +51,21 @@ def new(file: Path, network: str, images: str) -> Path:
         raise StudyError(f"{file}: must be {STUDIES}/<study>.yaml, or <study>.yaml alone")
     if file.exists():
         raise StudyError(f"{file}: is there already; choose another name, or delete it")
+    if not STUDIES.is_dir():
+        raise StudyError(f"{STUDIES}: no such folder in {Path.cwd()}; run this in a checkout")
     section, builder, copied = _network(network)
+    try:
+        file.write_text(_text(file, section, builder, images), encoding="utf-8")
+        studyfile.load(file)
+    except Problem:
+        for made in (file, *copied):
+            made.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def _text(file: Path, network: str, builder: str, images: str) -> str:
+    """The study file for a section `network` and the pictures in `images`."""
     said = _images(images)
     batch = min(assumed.BATCH, said["train_examples"])
     iterations = min(MOST, max(FEWEST, EPOCHS * said["train_examples"] // batch // 100 * 100))
@@ -63,7 +77,7 @@ def new(file: Path, network: str, images: str) -> Path:
         batch=batch,
         title=_word(f"{builder} on {Path(images).name}"),
         name=builder.strip("_"),
-        network=section,
+        network=network,
         seeds=assumed.SEEDS,
         epochs=max(1, iterations * batch // said["train_examples"]),
         iterations=iterations,
@@ -71,14 +85,7 @@ def new(file: Path, network: str, images: str) -> Path:
         **{key: kernel[key] for key in ("every", "until")},
         images=_section(said),
     )
-    file.write_text(re.sub(r"(?<=\S) {2,}#", "  #", text), encoding="utf-8")
-    try:
-        studyfile.load(file)
-    except Problem:
-        for made in (file, *copied):
-            made.unlink()
-        raise
-    return file
+    return re.sub(r"(?<=\S) {2,}#", "  #", text)
 
 
 def _network(asked: str) -> tuple[str, str, list[Path]]:

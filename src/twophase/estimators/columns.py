@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from twophase.estimators.seeds import LEVEL, over_seeds
@@ -18,8 +19,8 @@ def estimate(
     `mean`; `low` and `high`, Student's t interval of this `level`, in which seeds are the draws:
     of several rows of a seed, such as perturbation directions, the mean counts; `least` and `most`,
     the range over all rows; `seeds`, their number. With one seed there is no interval, and with a
-    value that is not a number no mean, as in summaries. Controls, whose perturbation is zero, count
-    only where `direction` is among `by`.
+    value that is not finite no mean; with one that is not a number no range, as in summaries.
+    Controls, whose perturbation is zero, count only where `direction` is among `by`.
 
     Raises `KeyError` if the table has no such column.
 
@@ -37,8 +38,8 @@ def estimate(
     for at, own in table.groupby(points, sort=False) if points else [((), table)]:
         values = own[column].astype(float)
         means = values.groupby(own["seed"]).apply(lambda each: each.mean(skipna=False))
-        finite = bool(values.notna().all())
+        finite = bool(np.isfinite(values).all())
         found = over_seeds(means, level=level)[:3] if finite else [float("nan")] * 3
-        spread = values.agg(["min", "max"]) if finite else [float("nan")] * 2
+        spread = [values.min(skipna=False), values.max(skipna=False)]
         rows.append([*at, *found, *spread, len(means)])
     return pd.DataFrame(rows, columns=[*points, "mean", "low", "high", "least", "most", "seeds"])

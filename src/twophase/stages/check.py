@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from twophase import figures
-from twophase.errors import Problem, RunError
+from twophase.errors import Problem, RunError, in_a_line
 from twophase.figures import pictures
 from twophase.stages import network_checks, network_starts, perturbation_checks
 from twophase.stages.linearized import linear_logits
@@ -157,10 +157,11 @@ def _draw(study: Study, data: Data) -> None:
         try:
             pictures.tried(few, figure)
         except Exception as error:  # a figure may be of a user's own
-            said = str(error).strip().split("\n")[0][:200]
+            own = study.figures.get(figure)
+            place = own.function if own else f"figures/{figure}.py"
             raise RunError(
                 f"{STUDIES / study.name}.yaml: figure {figure} cannot be drawn from two "
-                f"iterations: {type(error).__name__}: {said}; mend figures/{figure}.py"
+                f"iterations: {in_a_line(error)}; mend {place}"
             ) from error
 
 
