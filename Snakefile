@@ -1,6 +1,7 @@
 # The way in. `snakemake --cores 8 figures/all` builds the studies that
 # workflow/config/config.yaml lists; figures/<study>/all builds one, figures/<study>/fig3.pdf
 # one figure. A study is a file workflow/config/<study>.yaml; the path names it.
+import gc
 import sys
 from pathlib import Path
 
@@ -21,6 +22,11 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/terminal.smk"
+
+
+# Searches for garbage among all that Snakemake imports took a quarter of a dry run.
+gc.freeze()
+gc.set_threshold(50_000)
 
 
 # First, so that it is what `snakemake` alone builds.

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from made_up import END, END_SPREAD, SPREAD, TRUTHS, chaos_bounds, kernels, source
 
-from twophase.estimators import confinement
+from twophase.estimators import confinement, phases
 from twophase.estimators.censored import over_intervals, shift
 from twophase.estimators.seeds import CannotSay, Estimate, exact_share, transformed
 from twophase.writeup import claims, transitions, verdicts
@@ -56,7 +56,7 @@ def estimate(each: dict[str, Each], part: claims.Part, drawn: np.ndarray, level:
     low, high, back, reading = each[part.quantity]
     if reading:
         depth = each["cone_depth" if reading == "entry" else "speed_depth"][0]
-        transitions.falls(pd.Series(depth[drawn]))
+        phases.falls(pd.Series(depth[drawn]))
     return transformed(over_intervals(low[drawn], high[drawn], level), back)
 
 

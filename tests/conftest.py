@@ -2,6 +2,7 @@ import functools
 import gc
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import forked
@@ -27,6 +28,10 @@ SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps
 # tests by files end together only if none begins a long one late.
 LONG = ["slurm", "pipeline", "freshness", "published", "site", "figures", "check", "adopt"]
 LONG += ["keep", "writeup"]
+
+
+# A job that a shell starts in the background ignores Ctrl-C, and so would what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():

@@ -345,11 +345,6 @@ class Unfollowed(Net):
         return out if self.training else out * (1 + 1e-2 * (len(out) % 2))
 
 
-class Groups(Net):
-    def part(self):
-        return nn.GroupNorm(2, 8)
-
-
 FAULTS = {
     Auxiliary: ("base", "Auxiliary itself", "a tuple in training; return only the logits"),
     RandomDepth: ("base", "RandomDepth itself", r"\(random\) in training.*torch's generator"),
@@ -389,5 +384,4 @@ FAULTS = {
     ChangesImages: ("base", "ChangesImages itself", "changes its images in place"),
     Unfollowed: ("kernel", "Unfollowed itself", "depend on how many.*`kernel: false`"),
     FixedBatch: ("kernel", "FixedBatch itself", "shape.*`kernel: false`"),
-    Groups: ("matching", "units cannot be matched: layer between (GroupNorm)", "`matching: false`"),
 }

@@ -62,7 +62,7 @@ def test_no_assumed_value_has_changed():
     model = {"network": network, "training": {"optimizer": "sgd", "iterations": 600, "lr": 0.1}}
     model |= {name: {} for name in SECTIONS}
     merged = {"data": {"images": images}, "models": {"a": model}}
-    full, said = assumed.filled(merged, {"models": {"a": {}}}, "mine", studyfile.TAGGED["images"])
+    full, said = assumed.filled(merged, {"models": {"a": {}}}, "mine", studyfile.TAGGED)
     assert {section or "": values for (_, section), values in said.items()} == {
         "": {key: FROZEN[key] for key in ("title", "seeds")} | {"compute": {}},
         **{key: value for key, value in FROZEN.items() if isinstance(value, dict)},

@@ -17,6 +17,7 @@ from twophase.training.batches import (
     batch,
     batch_indices,
 )
+from twophase.training.perturbation import At
 
 
 @pytest.fixture
@@ -119,9 +120,12 @@ def test_a_balanced_subset_keeps_the_order_of_the_examples():
 
 
 def test_no_two_uses_share_their_random_numbers():
-    # A counter that seeds a generator begins with a number of its own, whoever draws.
+    # A counter that seeds a generator begins with a number of its own, whoever draws; or with the
+    # seed of another order, which is beyond all of them.
     code = "\n".join(file.read_text() for file in sorted((ROOT / "src").rglob("*.py")))
     used = set(re.findall(r"(?:default_rng|SeedSequence)\(\((\w+),", code))
+    used.remove("other")
+    assert min(At(None, seed, 1).other_seed() for seed in range(100)) >= 2**32
     numbers = {}
     for names, values in re.findall(r"^([A-Z_, ]+) = (\d+(?:, \d+)*)\b", code, re.M):
         numbers |= dict(zip(names.split(", "), values.split(", "), strict=False))

@@ -19,7 +19,7 @@ from PIL import Image
 from twophase.datasets.cifar10 import download
 from twophase.errors import RunError
 from twophase.stages.data import data
-from twophase.study import stages
+from twophase.study import datasets, stages
 from twophase.study.datasets import CIFAR10, Digits, ImageFolder, Images
 from twophase.training.batches import load_data
 
@@ -280,7 +280,8 @@ def test_every_source_of_a_study_can_be_read():
     names = set()
     for record in get_args(get_args(Images)[0]):
         (source,) = get_args(record.model_fields["source"].annotation)
-        module = importlib.import_module(f"twophase.datasets.{source}")
-        assert callable(module.read)
+        module = datasets.module(record.model_construct(source=source))
+        assert callable(importlib.import_module(f"twophase.{module}").read)
         names.add(source)
-    assert names == {"digits", "cifar10", "folder", "torchvision", "function"}
+    images = {"digits", "cifar10", "folder", "torchvision", "function"}
+    assert names == images | {"vectors", "tokens", "text"}

@@ -429,3 +429,29 @@ def test_conditions_that_move_both_times_alike_lie_along_the_band():
     band = ax.collections[0].get_paths()[0].vertices
     assert all(x / 2.001 <= y <= 2.001 * x for x, y in band)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(means)
+
+
+def test_a_sweep_tells_what_is_drawn_and_shows_the_loss_where_there_is_no_accuracy(monkeypatch):
+    file = ROOT / "paper/measurements/digits-lr/digits-lr.yaml"
+    study = studyfile.load(file)
+    told = page(study, "s7", file).caption
+    for said in (
+        "Accuracy: at the end",
+        "Barrier and disagreement: of base run",
+        "Radius: largest",
+    ):
+        assert said in told
+    monkeypatch.setattr(style, "runs", without(style.runs))
+    shown = page(study, "s7", file)
+    assert "Loss: at the end" in shown.caption
+    assert len(shown.rows[0]) == 4
+
+
+def without(runs):
+    """Tables of runs of a task without accuracy."""
+
+    def read(tables, table):
+        found = runs(tables, table)
+        return found[~found["measure"].str.endswith("accuracy")]
+
+    return read

@@ -26,7 +26,11 @@ from twophase.errors import ArtifactError, RunError, StudyError
 from twophase.study import studyfile
 from twophase.study.run import runs
 
-MEASURES = [f"measures.{module.name}" for module in pkgutil.iter_modules(measures.__path__)]
+MEASURES = [
+    f"measures.{module.name}"
+    for module in pkgutil.iter_modules(measures.__path__)
+    if not module.name.startswith("_")
+]
 # Of other modules only what docs/library.md names.
 PUBLIC = {
     "entk": "entk",

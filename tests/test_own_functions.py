@@ -170,6 +170,22 @@ def test_what_is_there_is_kept(study):
     pd.testing.assert_frame_equal(read_table(stages.run_table(run, "own_measures")), table)
 
 
+def test_a_measure_is_called_as_no_column_is(study):
+    sections = yaml.safe_load(SECTIONS)
+    sections["measures"]["seed"] = sections["measures"].pop("apart")
+    with pytest.raises(StudyError, match=r"measures\.seed: is a column of tables; must be none"):
+        study(**sections)
+
+
+def test_two_measures_do_not_give_one_column(study, in_trained):
+    sections = yaml.safe_load(SECTIONS)
+    sections["measures"]["apart_mean"] = sections["measures"]["apart"] | {"function": "one"}
+    text = CODE + "\n\ndef one(base, fork, data, **options):\n    return 1.0\n"
+    Path("workflow/config/mine.py").write_text(text)
+    with pytest.raises(RunError, match="measures.apart_mean: gives apart_mean, which another"):
+        own_measures(runs(study(**sections))[0])
+
+
 def test_states_that_no_other_section_asks_for_are_kept(study):
     sections = yaml.safe_load(SECTIONS)
     sections["stages"]["norms"]["at"] = [0, 5]

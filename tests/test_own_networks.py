@@ -170,7 +170,7 @@ MISTAKES = {
     ),
     "an option of the images": (
         {"options": {"classes": 3}},
-        ["network.options.classes = 3: the images say it; leave it out"],
+        ["network.options.classes = 3: is given by itself; leave it out"],
     ),
     "no section": ({"options": 3}, ["network.options = 3: must be a section"]),
     "no builder": ({"builder": None}, ["network.builder", "must be"]),

@@ -465,7 +465,6 @@ def test_a_wrong_kick_is_told_before_training(text, said, raw, write_study, in_t
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, "chaos.perturbation: is missing; give one, or several"),
         ({"perturbation": SEVERAL["order"], "perturbations": SEVERAL}, "leave one of the two out"),
         ({"perturbations": {"control": SEVERAL["order"]}}, "perturbations.control: is no name"),
         ({"perturbations": {"x-1": SEVERAL["order"]}}, "chaos.perturbations.x-1: must match"),

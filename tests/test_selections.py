@@ -1,5 +1,7 @@
 """Quantities of any table, and claims over several models of a study."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,6 +73,7 @@ def test_courses_are_ranked():
         ("chaos", "barier", {}, "table chaos has no column barier"),
         ("chaos", "test_barrier", {"t0": 7}, "table chaos has nothing at t0 = 7"),
         ("growth", "l2", {}, "has no table growth"),
+        ("chaos", "direction", {}, "column direction of table chaos holds no numbers"),
     ],
 )
 def test_what_is_not_there_is_named(table, column, where, why):
@@ -142,3 +145,45 @@ def test_a_quantity_of_conditions_asks_for_a_claim_over_models(tmp_path):
     alone = {key: value for key, value in WIDER.items() if key != "over"}
     with pytest.raises(StudyError, match="over must name models: covariation compares them"):
         rules(tmp_path, alone | {"parts": [part | {"holds": {"above": 0.5}}]})
+
+
+def test_a_quantity_of_one_model_is_not_of_several_as_if_they_were_one(tmp_path):
+    part = {"says": "when", "quantity": "chaos_time", "holds": {"below": 9}}
+    with pytest.raises(StudyError, match="over must be left out: chaos_time is of one model"):
+        rules(tmp_path, WIDER | {"parts": [part]})
+
+
+def test_each_of_several_models_ends_at_its_own_drop():
+    """Rates of different models are no drop, and a drop of one is none of the others."""
+
+    def own(name, t, lr):
+        found = made_up(name)
+        rates = pd.DataFrame({"seed": 0, "model": name, "t": t, "lr": lr})
+        return replace(found, tables=found.tables | {"training": rates})
+
+    each = [own("narrow", [0, 600], [0.1, 0.1]), own("wide", [50, 90], [0.01, 0.001])]
+    [both] = sources.conditions(each, ["*"])
+    rows = selections.rows_of(both, "cone", {}, "velocity")
+    ends = rows.groupby("model")["t"].max()
+    assert ends.to_dict() == {"narrow": 90, "wide": 90}
+    faster = [each[0], own("wide", [0, 40], [0.01, 0.001])]
+    [both] = sources.conditions(faster, ["*"])
+    ends = selections.rows_of(both, "cone", {}, "velocity").groupby("model")["t"].max()
+    assert ends.to_dict() == {"narrow": 90, "wide": 40}
+
+
+def test_a_run_that_diverged_is_not_left_out_of_a_mean():
+    source = made_up()
+    chaos = source.tables["chaos"]
+    chaos.loc[(chaos["seed"] == 0) & (chaos["direction"] == "1"), "test_barrier"] = np.nan
+    with pytest.raises(CannotSay, match="a seed has no value"):
+        selections.measured(source, **BARRIER, where={"t0": "first"})
+    assert selections.measured(source, **BARRIER, where={"direction": "2"}).seeds == 4
+
+
+@pytest.mark.parametrize("wanted", [{"form": 40}, {}])
+def test_a_range_has_from_or_to(tmp_path, wanted):
+    part = WIDER["parts"][0]
+    asked = part | {"at": part["at"] | {"where": {"t0": wanted}}}
+    with pytest.raises(StudyError, match="must have from, to, or both"):
+        rules(tmp_path, WIDER | {"parts": [asked]})

@@ -21,9 +21,13 @@ from twophase.stages.data import data
 from twophase.stages.summary import summary
 from twophase.store.artifacts import read_table
 from twophase.study import stages, studyfile
+from twophase.study.beginning import own_files
 from twophase.study.run import runs
+from twophase.study.tasks import words
 from twophase.training import tasks
 from twophase.training.batches import batch, load_data
+from twophase.training.loop import initial_state
+from twophase.training.perturbation import perturb
 
 
 def read(study):
@@ -247,3 +251,21 @@ def test_an_edit_of_ones_own_task_makes_its_results_again(small_task, in_tmp):
     file.write_text(OWN.replace("labels).abs()", "labels).square()"))
     studyfile.forget()
     assert state(studyfile.load(in_tmp / "workflow/config/mine.yaml")) != before
+
+
+def test_a_task_of_ones_own_is_published_and_told_without_the_place_of_its_file(small_task):
+    study = small_task("own")
+    assert {file.name for file in own_files(study)} == {"mine_data.py", "mine_task.py"}
+    assert words(study.data.images.task).loss == "absolute of mine_task.py"
+
+
+@pytest.mark.parametrize("kind", ["gradient", "hessian"])
+def test_a_language_model_takes_a_step(small_task, kind):
+    study = small_task(
+        "next token",
+        lambda raw: raw["chaos"].update(perturbation={"kind": kind, "size": 0.1}),
+    )
+    (run,), examples = runs(study), read(study)
+    state = initial_state(run.model, examples, run.seed)
+    said = perturb(state.model, run.model.chaos.perturbation, run.seed, "1", run, examples, 0)
+    assert said[0] == pytest.approx(0.1, rel=1e-4)

@@ -95,6 +95,11 @@ class OldWeightNorm(Net):
         return nn.utils.weight_norm(nn.Conv2d(8, 8, 1))
 
 
+class Groups(Net):
+    def part(self):
+        return nn.GroupNorm(2, 8)
+
+
 # Networks that are right, and the sections that they must do without.
 GOOD = dict.fromkeys(ODD.values(), ("matching",)) | {
     ODD["Frozen"]: (),
@@ -105,6 +110,7 @@ GOOD = dict.fromkeys(ODD.values(), ("matching",)) | {
     Masked: ("matching",),
     InPlaceAndRight: (),
     Constant: (),
+    Groups: (),
     Recurrent: ("matching",),
     Spectral: ("matching",),
     Pruned: ("matching",),

@@ -1,5 +1,4 @@
 # What all rules share. Which jobs are left, and what each waits for, says src/twophase/jobs.py.
-import gc
 import sys
 from functools import cache, wraps
 from pathlib import Path
@@ -16,17 +15,12 @@ from twophase.study.chaos import forks
 from twophase.study.model import NAME, STUDIES
 from twophase.study.run import Run
 
-# Searches for garbage among all that Snakemake imports took a quarter of a dry run.
-gc.freeze()
-gc.set_threshold(50_000)
 run_this_checkout(Path(workflow.basedir))
 STUDY = f"{STUDIES}/{{study}}.yaml"
 # Braces of a folder's name would stand for wildcards.
 CONDA = f"{workflow.basedir}/envs/conda.yaml".replace("{", "{{").replace("}", "}}")
 OF_STUDY = "results/{study}"
 OF_RUN = "results/{study}/{model}/seed{seed}"
-# The names of figures that are not the package's.
-OWN_FIGURE = rf"(?!(?:{'|'.join(figures.FIGURES)}|all|manifest)\b)[A-Za-z]\w*"
 
 
 wildcard_constraints:

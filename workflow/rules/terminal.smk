@@ -1,8 +1,21 @@
 # What the terminal is told: of targets that there are not, how far a run is, and what it left.
+import re
+
 from snakemake.settings.enums import Quietness
 
 from twophase.commands import display
 from twophase.commands.reasons import reasons
+
+# The names of figures that are not the package's.
+OWN_FIGURE = rf"(?!(?:{'|'.join(figures.FIGURES)}|all|manifest)\b)[A-Za-z]\w*"
+
+
+def is_made(target):
+    """Whether a rule makes a target; of figures that are not the package's, if the study has it."""
+    own = re.fullmatch(rf"figures/(?P<study>{NAME})/(?P<figure>{OWN_FIGURE})\.\w+", target)
+    if own and own["figure"] not in [*figures.PANELS, *load(own["study"]).figures]:
+        return False
+    return workflow.is_rule(target) or any(rule.is_producer(target) for rule in workflow.rules)
 
 
 def check_targets():
@@ -10,7 +23,7 @@ def check_targets():
     if not workflow.is_main_process:
         return
     for target in patches.targets():
-        if not workflow.is_rule(target) and not any(r.is_producer(target) for r in workflow.rules):
+        if not is_made(target):
             names = ", ".join(studyfile.known(Path(STUDY)))
             files = ", ".join(figures.files(figure)[0] for figure in figures.FIGURES)
             sys.exit(

@@ -11,12 +11,12 @@ ASSUMED: dict[str, dict[str, str]] = {
     "Compute": {"device": "`cpu`", "threads": "`1`", "precision": "`float32`"},
     "Data": {"augmentation": "`{}`: none"},
     "Augmentation": {"shift": "`0`", "flip": "`false`"},
-    "ImageFolder": {"sha256": "noted at the first run"},
-    "TorchvisionSet": {"sha256": "noted at the first run"},
+    "Source": {"sha256": "noted at the first run"},
+    "OfFunction": {"sha256": ""},  # there it may be left out
     "Model": {"evaluation": "`{}`"},
     "Training": {
         "batch_size": "`128`, or all training examples",
-        "weight_decay": "`1e-4`; `0` for adam, `0.01` for adamw",
+        "weight_decay": "`1e-4` for sgd, `0.01` for adamw, else `0`",
     },
     "SGD": {"momentum": "`0.9`"},
     "Evaluation": {"train_examples": "`1000`, or all", "test_examples": "`1000`, or all"},

@@ -1,12 +1,13 @@
 """A sentence and an example for each key that a study file may say, by the record that has it.
 
 The reference of the study file and the schema for editors show them. A key that records share
-stands with the record that they inherit it from.
+stands with the record that they inherit it from. A field may say both itself, by the `description`
+and `examples` of pydantic's `Field`, and then needs no line here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from twophase.study.records import Record
 
@@ -123,17 +124,12 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "relative": ("Whether `size` is over the norm of the parameters that may change.", True),
         "only": ("Patterns of names; only parameters that match one may change.", ["*.weight"]),
     },
-    "Gradient": {"kind": ("This perturbation.", "gradient")},
     "Hessian": {
-        "kind": ("This perturbation.", "hessian"),
         "examples": ("Training examples that the loss is of; all, if there are fewer.", 512),
     },
-    "OneWeight": {"kind": ("This perturbation.", "weight")},
     "Ulp": {
-        "kind": ("This perturbation.", "ulp"),
         "only": ("Patterns of names of the parameters that the entry may be of.", ["*.weight"]),
     },
-    "Order": {"kind": ("This perturbation.", "order")},
     "OwnKick": {
         "kind": ("May be left out.", "own"),
         "file": ("The file beside the study file that has the function.", "my_kick.py"),
@@ -237,11 +233,9 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         ),
     },
     "Digits": {
-        "source": ("This source.", "digits"),
         "test_examples": ("How many of the 1,797 digits are for test.", 500),
     },
     "CIFAR10": {
-        "source": ("This source.", "cifar10"),
         "folder": ("Where its files are, or are downloaded to.", "data/cifar10"),
     },
     "Counted": {
@@ -255,12 +249,10 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "pad": ("Whether pictures are made square with black first.", True),
     },
     "ImageFolder": {
-        "source": ("This source.", "folder"),
         "path": ("The folder, or a tar of it, from where Snakemake runs.", "data/mine.tar.xz"),
         "sha256": ("Which images these are: `twophase data <study> --digest` prints it.", "0" * 64),
     },
     "TorchvisionSet": {
-        "source": ("This source.", "torchvision"),
         "dataset": ("The name of the class in `torchvision.datasets`.", "SVHN"),
         "options": ("What else that class takes.", {"background": True}),
         "folder": ("Where its files are.", "data/svhn"),
@@ -280,21 +272,17 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         ),
     },
     "FunctionOfArrays": {
-        "source": ("This source.", "function"),
         "channels": ("Channels of the images.", 1),
         "image_size": ("Height and width of the images in pixels.", 16),
     },
     "Vectors": {
-        "source": ("This source.", "vectors"),
         "features": ("How many numbers a vector has.", 10),
     },
     "Sequences": {"length": ("How many tokens a sequence has.", 64)},
     "Tokens": {
-        "source": ("This source.", "tokens"),
         "vocabulary": ("How many different tokens there are.", 100),
     },
     "Text": {
-        "source": ("This source.", "text"),
         "path": ("The text file, from where Snakemake runs.", "data/tinyshakespeare.txt"),
         "sha256": ("Which text this is: `twophase data <study> --digest` prints it.", "0" * 64),
         "tokens": ("What a token is: `characters` of the text, or `bytes` of the file.", "bytes"),
@@ -312,7 +300,6 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "init": ("How weights are drawn: as the network's own file says, or so.", "kaiming_fan_in"),
     },
     "VGG16": {
-        "architecture": ("This network.", "vgg16"),
         "batch_norm": ("Whether batch norm follows each convolution.", True),
         "wide_head": ("ImageNet's two layers of 4096 units before the last.", False),
         "width": ("A factor on the channels of all convolutions.", 0.25),
@@ -322,7 +309,6 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "dropout": ("Share of the wide head's units that training sets to zero.", 0.5),
     },
     "SmallVGG": {
-        "architecture": ("This network.", "vgg_small"),
         "batch_norm": ("Whether batch norm follows each convolution.", True),
         "width": ("A factor on the channels of all convolutions.", 0.5),
         "activation": ("What follows each layer.", "silu"),
@@ -338,21 +324,18 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "activation": ("What follows each layer.", "relu"),
     },
     "ResNet18": {
-        "architecture": ("This network.", "resnet18"),
         "width": ("A factor on all channels.", 0.25),
         "activation": ("What follows each layer.", "relu"),
         "norm": ("What takes the place of batch norm.", "group"),
         "init": ("How weights are drawn: as the network's own file says, or so.", "pytorch"),
     },
     "MLP": {
-        "architecture": ("This network.", "mlp"),
         "widths": ("Units of each hidden layer.", [256, 256]),
         "activation": ("What follows each hidden layer.", "relu"),
         "dropout": ("Share of the hidden units that training sets to zero.", 0.1),
         "init": ("How weights are drawn: as PyTorch does, or so.", "kaiming_fan_in"),
     },
     "ViT": {
-        "architecture": ("This network.", "vit"),
         "patch": ("Height and width of a patch in pixels.", 4),
         "width": ("Entries of a patch's vector, a multiple of `heads`.", 64),
         "depth": ("Number of blocks.", 4),
@@ -362,7 +345,6 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "dropout": ("Share of a block's entries that training sets to zero.", 0.1),
     },
     "GPT": {
-        "architecture": ("This network.", "gpt"),
         "width": ("Entries of a token's vector, a multiple of `heads`.", 64),
         "depth": ("Number of blocks.", 2),
         "heads": ("Attention heads of each block.", 4),
@@ -406,17 +388,28 @@ KEYS: dict[str, dict[str, tuple[str, Any]]] = {
         "nesterov": ("Whether momentum is Nesterov's.", True),
     },
     "Adam": {
-        "optimizer": ("This optimizer.", "adam"),
         "betas": ("Decay of the means of the gradient and of its square.", [0.9, 0.999]),
         "eps": ("What is added to the root of the second.", 1e-8),
     },
-    "AdamW": {"optimizer": ("This optimizer.", "adamw")},
+}
+
+
+# What tells records of a kind apart, where a record has but one value.
+TAGS = {
+    "source": "This source.",
+    "architecture": "This network.",
+    "optimizer": "This optimizer.",
+    "kind": "This perturbation.",
 }
 
 
 def told(record: type[Record], key: str) -> tuple[str, Any] | None:
     """What a key of a record is, and an example; None if nobody has said it."""
+    field = record.model_fields.get(key)
+    if field and field.description and field.examples:
+        return field.description, field.examples[0]
     for kind in record.mro():
         if key in KEYS.get(kind.__name__, {}):
             return KEYS[kind.__name__][key]
-    return None
+    values = get_args(field.annotation) if field and key in TAGS else ()
+    return (TAGS[key], values[0]) if len(values) == 1 else None

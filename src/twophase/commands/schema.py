@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twophase.commands.assumptions import ASSUMED
+from twophase.commands.assumptions import ASSUMED, assumed
 from twophase.commands.keys import told
 from twophase.study.model import Model, Study
 from twophase.study.networks import OfImageSize
 from twophase.study.records import Record
 from twophase.study.studyfile import SHARED, TAGGED
 
-# Pydantic leaves these as they are where a validator of ours comes before them.
-RANGES = {
+# Pydantic leaves these as they are where a validator of ours comes before them. Of several kinds, a
+# part may fit more than one.
+WORDS = {
+    "oneOf": "anyOf",
     "gt": "exclusiveMinimum",
     "ge": "minimum",
     "lt": "exclusiveMaximum",
@@ -37,9 +39,10 @@ def schema() -> dict[str, Any]:
     for record in TAGGED["network"].values():
         if issubclass(record, OfImageSize):  # the images say it
             del records[record.__name__]["properties"]["image_size"]
-    for name, options in ASSUMED.items():
-        if "required" in records.get(name, ()):
-            records[name]["required"] = [n for n in records[name]["required"] if n not in options]
+    for record in inheriting(Record):
+        options = records.get(record.__name__, {})
+        if "required" in options:
+            options["required"] = [n for n in options["required"] if not assumed(record, n)]
     optional = [name for name in SHARED if name not in records["Model"]["required"]]
     without = {"const": False, "description": "this model does without"}
     model |= sections | {name: {"anyOf": [sections[name], without]} for name in optional}
@@ -91,20 +94,18 @@ def _sweep(sections: list[str]) -> dict:
 
 
 def plain(node: Any) -> Any:
-    """A schema without titles, which only repeat the names, and with all ranges."""
+    """A schema without titles, which only repeat the names, and in our words."""
     if isinstance(node, list):
         return [plain(each) for each in node]
     if not isinstance(node, dict):
         return node
     kept = {key: value for key, value in node.items() if (key, type(value)) != ("title", str)}
-    return {RANGES.get(key, key): plain(value) for key, value in kept.items()}
+    return {WORDS.get(key, key): plain(value) for key, value in kept.items()}
 
 
 def _section(found: dict) -> dict:
-    """The schema of a section that a file has: it may be left out, but not be empty. Of several
-    kinds, a part may fit more than one.
-    """
-    kinds = found.get("oneOf") or found.get("anyOf") or [found]
+    """The schema of a section that a file has: it may be left out, but not be empty."""
+    kinds = found.get("anyOf") or [found]
     kinds = [kind for kind in kinds if "$ref" in kind or kind.get("type") == "object"]
     return kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
 

@@ -87,7 +87,9 @@ def _doses(study: Study, name: str, ends: pd.DataFrame, found: Both, ax: Axes) -
     unit = names.words(study).unit
     style.barriers(ax, ends, model.chaos.barrier_threshold, unit)
     times = [each.mean.value for each in found.values() if not isinstance(each, str)]
-    ax.set(ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * max([ends["t0"].max(), *times])))
+    ax.set(
+        ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * max([1, ends["t0"].max(), *times]))
+    )
     style.over_iterations(ax, "perturbed at iteration $t_0$", model, found, ends["t0"].unique())
 
 

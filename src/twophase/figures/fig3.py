@@ -56,12 +56,13 @@ def _told(study: Study, chaos: pd.DataFrame) -> str:
     found = style.where(chaos, measure="perturbation_l2")
     if not any(model.chaos.perturbations for model in style.models(study, "chaos").values()):
         return names.perturbed(study) + _norms(found["value"])
-    said = []
-    for key, kind in names.perturbations(study).items():
-        name, _, model = key.partition(" of ")
+    said, every = [], names.perturbations(study)
+    for name, kind, models in every:
         own = style.where(found, direction=name or PERTURBED)
-        own = style.where(own, model=model) if model else own
-        said.append(f"{name}, {names.noise(kind)}{_norms(own['value'])}")
+        own = own[own["model"].isin(models)]
+        several = [other for other, *_ in every].count(name) > 1
+        called = name + f" of {', '.join(models)}" * several
+        said.append(f"{called}, {names.noise(kind)}{_norms(own['value'])}".removeprefix(", "))
     return "one of these. " + ". ".join(said)
 
 

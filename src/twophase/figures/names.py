@@ -96,7 +96,7 @@ def perturbed(study: Study) -> str:
 
 def all_perturbed(study: Study) -> str:
     """The same of all perturbations."""
-    return " or ".join(dict.fromkeys(_called(*each) for each in perturbations(study).items()))
+    return " or ".join(_called(name, kind) for name, kind, _ in perturbations(study))
 
 
 def then(study: Study, every: bool = False) -> str:
@@ -108,15 +108,18 @@ def then(study: Study, every: bool = False) -> str:
     return "saw the same batches, unless these are what differs"
 
 
-def perturbations(study: Study) -> dict[str, Kind]:
-    """All perturbations of all models by their names; the only one of a model is called "". Those
-    of one name that differ are told apart by their models.
+def perturbations(study: Study) -> list[tuple[str, Kind, list[str]]]:
+    """All perturbations: the name, "" of the only one of a model; the kind; and the models that
+    have it. Those of one name may differ.
     """
-    found: dict[str, Kind] = {}
+    found: list[tuple[str, Kind, list[str]]] = []
     for model, own in style.models(study, "chaos").items():
         for name, kind in own.chaos.kinds().items():
-            key = name if found.get(name, kind) == kind else f"{name} of {model}".strip()
-            found[key] = kind
+            there = [models for *each, models in found if each == [name, kind]]
+            if there:
+                there[0].append(model)
+            else:
+                found.append((name, kind, [model]))
     return found
 
 

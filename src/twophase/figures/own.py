@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import pandas as pd
@@ -44,7 +45,9 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model: a panel for each number of its own measures, a line for each t0."""
     found = style.runs(tables, "own_measures")
     found = found[found["direction"] != "control"]
-    titles = names.titles(study)
+    asked = {name: model.measures or {} for name, model in study.models.items()}
+    own = [_among(asked[m], each) for m, each in zip(found["model"], found["measure"], strict=True)]
+    found, titles = found[own], names.titles(study)
     rows = []
     models = style.models(study, "measures", "chaos")
     each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
@@ -58,18 +61,24 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
             ]
         )
     told = ", ".join(f"{m.replace('_', ' ')}" for m in found["measure"].unique())
+    then = names.then(study, every=True)
     return Page(
         [row for row in rows if row],
         names.caption(
             study,
             f"Forks compared with their base run by measures of the study's own: {told}. At "
-            "iteration t0 a copy of each base run was perturbed; it then saw the same batches, and "
-            "at t1 is compared with its undisturbed self.",
+            f"iteration t0 a copy of each base run was perturbed; it then {then}, and at t1 is "
+            "compared with its undisturbed self.",
             names.every(study, forks=True),
             names.rates(study),
             style.lost(found),
         ),
     )
+
+
+def _among(measures: Iterable[str], column: str) -> bool:
+    """Whether a column is of one of a model's measures: others may have more."""
+    return any(column == name or column.startswith(f"{name}_") for name in measures)
 
 
 def _measure(study: Study, name: str, found: pd.DataFrame, measure: str, ax: Axes) -> None:

@@ -16,6 +16,7 @@ FORKS = partial(Lines, x="place", over="", hue="t0", legend="perturbed at $t_0$"
 # Of a table and a section of the model that it needs: what a panel shows over the models' places.
 SHOWN = (
     ("training", "training", Lines("test_accuracy", "test accuracy (share)", "place", "")),
+    ("training", "training", Lines("test_loss", "test loss (nats)", "place", "")),
     ("chaos", "chaos", FORKS("test_barrier", "test loss barrier (nats)")),
     ("chaos", "chaos", FORKS("disagreement", "disagreement (share)")),
     ("cone", "kernel", Lines("radius", "radius (degrees)", "place", "", "t",
@@ -37,6 +38,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     """
     there = {table for table, *_ in SHOWN if f"{table}_summary" in tables}
     frames = {table: style.runs(tables, table) for table in there}
+    scores = "test_accuracy" in set(frames["training"]["measure"])
+    if scores:  # the loss is shown where the task has no accuracy
+        frames["training"] = frames["training"][frames["training"]["measure"] != "test_loss"]
     rows = []
     for origin in dict.fromkeys(swept.of for swept in study.sweep.values()):
         models = {n: study.models[n] for n, swept in study.sweep.items() if swept.of == origin}
@@ -45,8 +49,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         title = f"{title.split(' (')[0]}, {names.images(study)}"
         rows.append([])
         for table, section, lines in SHOWN:
-            there = set(frames[table]["measure"]) if table in frames else ()
-            if lines.measure in there and all(getattr(m, section) for m in models.values()):
+            measures = set(frames[table]["measure"]) if table in frames else ()
+            if lines.measure in measures and all(getattr(m, section) for m in models.values()):
                 parts = [
                     _points(style.where(frames[table], model=name), model, table).assign(place=at)
                     for at, (name, model) in enumerate(models.items())
@@ -67,8 +71,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         names.caption(
             study,
             "What depends on the options that the study sweeps, over their values."
-            + " Accuracy: at the end of training."
-            * ("test_accuracy" in set(frames["training"]["measure"])),
+            + f" {'Accuracy' if scores else 'Loss'}: at the end of training.",
             *(text for table, text in said.items() if table in there),
             forks="chaos" in there,
         ),

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import fx, nn
 
 from twophase.errors import RunError
-from twophase.measures import channels as known
+from twophase.measures import _channels as known
 from twophase.training.evaluation import logits
 from twophase.training.layer_calls import described, raising
 from twophase.training.tensors import named_state, trained

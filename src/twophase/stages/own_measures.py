@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from twophase.errors import RunError
 from twophase.stages.own_stages import called, examples, numbers
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
@@ -40,7 +41,11 @@ def own_measures(run: Run) -> None:
                         load_state(each, state, t1)  # for each: a function may change them
                     networks = base.model.eval(), fork.model.eval()
                     said = called(f"measures.{name}", own, *networks, examples(run, data))
-                    row |= numbers(f"measures.{name}", name, said)
+                    found = numbers(f"measures.{name}", name, said)
+                    if twice := row.keys() & found.keys():
+                        line = f"gives {min(twice)}, which another measure gives; rename one"
+                        raise RunError(f"measures.{name}: {line}")
+                    row |= found
                 write_table(file, pd.DataFrame([row]))
             rows.append(read_table(file).assign(direction=direction))
             bar.update()

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 BATCH = 128  # examples of a batch, where there are as many
 MOST_EXAMPLES = 1000  # that losses are measured on
 INPUTS = 20  # of a kernel, of all classes together
-DECAY = {"sgd": 1e-4, "adam": 0.0, "adamw": 0.01}
 COMPUTE = {"device": "cpu", "threads": 1, "precision": "float32"}
 AUGMENTATION = {"shift": 0, "flip": False}
 SEEDS = [0, 1, 2]
@@ -26,13 +25,17 @@ Counts = Mapping[str, int | None]
 Said = dict[tuple[str, str], dict[str, Any]]  # by model ("" for the study) and section
 
 
-def filled(merged: dict, raw: dict, name: str, kinds: Mapping[str, Any]) -> tuple[dict, Said]:
+def filled(
+    merged: dict, raw: dict, name: str, records: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict, Said]:
     """A study with its shared sections written into each model, `merged`, filled up with what it
     does not say; and what that was.
 
-    `raw` is as the file says it, `name` the study's; `kinds` are the records of sources of images.
+    `raw` is as the file says it, `name` the study's; `records` are those of sources of `images` and
+    of optimizers, `training`, by what tells them apart.
     """
     said: Said = {}
+    kinds = records["images"]
     counts = _counts(merged, kinds)
     full = dict(merged)
     _give(full, ("", ""), said, {"title": name, "seeds": SEEDS, "compute": {}})
@@ -42,7 +45,7 @@ def filled(merged: dict, raw: dict, name: str, kinds: Mapping[str, Any]) -> tupl
         _fill(full["data"], "augmentation", ("", "data.augmentation"), said, AUGMENTATION)
     if isinstance(full.get("models"), dict):
         full["models"] = {
-            model: _model(str(model), own, raw["models"][model], said, counts)
+            model: _model(str(model), own, raw["models"][model], said, counts, records["training"])
             if isinstance(own, dict)
             else own
             for model, own in full["models"].items()
@@ -105,16 +108,18 @@ def _fill(own: dict, name: str, place: tuple[str, str], said: Said, values: dict
         _give(own[name], place, said, values)
 
 
-def _model(model: str, own: dict, written: dict, said: Said, counts: Counts) -> dict:
+def _model(
+    model: str, own: dict, written: dict, said: Said, counts: Counts, optimizers: Mapping[str, Any]
+) -> dict:
     """A model with what it does not say; `written` is its own part of the file."""
     train, test = counts.get("train_examples"), counts.get("test_examples")
     own = dict(own)
     training = own["training"] if isinstance(own.get("training"), dict) else {}
     optimizer = training.get("optimizer")
-    if optimizer in DECAY:
+    if kind := optimizers.get(str(optimizer)):
         values = {"batch_size": min(BATCH, train or BATCH)}
         values |= {"momentum": 0.9} if optimizer == "sgd" else {}
-        values |= {"weight_decay": DECAY[optimizer]}
+        values |= {"weight_decay": kind.decay}
         _fill(own, "training", (model, "training"), said, values)
     if training and written.get("evaluation") is not False:
         own.setdefault("evaluation", {})
@@ -150,7 +155,7 @@ def _chaos(given: dict, last: int, counts: Counts) -> dict[str, Any]:
     forks = _whole(given.get("forks")) or [t for t in [0, *halved(last, 6)] if t < end]
     values: dict[str, Any] = {"forks": forks}
     if "follow" not in given:
-        values["compare"] = [t for t in [*halved(last, 3), last] if t > min(forks)]
+        values["compare"] = [t for t in [*halved(last, 3), last] if t > min(forks, default=0)]
     values |= {"directions": 2, "control": forks[:1]}
     if not any(key.startswith("perturbation") for key in given):
         values["perturbation"] = {"kind": "std", "size": 1e-7}

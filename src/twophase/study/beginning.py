@@ -27,13 +27,14 @@ RECORD = "record.json"  # the name under which a record is published, beside its
 
 
 def own_files(study: Study) -> dict[Path, Path]:
-    """The files of the study's own networks, perturbations, images and functions, without which it
-    cannot be read, and where they lie beside the study: code from elsewhere lies there, too, and
-    is found there first.
+    """The files of the study's own networks, perturbations, images, task and functions, without
+    which it cannot be read, and where they lie beside the study: code from elsewhere lies there,
+    too, and is found there first.
     """
     found = {}
     models = study.models.values()
-    own = [study.data.images, *(model.network for model in models)]
+    images = study.data.images
+    own = [images, images.task, *(model.network for model in models)]
     own += [kind for model in models if model.chaos for kind in model.chaos.kinds().values()]
     own += [each for _, each in functions_of(study)]
     for file in (getattr(each, "file", None) for each in own):

@@ -51,6 +51,8 @@ class Growth(Section):
                 names = ", ".join(known) or "which names none"
                 allowed = f"{', '.join(OWN)}, a number, or one of chaos.perturbations, {names}"
                 yield "perturbations", f"= {show(name)}: must be {allowed}"
+            elif name[0].isdigit() and float(name) == 0:
+                yield "perturbations", f"= {show(name)}: must be more than 0"
             elif name in OWN and name in known and "perturbations" in self.model_fields_set:
                 line = "is growth's own; call that of chaos.perturbations otherwise"
                 yield "perturbations", f"= {show(name)}: {line}"

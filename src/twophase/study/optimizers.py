@@ -61,6 +61,7 @@ class Training(Section):
     lr_drops: list[Count] = []
     schedule: Annotated[Schedule | None, GIVEN] = None
     drop_last: bool = True
+    decay: ClassVar[float] = 0.0  # the weight decay that a study has without saying it
     least: ClassVar[dict[str, Any]] = {
         "iterations": 2,
         "batch_size": FEW,
@@ -120,6 +121,7 @@ class SGD(Training):
     optimizer: Literal["sgd"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool = False
+    decay = 1e-4
 
     def mistakes(self, model: Any) -> Mistakes:
         """Also Nesterov's momentum of zero."""
@@ -142,6 +144,7 @@ class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     optimizer: Literal["adamw"]
+    decay = 0.01
 
 
 Optimizer = Annotated[SGD | Adam | AdamW, Field(discriminator="optimizer")]

@@ -30,6 +30,8 @@ OWN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 OwnName = Annotated[str, Field(pattern=OWN_NAME)]
 # How many arguments each kind of function gets by their places, beside its options.
 TAKES = {"measures": 3, "stages": 2, "figures": 1}
+# Columns of the table of measures, and of what figures make of it.
+COLUMNS = ("study", "model", "seed", "direction", "t0", "t1", "run", "measure", "value")
 
 
 class OwnFunction(Record):
@@ -116,6 +118,8 @@ def mistakes(study: Study, folder: Path) -> Iterator[tuple[tuple[str, ...], str]
         said = each.file, each.function, each.arguments, folder
         for option, line in functions.mistakes("function", *said, count=count):
             yield (*key, *option.split(".")), line
+        if isinstance(each, OwnMeasure) and key[-1] in COLUMNS:
+            yield key, f": is a column of tables; must be none of {', '.join(COLUMNS)}"
         if isinstance(each, OwnFigure):
             if key[-1] in {*FIGURES, *PANELS, *stages.STAGES, "all", "manifest"}:
                 yield key, ": is the name of a figure or stage of the package; choose another"

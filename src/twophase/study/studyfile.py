@@ -107,7 +107,7 @@ def _parse(path: Path, text: str, digest: bool) -> tuple[Study, assumed.Said]:
     if noted.wanted(images, TAGGED["images"]):
         known = noted.found(path, images, TAGGED["images"][images["source"]])
         merged["data"] = merged["data"] | {"images": images | known}
-    full, said = assumed.filled(merged, raw, path.stem, TAGGED["images"])
+    full, said = assumed.filled(merged, raw, path.stem, TAGGED)
     try:
         study = Study.model_validate(full | {"name": path.stem})
     except ValidationError as error:

@@ -91,7 +91,8 @@ def words(task: Any) -> Words:
     """What a task is called."""
     if isinstance(task, OwnTask):
         difference = "how far the predictions of the two for the test examples differ"
-        return Words(task.unit, f"{task.loss} of {task.file}", difference, "share or RMS")
+        loss = f"{task.loss} of {Path(task.file).name}"  # of any machine's folder the same
+        return Words(task.unit, loss, difference, "share or RMS")
     return _WORDS[task]
 
 

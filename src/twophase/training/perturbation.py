@@ -16,7 +16,7 @@ from twophase.study.run import Run
 from twophase.training.batches import Data, batch
 from twophase.training.loop import initial_state
 from twophase.training.noise import OtherNoise
-from twophase.training.tensors import trained
+from twophase.training.tensors import in_precision, trained
 
 DIRECTION = 3  # first number of the counters that seed directions; see batches.py for the others
 OTHER = 7  # and of those that seed other batches: the gradient's, and those of another order
@@ -90,7 +90,7 @@ class At(NamedTuple):
         return self._precise(self.data.normalised(split.images[chosen])), split.labels[chosen]
 
     def _precise(self, images: torch.Tensor) -> torch.Tensor:
-        return images.to(next(iter(trained(self.model).values())).dtype)
+        return in_precision(images, next(iter(trained(self.model).values())).dtype)
 
     def _run(self) -> Run:
         if self.run is None or self.data is None:

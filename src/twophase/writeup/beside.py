@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from twophase.figures import FIGURES, load, style
+from twophase.figures import load, row, style
 from twophase.figures.panels import composed
 from twophase.study.model import Study
 from twophase.writeup import views
@@ -39,7 +39,7 @@ def drawn(study: Study, file: Path, names: list[str] | None = None) -> list[tupl
         part, tables = views.shown(study, file, Path(scratch))
         for name in names or tables:
             wanted = name in tables and name != "findings"
-            if wanted and FIGURES[name].of_sweeps == bool(study.sweep):
+            if wanted and row(study, name).of_sweeps == bool(study.sweep):
                 page = load(name).draw(part, tables[name])
                 with style.theme():
                     picture = svg(composed(page), f"{name} of {study.name}")

@@ -69,6 +69,11 @@ class Part(Record):
         """Whether its quantity is of the conditions themselves, not of their tables."""
         return "conditions" in inspect.signature(QUANTITIES[self.quantity]).parameters
 
+    @property
+    def selects(self) -> bool:
+        """Whether its quantity selects rows of tables, and so can tell models apart."""
+        return not {"where", "one"}.isdisjoint(self.at)
+
 
 class Claim(Record):
     """A claim with its source and its tests; `only` says of which study and network it is. An
@@ -96,6 +101,8 @@ class Claim(Record):
         for part in self.parts:
             if part.of_conditions and not self.over:
                 raise ValueError(f"over must name models: {part.quantity} compares them")
+            if self.over and not (part.of_conditions or part.selects):
+                raise ValueError(f"over must be left out: {part.quantity} is of one model")
         return self
 
 

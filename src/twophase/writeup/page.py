@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from twophase.errors import RunError
-from twophase.figures import FIGURES, code_of
+from twophase.figures import FIGURES, PANELS, code_of
 from twophase.store.artifacts import sha256, whole_file
 from twophase.store.code import code_digest
 from twophase.store.history import reachable
@@ -71,7 +71,7 @@ def made_by() -> str:
     the commits at which registered runs began are in the history here.
     """
     files = [(str(path), sha256(path)) for path in read_from()]
-    parts = [files, code_digest(*MODULES), [code_of(f) for f in FIGURES]]
+    parts = [files, code_digest(*MODULES), [code_of(f) for f in FIGURES | PANELS]]
     if begun := _begun():
         parts.append(begun)
     return f"made by {digest(parts)[:8]}"

@@ -15,7 +15,15 @@ per_source = lru_cache(maxsize=64)  # many quantities begin with the same tables
 
 
 def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a table up to the first drop of the learning rate (`phases.first_phase`)."""
+    """Rows of a table up to the first drop of the learning rate (`phases.first_phase`), of several
+    models each up to its own.
+    """
+    if source.conditions:
+        each = [
+            first_phase(own, table[table["model"] == name])
+            for name, own in source.conditions.items()
+        ]
+        return pd.concat(each, ignore_index=True)
     known = source.tables.get("training")
     return phases.first_phase(table, known)
 

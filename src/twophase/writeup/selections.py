@@ -14,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pandas.core.groupby import SeriesGroupBy
 from pydantic import AfterValidator
 from scipy import stats
 from typing_extensions import TypedDict  # that of Python 3.11 is refused by pydantic
@@ -39,8 +40,15 @@ def _table(name: str) -> str:
     return name
 
 
+def _where(chosen: dict) -> dict:
+    for column, wanted in chosen.items():
+        if isinstance(wanted, dict) and (not wanted or wanted.keys() - {"from", "to"}):
+            raise ValueError(f"of {column} {wanted}: must have from, to, or both")
+    return chosen
+
+
 Table = Annotated[str, AfterValidator(_table)]
-Where = dict[str, bool | int | float | str | dict[str, float]]
+Where = Annotated[dict[str, bool | int | float | str | dict[str, float]], AfterValidator(_where)]
 
 
 class Course(TypedDict):
@@ -53,7 +61,7 @@ class Course(TypedDict):
 
 
 def rows_of(source: Source, table: str, where: Where, *columns: str) -> pd.DataFrame:
-    """The rows of a selection, which must have some `columns`.
+    """The rows of a selection, which must have some `columns` of numbers.
 
     Raises `CannotSay` if the table lacks a column, or nothing is selected.
     """
@@ -63,6 +71,9 @@ def rows_of(source: Source, table: str, where: Where, *columns: str) -> pd.DataF
     for column in (*where, *columns):
         if column not in rows:
             raise CannotSay(f"table {table} has no column {column}")
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(rows[column]):
+            raise CannotSay(f"column {column} of table {table} holds no numbers")
     for column, wanted in where.items():
         rows = rows[_is(rows[column], wanted)]
         if rows.empty:
@@ -156,7 +167,12 @@ def together(source: Source, one: Course, other: Course, level: float = LEVEL) -
 
 
 def _means(source: Source, table: str, column: str, where: Where) -> pd.Series:
-    return rows_of(source, table, where, column).groupby("seed")[column].mean().astype(float)
+    return _averaged(rows_of(source, table, where, column).groupby("seed")[column])
+
+
+def _averaged(groups: SeriesGroupBy) -> pd.Series:
+    """The mean of each group; not a number, where one of its values is none, as in summaries."""
+    return groups.agg(lambda values: values.astype(float).mean(skipna=False))
 
 
 def _both(
@@ -174,9 +190,7 @@ def _courses(source: Source, course: Course) -> dict[int, pd.Series]:
     """For each seed the means of a column at each place along another."""
     column, along = course["column"], course["along"]
     rows = rows_of(source, course["table"], course["where"], column, along)
-    return {
-        seed: own.groupby(along)[column].mean().astype(float) for seed, own in rows.groupby("seed")
-    }
+    return {seed: _averaged(own.groupby(along)[column]) for seed, own in rows.groupby("seed")}
 
 
 def _rank(x: pd.Series | pd.Index, y: pd.Series) -> float:
