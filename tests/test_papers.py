@@ -56,9 +56,9 @@ def test_the_overview_has_each_claim_once_and_each_verdict_that_counts(papers):
             assert (named, int(cells[-1])) == (len(own) - len(silent), len(silent))
 
 
-def verdict(paper, name, word):
+def verdict(paper, name, word, study="made-up", same_as=""):
     claim = paper.rules.claim(name)
-    source = sources.Source("made-up", "net", {}, 100, 3, 0.1, {})
+    source = sources.Source(study, "net", {}, 100, 3, 0.1, {}, same_as=same_as)
     return Verdict(claim, source, word, "", [], False)
 
 
@@ -71,6 +71,20 @@ def test_papers_agree_where_their_verdicts_are_the_same(papers, other, same):
     two = two._replace(found=[verdict(two, "as-far-late", other)])
     found = overview.answers(question, [one, two])
     assert [overview.agree(own) for own in found.values()] == ([] if same is None else [same])
+
+
+@pytest.mark.parametrize("first_judged", [True, False])
+def test_a_network_with_the_runs_of_another_is_shown_where_it_tells_more(papers, first_judged):
+    question = overview.Question("?", {"butterfly": "tiny-early-parts", "across": "as-far-late"})
+    each = []
+    for name, claim in question.claims.items():
+        paper = papers[name]._replace(found=[])
+        found = [verdict(paper, claim, REPLICATED, "twin", "first, net")]
+        if first_judged or name == "across":
+            found.append(verdict(paper, claim, REPLICATED, "first"))
+        each.append(paper._replace(found=found))
+    shown = list(overview.answers(question, each))
+    assert shown == (["first, net"] if first_judged else ["twin, net"])
 
 
 def test_questions_name_claims_that_there_are(papers, tmp_path):

@@ -110,13 +110,21 @@ def questions(each: list[Paper], folder: Path = CLAIMS.parent) -> list[Question]
 
 
 def answers(question: Question, each: list[Paper]) -> dict[str, dict[str, Verdict]]:
-    """For each network that two papers or more can be judged on, the verdict of each paper."""
+    """For each network that two papers or more can be judged on, the verdict of each paper. One
+    with the runs of another is left out if that is judged by all papers that it is judged by.
+    """
     found: dict[str, dict[str, Verdict]] = {}
     for paper in each:
-        for v in counting(paper.found):
+        for v in paper.found:
             if v.claim.id == question.claims.get(paper.name) and v.word != CANNOT_SAY:
                 found.setdefault(text.name_of(v.source), {})[paper.name] = v
-    return {network: own for network, own in found.items() if len(own) > 1}
+    several = {network: own for network, own in found.items() if len(own) > 1}
+    same = {network: next(iter(own.values())).source.same_as for network, own in several.items()}
+    return {
+        network: own
+        for network, own in several.items()
+        if not own.keys() <= several.get(same[network], {}).keys()
+    }
 
 
 def agree(own: dict[str, Verdict]) -> bool:
