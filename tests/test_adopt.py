@@ -108,6 +108,26 @@ def test_the_same_code_by_another_name_is_adopted_with_what_was_proved(run, code
     assert "nothing to adopt" in capsys.readouterr().out
 
 
+def test_forks_of_each_family_of_perturbations_are_adopted(raw, write_study, in_tmp, code):
+    del raw["models"]["vgg"], raw["chaos"]["perturbation"]
+    raw["chaos"]["perturbations"] = {
+        "gauss": {"kind": "std", "size": 1e-7},
+        "ulp": {"kind": "ulp"},
+        "order": {"kind": "order"},
+    }
+    raw |= {"kernel": False, "sizes": False, "seeds": [0]}
+    code("old")
+    run = Run(studyfile.load(write_study(raw)), "resnet", 0)
+    data(run.study)
+    for stage in ("base", "fork", "chaos"):
+        _do(stage, run)
+    code("new")
+    adopt(run.study, 0.02)
+    asked = [part for stage in ("fork", "chaos") for part in stages.STAGES[stage].parts(run)]
+    assert [part.path for part in asked if not part.path.exists()] == []
+    assert stages.run_table(run, "chaos").path.exists()
+
+
 def test_the_mark_of_a_check_is_adopted_by_another_check(run, code, monkeypatch):
     monkeypatch.setattr(pictures, "tried", lambda *_: None)  # has a test of its own
     code("old")

@@ -91,8 +91,8 @@ def adopt(study: Study, sample: float) -> None:
 def _candidates(study: Study) -> Iterator[Adoption]:
     """What is missing, with the file under an older name that was made by the same options.
 
-    All parts of a run's stage come from one version of the code, that which made most of them; so
-    do all its tables.
+    All parts of a run's stage that the same code makes come from one version of it, that which made
+    most of them; so do all its tables.
     """
     seen: set[Path] = set()  # models of a sweep share parts
     for stage, row in stages.STAGES.items():
@@ -100,8 +100,9 @@ def _candidates(study: Study) -> Iterator[Adoption]:
         for run in its_runs if row.scope == "run" else its_runs[:1]:
             parts = [part for part in row.parts(run) if part.path not in seen]
             seen |= {part.path for part in parts}
-            makers = dict.fromkeys(part.command for part in parts)  # stages that it has do its work
-            of_each = [[part for part in parts if part.command == maker] for maker in makers]
+            # Stages that it has do its work; and each family of perturbations has code of its own.
+            makers = dict.fromkeys(map(_made_by, parts))
+            of_each = [[part for part in parts if _made_by(part) == maker] for maker in makers]
             for results in (*of_each, [stages.run_table(run, t) for t in row.tables]):
                 versions: dict[str, list[Adoption]] = {}
                 for result in results:
@@ -110,6 +111,10 @@ def _candidates(study: Study) -> Iterator[Adoption]:
                             adoption = Adoption(stage, run, result, old.absolute())
                             versions.setdefault(code, []).append(adoption)
                 yield from max(versions.values(), key=len, default=[])
+
+
+def _made_by(part: Result) -> tuple[str, str]:
+    return part.command, part.maker.code
 
 
 def _older(result: Result) -> Iterator[tuple[str, Path]]:
@@ -207,15 +212,16 @@ def _aside(path: Path) -> Path:
 
 
 def _sampled(stage: str, parts: list[Result], sample: float, seed: int) -> list[Result]:
-    """Of each kind of part a random share of the work, `sample` of it, and one at least.
+    """Of each kind of part, made by the same code, a random share of the work, `sample` of it, and
+    one at least.
 
     A state costs the iterations since the one before it, any other part the same as its like. The
     first state drawn may cost a twentieth of all; if all cost more, it is the cheapest.
     """
     rng = np.random.default_rng(seed)
     chosen = []
-    for kind in dict.fromkeys(part.identity["kind"] for part in parts):
-        alike = [part for part in parts if part.identity["kind"] == kind]
+    for kind in dict.fromkeys((part.identity["kind"], part.maker.code) for part in parts):
+        alike = [p for p in parts if (p.identity["kind"], p.maker.code) == kind]
         costs = [_cost(stage, part, alike) for part in alike]
         budget = sample * sum(costs)
         order = rng.permutation(len(alike)).tolist()
