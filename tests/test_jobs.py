@@ -116,6 +116,9 @@ def test_what_nothing_needs_any_more_may_be_deleted(there):
     assert [job.stages for job in left if job.run] == [("base", "fork", "chaos")]
     # Nor does a figure that is current and reads another table need it.
     assert _left(study, "figures/digits/s2.pdf") == []
+    # One that marks when chaos ends does.
+    again = dict.fromkeys(["data", "check", "base", "fork", "chaos", "fig5"], 1)
+    assert _rules(_left(study, "figures/digits/fig5.pdf")) == again
 
 
 @pytest.fixture
