@@ -24,6 +24,13 @@ CONFIG = ROOT / "workflow" / "config"
 # The figures of the smoke study: all but those of sweeps.
 SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps}
 
+
+def read_by(figure):
+    """The tables, or their summaries, that a figure is drawn from, by its row."""
+    timed = figures.TIMED if figure.timed else ()
+    return {*figure.summaries, *figure.also, *figure.runs, *figure.first_seed, *timed}
+
+
 # The files that take longest, in this order before all others: several processes that share the
 # tests by files end together only if none begins a long one late.
 LONG = ["slurm", "pipeline", "freshness", "published", "site", "figures", "check", "adopt"]

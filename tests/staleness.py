@@ -9,7 +9,7 @@ import shutil
 import forked
 import pytest
 import yaml
-from conftest import CONFIG, ROOT
+from conftest import CONFIG, ROOT, read_by
 
 from twophase import figures
 from twophase.store import code
@@ -17,6 +17,20 @@ from twophase.study import stage, stages, studyfile
 from twophase.study.run import runs
 
 SOURCE = ROOT / "src" / "twophase"
+FIGURES = {*figures.FIGURES, *figures.PANELS}
+# Functions of the user's own, and the sections that name them.
+OWN_CODE = """
+def apart(base, fork, data):
+    return 0
+
+
+def norms(states, data):
+    return None
+"""
+OWN = {
+    "measures": {"apart": {"file": "own.py", "function": "apart"}},
+    "stages": {"norms": {"file": "own.py", "function": "norms"}},
+}
 
 
 def made_by():
@@ -30,13 +44,14 @@ def made_by():
         "base state": stages.base_state(run, 4),
         "fork state": stages.fork_state(run, 0, "1", 6),
         "comparison": stages.comparison(run, 0, "1", 6),
+        "own measure": stages.own_measure(run, 0, "1", 6),
         "kernel file": stages.kernel_file(run, 4),
         "linearized end": stages.linearized_end(run, 0),
     }
     results |= {table: stages.run_table(run, table) for table in stages.STAGE_OF}
     results |= {f"{t} summary": stages.summary_table(study, t) for t in stages.SUMMARISED}
     cells = {name: result.maker.fingerprint for name, result in results.items()}
-    return cells | {name: figures.made_by(study, name) for name in figures.FIGURES}
+    return cells | {name: figures.made_by(study, name) for name in figures.FIGURES | figures.PANELS}
 
 
 CELLS = f"""
@@ -55,8 +70,8 @@ def results_of(*stage_names, parts=()):
     tables = {table for name in stage_names for table in stages.STAGES[name].tables}
     drawn = {
         name
-        for name, figure in figures.FIGURES.items()
-        if tables & {*figure.summaries, *figure.also, *figure.first_seed}
+        for name, figure in (figures.FIGURES | figures.PANELS).items()
+        if tables & read_by(figure)
     }
     return {*parts, *tables, *(f"{t} summary" for t in tables & set(stages.SUMMARISED)), *drawn}
 
@@ -68,12 +83,13 @@ MATCHING = results_of("matching")
 KERNEL = results_of("kernel", "cone", "across_seeds", parts=["kernel file"])
 CONE = results_of("cone")
 LINEARIZED = results_of("linearized", parts=["linearized end"])
-FIGURES = set(figures.FIGURES)
+OWN_MEASURES = results_of("own_measures", parts=["own measure"])
+OWN_STAGES = results_of("own_stages")
 SUMMARIES = {f"{table} summary" for table in stages.SUMMARISED}
 TRAINED = results_of(
     *stages.STAGES, parts=["base state", "fork state", "comparison", "kernel file"]
 )
-TRAINED |= {"linearized end"}
+TRAINED |= {"linearized end", "own measure"}
 ALL = {"data", *TRAINED}
 
 
@@ -82,9 +98,16 @@ def copy(folder):
     shutil.copytree(SOURCE, folder / "twophase", ignore=shutil.ignore_patterns("__pycache__"))
     raw = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     raw["models"] = {"resnet": raw["models"]["resnet"]}
-    raw["across_seeds"] = {}
+    raw |= {"across_seeds": {}} | with_own(folder)
     (folder / "mine.yaml").write_text(yaml.safe_dump(raw))
     return folder
+
+
+def with_own(folder):
+    """The sections of functions of the user's own, which lie in a folder beside the study file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own.py").write_text(OWN_CODE)
+    return OWN
 
 
 def cells(folder):
@@ -114,7 +137,8 @@ def cells_of_process(folder):
 
 
 def forget():
-    """Have code read again."""
+    """Have code and studies read again."""
+    studyfile.forget()
     for function in (code._digests_of_package, code._imports_of_package, stage._part_maker):
         function.cache_clear()
 

@@ -11,6 +11,8 @@ from staleness import (
     KERNEL,
     LINEARIZED,
     MATCHING,
+    OWN_MEASURES,
+    OWN_STAGES,
     SIZES,
     SUMMARIES,
     TRAINED,
@@ -109,6 +111,10 @@ MATRIX = {
     ),
     "edit a figure": ([append("figures/fig3.py", "\nx = 1\n")], {"fig3"}),
     "edit the findings": ([append("figures/findings.py", "\nx = 1\n")], {"findings"}),
+    "edit the estimators of transitions": (
+        [append("estimators/phases.py", "\nx = 1\n")],
+        FIGURES,
+    ),
     "edit the figures' style": ([append("figures/style.py", "\nx = 1\n")], FIGURES),
     "edit how figures are drawn": ([append("figures/drawing.py", "\nx = 1\n")], FIGURES),
     "edit comments and docstrings": ([comment_everywhere], set()),
@@ -118,7 +124,7 @@ MATRIX = {
     "edit the machine's settings": ([append("training/machine.py", "\nx = 1\n")], TRAINED),
     "edit evaluation": (
         [append("training/evaluation.py", "\nx = 1\n")],
-        TRAINING | CHAOS | LINEARIZED | MATCHING,
+        TRAINING | CHAOS | LINEARIZED | MATCHING | OWN_MEASURES | OWN_STAGES,
     ),
     "edit the kernel engine": ([append("entk/__init__.py", "\nx = 1\n")], KERNEL),
     "edit the kernel engine's rules": ([append("entk/layers.py", "\nx = 1\n")], KERNEL),
@@ -133,14 +139,15 @@ MATRIX = {
         [append("measures/distance.py", "\nx = 1\n")],
         CHAOS | results_of("trajectory"),
     ),
+    "edit the tasks": ([append("training/tasks.py", "\nx = 1\n")], ALL),
     "edit stage data": ([append("stages/data.py", "\nx = 1\n")], ALL),
     "edit the perturbation": (
         [append("training/perturbation.py", "\nx = 1\n")],
-        {"fork state", *CHAOS} | results_of("growth", "matching"),
+        {"fork state", *CHAOS, *OWN_MEASURES} | results_of("growth", "matching"),
     ),
     "edit the own kind of perturbation": (
         [append("perturbations/gaussian.py", "\nx = 1\n")],
-        {"fork state", *CHAOS} | results_of("growth", "matching"),
+        {"fork state", *CHAOS, *OWN_MEASURES} | results_of("growth", "matching"),
     ),
     "edit other kinds of perturbation": (
         [append(f"perturbations/{file}.py", "\nx = 1\n") for file in ("gradient", "own", "order")],
@@ -163,7 +170,10 @@ MATRIX = {
         set(),
     ),
     "edit stage base": ([append("stages/base.py", "\nx = 1\n")], TRAINING),
-    "edit stage fork": ([append("stages/fork.py", "\nx = 1\n")], {"fork state", *CHAOS, *MATCHING}),
+    "edit stage fork": (
+        [append("stages/fork.py", "\nx = 1\n")],
+        {"fork state", *CHAOS, *MATCHING, *OWN_MEASURES},
+    ),
     "edit stage chaos": ([append("stages/chaos.py", "\nx = 1\n")], CHAOS),
     "edit stage sizes": ([append("stages/sizes.py", "\nx = 1\n")], SIZES),
     "edit stage kernel": ([append("stages/kernel.py", "\nx = 1\n")], KERNEL),
@@ -180,6 +190,15 @@ MATRIX = {
     "edit stage matching": ([append("stages/matching.py", "\nx = 1\n")], MATCHING),
     "edit stage linearized": ([append("stages/linearized.py", "\nx = 1\n")], LINEARIZED),
     "edit stage growth": ([append("stages/growth.py", "\nx = 1\n")], results_of("growth")),
+    "edit stage own_measures": ([append("stages/own_measures.py", "\nx = 1\n")], OWN_MEASURES),
+    "edit stage own_stages": (
+        [append("stages/own_stages.py", "\nx = 1\n")],
+        OWN_STAGES | OWN_MEASURES,  # which calls functions as that does
+    ),
+    "edit the user's own functions": (
+        [append("../own.py", "\nx = 1\n")],
+        OWN_STAGES | OWN_MEASURES,
+    ),
     # Figure s1 shows single runs.
     "edit stage summary": (
         [append("stages/summary.py", "\nx = 1\n")],

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from staleness import KERNEL, cells, differing, option
+from staleness import KERNEL, cells, differing, option, with_own
 
 from twophase.study import stages
 from twophase.study.run import Run
@@ -15,7 +15,14 @@ def test_a_new_option_counts_where_it_is_set(unedited, edited):
     raw = yaml.safe_load((edited / "mine.yaml").read_text())
     raw["kernel"]["novel"] = True
     (edited / "mine.yaml").write_text(yaml.safe_dump(raw))
-    assert differing(cells(edited), unedited) == {*KERNEL, "fig2"}  # it shows the section
+    # Figure 2 shows the section, and is redrawn for the tables already: it marks the cone.
+    assert differing(cells(edited), unedited) == KERNEL
+
+
+@pytest.fixture
+def raw(raw, tmp_path):
+    """The smoke study, with functions of the user's own."""
+    return raw | with_own(tmp_path / "workflow/config")
 
 
 def _paths(study):
@@ -26,6 +33,7 @@ def _paths(study):
         "fork": stages.fork_state(run, 0, "1", 6),
         "perturbation": stages.perturbation(run, 0, "1"),
         "comparison": stages.comparison(run, 0, "1", 6),
+        "own measure": stages.own_measure(run, 0, "1", 6),
         "kernel file": stages.kernel_file(run, 4),
         "linearized end": stages.linearized_end(run, 0),
     }
@@ -36,10 +44,11 @@ def _paths(study):
 KERNELS = {"kernel file", "kernel", "across_seeds", *stages.STAGES["cone"].tables}
 LINEAR = {"linearized end", "linearized"}
 COMPARED = {"comparison", "chaos", "barrier_path", "sizes"}
+OWN = {"own measure", "own_measures"}
 RUN = {"base", "fork", "perturbation", "comparison", "kernel file", "linearized end"}
-RUN |= set(stages.STAGE_OF)
+RUN |= {"own measure"} | set(stages.STAGE_OF)
 # What holds a row for each checkpoint.
-POINTS = {"training", "trajectory"}
+POINTS = {"training", "trajectory", "own_stages"}
 
 
 @pytest.mark.parametrize(
@@ -50,20 +59,30 @@ POINTS = {"training", "trajectory"}
         ("training", "drop_last", False, RUN),
         ("training", "schedule", {"kind": "steps", "warmup": 2}, RUN),
         ("compute", "threads", 2, RUN),
-        ("evaluation", "test_examples", 50, {"training", "matching", *COMPARED, *LINEAR}),
+        (
+            "evaluation",
+            "test_examples",
+            50,
+            {"training", "matching", "own_stages", *COMPARED, *LINEAR, *OWN},
+        ),
         # A longer run begins with the shorter one, but its linearised runs end elsewhere.
         ("training", "iterations", 16, {*POINTS, *LINEAR}),
         (
             "chaos",
             "perturbation",
             {"kind": "l2", "size": 1e-7},
-            {"fork", "perturbation", "matching", *COMPARED},
+            {"fork", "perturbation", "matching", *COMPARED, *OWN},
         ),
         # More of the same: what is there is kept, and only the tables are written again.
-        ("chaos", "compare", [6, 8, 12], {"chaos", "barrier_path"}),
+        ("chaos", "compare", [6, 8, 12], {"chaos", "barrier_path", "own_measures"}),
         ("sizes", "values", [1e-3, 1e-2], {"sizes"}),
-        ("chaos", "forks", [0, 4, 5], {*POINTS, "chaos", "barrier_path", "matching"}),
-        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching", "sizes"}),
+        (
+            "chaos",
+            "forks",
+            [0, 4, 5],
+            {*POINTS, "chaos", "barrier_path", "matching", "own_measures"},
+        ),
+        ("chaos", "directions", 3, {"chaos", "barrier_path", "matching", "sizes", "own_measures"}),
         ("chaos", "barrier_points", 7, {*COMPARED, "matching"}),
         ("chaos", "barrier_threshold", 0.2, set()),
         ("kernel", "examples_per_class", 2, KERNELS),

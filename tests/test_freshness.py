@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SHOWN, command, edit, planned, snakemake
+from conftest import SHOWN, command, edit, planned, read_by, snakemake
 from trials import kill
 
 from twophase import figures
@@ -24,11 +24,7 @@ def _jobs(folder, *remade, also=()):
     study = studyfile.load(folder / STUDY)
     remade = [stage for stage in remade if stages.runs_of(study, stage)]
     tables = {table for stage in remade for table in stages.STAGES[stage].tables}
-    drawn = {
-        name: 1
-        for name, figure in SHOWN.items()
-        if tables & {*figure.summaries, *figure.also, *figure.first_seed} or name in also
-    }
+    drawn = {name: 1 for name, figure in SHOWN.items() if tables & read_by(figure) or name in also}
     jobs = {stage: len(stages.runs_of(study, stage)) for stage in remade} | drawn
     if summaries := tables & set(stages.SUMMARISED):
         jobs["summary"] = len(summaries)
@@ -118,7 +114,7 @@ def test_dates_decide_nothing(dates, finished, tmp_path):
     nothing, also_nothing, *stale = _plans(folders)
     assert nothing == {}
     assert also_nothing == {}
-    shown = [name for name, row in SHOWN.items() if "chaos" in row.options]
+    shown = [name for name, row in SHOWN.items() if row.timed or "chaos" in row.options]
     assert stale in ([], [_jobs(finished, also=shown)])
 
 
@@ -139,7 +135,7 @@ CHANGES = {
         "examples_per_class: 1",
         "examples_per_class: 2",
         ["kernel", "cone"],
-        {"fig2": 1},
+        {},
     ),
     "what figures mark": (
         STUDY,
@@ -186,8 +182,7 @@ def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed
     before = kill.contents(checkout)
     text = (checkout / STUDY).read_text()
     edit(checkout / STUDY, "barrier_points: 5", "barrier_points: 7")
-    # Figure 2 marks the grids of the section `chaos`.
-    expected = _jobs(checkout, "chaos", "sizes", "matching", also=["fig2"])
+    expected = _jobs(checkout, "chaos", "sizes", "matching")
     assert planned(checkout, TARGET) == expected
     assert _stale_figures(checkout) == set(SHOWN) & set(expected)
     make = ("--cores", "2", TARGET, "--config", "whole_runs=[smoke]")  # in few jobs

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CONFIG, ROOT, planned
+from staleness import with_own
 
 from twophase import jobs
 from twophase.commands import plan
@@ -31,8 +32,8 @@ def _iterations(study):
 
 
 @pytest.mark.parametrize("stage", stages.STAGES)
-def test_every_stage_says_how_much_work_it_is(stage, smoke, raw, write_study):
-    raw["across_seeds"] = {}
+def test_every_stage_says_how_much_work_it_is(stage, raw, write_study, tmp_path):
+    raw |= {"across_seeds": {}} | with_own(tmp_path / "workflow/config")
     study = studyfile.load(write_study(raw))
     row = stages.STAGES[stage]
     run = stages.runs_of(study, stage)[0]

@@ -6,6 +6,7 @@ import pytest
 from conftest import CONFIG
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from staleness import with_own
 
 from twophase import __main__, figures
 from twophase.errors import StudyError
@@ -21,7 +22,7 @@ from twophase.study.studyfile import load
 SECTIONS = ("chaos", "kernel", "linearized")
 # The stages and figures that a study without the section does not have.
 STAGES_OF = {
-    "chaos": {"fork", "chaos", "sizes", "matching"},
+    "chaos": {"fork", "chaos", "sizes", "matching", "own_measures"},
     "kernel": {"kernel", "cone", "across_seeds"},
     "linearized": {"linearized"},
 }
@@ -86,8 +87,8 @@ def test_a_study_of_base_runs_alone_is_a_study(raw, write_study):
     assert figures.asked(study) == ["fig2", "findings"]
 
 
-def test_a_model_may_do_without_a_section_that_another_has(raw, write_study):
-    raw["across_seeds"] = {}
+def test_a_model_may_do_without_a_section_that_another_has(raw, write_study, tmp_path):
+    raw |= {"across_seeds": {}} | with_own(tmp_path / "workflow/config")
     whole = load(write_study(raw, "whole"))
     raw["models"]["resnet"] |= {"chaos": False, "kernel": False}
     study = load(write_study(raw))

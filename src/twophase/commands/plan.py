@@ -15,6 +15,7 @@ from twophase.commands.costs import Measured, Price, measure
 from twophase.commands.logs import span
 from twophase.errors import StudyError
 from twophase.jobs import Job, left, to_do, wanted
+from twophase.stages import matching
 from twophase.store.artifacts import read_tensors
 from twophase.store.paths import MEASUREMENTS, Result
 from twophase.study import stages, studyfile
@@ -266,8 +267,6 @@ def _memory(study: Study, measured: Measured) -> float:
 
 def unmatched(study: Study) -> list[str]:
     """A line for each model whose units the stage `matching` cannot match, and why."""
-    from twophase.stages import matching
-
     classes = getattr(study.data.images, "classes", None) or 10
     first = {run.name: run for run in stages.runs_of(study, "matching")}
     said = {name: matching.unmatched(run, classes) for name, run in first.items()}

@@ -12,7 +12,6 @@ from twophase.store.artifacts import write_tensors
 from twophase.study import datasets, stages
 from twophase.study.model import Study, check_sizes
 from twophase.training import tasks
-from twophase.training.batches import outputs
 
 
 def data(study: Study) -> None:
@@ -31,7 +30,7 @@ def data(study: Study) -> None:
     tensors = datasets.imported(study.data.images).read(study.data.images)
     labels = [tensors[f"{split}_labels"] for split in ("train", "test")]
     task, tokens = tasks.of(study.data.images.task), tensors.get("vocabulary", ())
-    classes = outputs(task, labels[0], len(tokens))
+    classes = tasks.outputs(task, labels[0], len(tokens))
     rarest = int(labels[0].bincount().min()) if task is tasks.CLASSIFICATION else None
     check_sizes(study, study.models, *map(len, labels), rarest)
     if not len(tokens):

@@ -97,7 +97,7 @@ def load_data(file: Result, images: Images, device: torch.device) -> Data:
         shapes |= {f"{split}_labels": (-1,) * (task.axes or 1)}
     tensors = read_tensors(file, shapes if task.axes else None)
     vocabulary = len(tensors["vocabulary"]) if tokens else 0
-    classes = outputs(task, tensors["train_labels"], vocabulary)
+    classes = tasks.outputs(task, tensors["train_labels"], vocabulary)
     counts = {f"{s}_examples": len(tensors[f"{s}_labels"]) for s in ("train", "test")}
     for option, found in {**counts, "classes": classes}.items():
         if (asked := getattr(images, option, None)) not in (None, found):
@@ -111,17 +111,6 @@ def load_data(file: Result, images: Images, device: torch.device) -> Data:
     none = torch.empty(0, device=device)
     mean, std = (tensors.get(name, none) for name in ("mean", "std"))
     return Data(train, test, classes, mean, std, task, vocabulary)
-
-
-def outputs(task: Task, labels: torch.Tensor, vocabulary: int) -> int:
-    """How many outputs a task needs of a network: one for each class, for each real number that an
-    example's label has, or for each token.
-    """
-    if task is tasks.NEXT_TOKEN:
-        return vocabulary
-    if labels.is_floating_point():
-        return labels[0].numel()
-    return int(labels.max()) + 1
 
 
 @lru_cache(maxsize=2)

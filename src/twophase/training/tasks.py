@@ -138,6 +138,17 @@ def _own(asked: tasks.OwnTask) -> Task:
     )
 
 
+def outputs(task: Task, labels: Tensor, vocabulary: int) -> int:
+    """How many outputs a task needs of a network: one for each class, for each real number that an
+    example's label has, or for each token.
+    """
+    if task is NEXT_TOKEN:
+        return vocabulary
+    if labels.is_floating_point():
+        return labels[0].numel()
+    return int(labels.max()) + 1
+
+
 class Outputs(nn.Module):
     """A network whose outputs (n, k) are those that a kernel is of."""
 
