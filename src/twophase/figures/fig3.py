@@ -29,10 +29,11 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     marks, measures = style.transitions(study, tables), [each.measure for each in MEASURES]
     rows = []
     for name, model in style.models(study, "chaos").items():
-        for kind in model.chaos.kinds():
+        for index, kind in enumerate(model.chaos.kinds()):
             title = names.titles(study)[name] + f": {kind}" * bool(kind)
             hidden = (chaos["model"] == name) & (chaos["direction"] != (kind or PERTURBED))
-            rows.append(row(study, name, chaos[~hidden], MEASURES, marks, title=title))
+            shown = marks if index == 0 else {}  # times are those of the first
+            rows.append(row(study, name, chaos[~hidden], MEASURES, shown, title=title))
     return Page(
         rows,
         names.caption(
