@@ -98,6 +98,8 @@ class Claim(Record):
 
     @model_validator(mode="after")
     def _over_conditions(self) -> Claim:
+        if self.over and "architecture" in self.only:
+            raise ValueError("only.architecture: is of one network; leave it out beside over")
         for part in self.parts:
             if part.of_conditions and not self.over:
                 raise ValueError(f"over must name models: {part.quantity} compares them")
