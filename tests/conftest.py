@@ -27,7 +27,7 @@ SHOWN = {name: row for name, row in figures.FIGURES.items() if not row.of_sweeps
 
 def read_by(figure):
     """The tables, or their summaries, that a figure is drawn from, by its row."""
-    timed = figures.TIMED if figure.timed else ()
+    timed = {*figure.timed, "training"} if figure.timed else ()  # with the learning rate's drops
     return {*figure.summaries, *figure.also, *figure.runs, *figure.first_seed, *timed}
 
 

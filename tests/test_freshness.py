@@ -114,7 +114,7 @@ def test_dates_decide_nothing(dates, finished, tmp_path):
     nothing, also_nothing, *stale = _plans(folders)
     assert nothing == {}
     assert also_nothing == {}
-    shown = [name for name, row in SHOWN.items() if row.timed or "chaos" in row.options]
+    shown = [name for name, row in SHOWN.items() if "chaos" in row.options + row.timed]
     assert stale in ([], [_jobs(finished, also=shown)])
 
 
@@ -135,7 +135,7 @@ CHANGES = {
         "examples_per_class: 1",
         "examples_per_class: 2",
         ["kernel", "cone"],
-        {},
+        {"fig2": 1},
     ),
     "what figures mark": (
         STUDY,
@@ -182,7 +182,8 @@ def test_after_a_change_no_stale_figure_is_shown_and_back_again_none_is_computed
     before = kill.contents(checkout)
     text = (checkout / STUDY).read_text()
     edit(checkout / STUDY, "barrier_points: 5", "barrier_points: 7")
-    expected = _jobs(checkout, "chaos", "sizes", "matching")
+    # Figure 2 marks the grids of the section `chaos`.
+    expected = _jobs(checkout, "chaos", "sizes", "matching", also=["fig2"])
     assert planned(checkout, TARGET) == expected
     assert _stale_figures(checkout) == set(SHOWN) & set(expected)
     make = ("--cores", "2", TARGET, "--config", "whole_runs=[smoke]")  # in few jobs
