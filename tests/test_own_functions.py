@@ -21,6 +21,7 @@ from twophase.store.artifacts import read_table
 from twophase.study import stage as rows
 from twophase.study import stages, studyfile
 from twophase.study.beginning import own_files
+from twophase.study.own import FIGURE
 from twophase.study.run import runs
 from twophase.training.evaluation import logits
 
@@ -282,3 +283,7 @@ def test_tables_that_cannot_be_kept_are_refused(study):
         Path("workflow/config/mine.py").write_text(text)
         with pytest.raises(RunError, match=said):
             own_stages(runs(study())[0])
+
+
+def test_no_figure_of_ones_own_can_be_named_as_one_of_the_package():
+    assert all(re.fullmatch(FIGURE, name) for name in figures.FIGURES | figures.PANELS)

@@ -7,6 +7,7 @@ What a function's text says, and what it imports, makes its own results and noth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,8 @@ OWN_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 OwnName = Annotated[str, Field(pattern=OWN_NAME)]
 # How many arguments each kind of function gets by their places, beside its options.
 TAKES = {"measures": 3, "stages": 2, "figures": 1}
+# The names of the package's figures, and of what else lies beside them.
+FIGURE = r"(fig|s)\d+|answer|findings|measures|all|manifest"
 # Columns of the table of measures, and of what figures make of it.
 COLUMNS = ("study", "model", "seed", "direction", "t0", "t1", "run", "measure", "value")
 
@@ -108,8 +111,7 @@ def placed(study: Study, folder: Path) -> Study:
 
 def mistakes(study: Study, folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong with a study's functions: the place of an option, and what a line says."""
-    from twophase.figures import FIGURES, PANELS
-    from twophase.study import stages  # late: both read the table of stages
+    from twophase.study import stages  # late: it reads the table of stages
 
     there = {name for name, stage in stages.STAGE_OF.items() if stages.runs_of(study, stage)}
     there |= {f"{name}_summary" for name in stages.tables_of(study)}
@@ -121,7 +123,7 @@ def mistakes(study: Study, folder: Path) -> Iterator[tuple[tuple[str, ...], str]
         if isinstance(each, OwnMeasure) and key[-1] in COLUMNS:
             yield key, f": is a column of tables; must be none of {', '.join(COLUMNS)}"
         if isinstance(each, OwnFigure):
-            if key[-1] in {*FIGURES, *PANELS, *stages.STAGES, "all", "manifest"}:
+            if re.fullmatch(FIGURE, key[-1]) or key[-1] in stages.STAGES:
                 yield key, ": is the name of a figure or stage of the package; choose another"
             for table in each.tables:
                 if table not in there:
