@@ -46,6 +46,7 @@ def test_a_batch_depends_on_seed_and_step_alone(data):
     assert not torch.equal(images, batch(data, augmentation, 1, 8, 10)[0])
     assert not torch.equal(images, batch(data, augmentation, 2, 7, 10)[0])
     assert torch.equal(labels, data.train.labels[batch_indices(1, 7, 50, 10)])
+    assert not np.array_equal(batch_indices(1, 7, 50, 10), batch_indices(2, 7, 50, 10))
 
 
 def test_augmentation_is_torchvisions_pad_crop_and_flip(data):

@@ -46,6 +46,16 @@ def test_initialisation_depends_on_the_seed_alone_and_leaves_the_global_generato
     assert not torch.equal(one["conv.weight"], other["conv.weight"])
 
 
+def test_training_moves_the_statistics_of_batch_norm(smoke, in_trained):
+    run, read = Run(smoke, "vgg", 0), _read_data(smoke)
+    state = initial_state(run.model, read, 0)
+    state.model.eval()  # whoever looked at the network before
+    advance(state, run, read, 3)
+    norms = [m for m in state.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert all(norm.num_batches_tracked == 3 and norm.running_mean.any() for norm in norms)
+
+
 OTHERS = {
     "nesterov": {"nesterov": True, "drop_last": False, "batch_size": 700},
     "adam": {
