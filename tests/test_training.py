@@ -47,7 +47,7 @@ def test_initialisation_depends_on_the_seed_alone_and_leaves_the_global_generato
 
 
 def test_training_moves_the_statistics_of_batch_norm(smoke, in_trained):
-    run, read = Run(smoke, "vgg", 0), _read_data(smoke)
+    run, read = Run(smoke, "resnet", 0), _read_data(smoke)
     state = initial_state(run.model, read, 0)
     state.model.eval()  # whoever looked at the network before
     advance(state, run, read, 3)
