@@ -387,6 +387,17 @@ def test_each_seed_lies_in_the_plane_where_its_times_do(digits):
     assert "ResNet-8, handwritten digits: no end of chaos is marked" in shown.caption
 
 
+def test_a_time_without_an_end_leaves_the_axis_of_the_grid(digits):
+    marks = style.transitions(digits, drawing.published_tables(digits, DIGITS, "answer"))["vgg"]
+    ends = marks["chaos"].ends
+    each = pd.DataFrame({"low": [40.0], "high": [np.inf]}, index=[0])
+    endless = phases.Times(each, Estimate(np.inf, 40.0, np.inf, 1), 500)
+    with style.theme():
+        ax = Figure().subplots()
+        answer._doses(digits, "vgg", ends, {"cone": endless}, ax)
+    assert ax.get_xlim()[1] == pytest.approx(1.08 * ends["t0"].max())
+
+
 @pytest.mark.parametrize(
     ("times", "sign"), [((10, 40), 1), ((0, 40), 0), ((0, np.inf), 0), ((20, 20), 1)]
 )

@@ -86,7 +86,8 @@ def _doses(study: Study, name: str, ends: pd.DataFrame, found: Both, ax: Axes) -
                  units="run", estimator=None, marker="o", linewidth=1, legend=False)  # fmt: skip
     unit = names.words(study).unit
     style.barriers(ax, ends, model.chaos.barrier_threshold, unit)
-    times = [each.mean.value for each in found.values() if not isinstance(each, str)]
+    means = [each.mean.value for each in found.values() if not isinstance(each, str)]
+    times = [time for time in means if np.isfinite(time)]
     ax.set(
         ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * max([1, ends["t0"].max(), *times]))
     )
