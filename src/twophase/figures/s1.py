@@ -68,7 +68,8 @@ def _growth(every: pd.DataFrame, steps: pd.DataFrame, first: pd.DataFrame, ax: A
     palette = dict(zip(every["perturbation"].unique(), sns.color_palette(), strict=False))
     looks = {"hue": "perturbation", "palette": palette, "ax": ax}
     sns.lineplot(steps, x="step", y="l2", style="precision", estimator=None, **looks)
-    sns.scatterplot(first, x="step", y="l2", legend=False, s=28, zorder=3, **looks)
+    if len(first):  # in some studies nothing flips
+        sns.scatterplot(first, x="step", y="l2", legend=False, s=28, zorder=3, **looks)
     ax.set(xlabel="step since $t_0$", ylabel="distance of the parameters")
     precisions = steps["precision"].unique()
     left_out = {"perturbation", "precision", *(precisions if len(precisions) == 1 else ())}
