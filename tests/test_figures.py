@@ -138,6 +138,7 @@ def test_a_thick_line_is_a_median_on_a_logarithmic_axis_and_a_mean_on_a_linear_o
         assert thick.get_ydata() == pytest.approx(expected.to_numpy())
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_flips_are_told_only_of_what_a_network_has(digits, changed):
     smooth = {"gates": 0, "winners": 0}
 
@@ -165,6 +166,7 @@ def test_flips_are_told_only_of_what_a_network_has(digits, changed):
         assert "a ReLU gate" in text
         assert "pooling" not in text
     changed(without("gates", "winners"))
+    composed(page(digits, "s1"))
     caption, found = told()
     for word in ("gate", "winner", "flip", "Dots", "inf ", "inf [", "nan"):
         assert word not in caption + found
