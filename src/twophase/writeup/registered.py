@@ -7,6 +7,7 @@ file, the rules, simulated tables, and what the rules say of them (see `frozen`)
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def read(file: Path) -> dict[str, Registration]:
     return in_text(file, file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
+@lru_cache(maxsize=16)  # each network of each study asks; reading YAML takes a tenth of a second
 def in_text(file: Path, text: str) -> dict[str, Registration]:
     """The same of the file's text."""
     raw = studyfile.mapping(file, text).get("registered", [])
