@@ -16,7 +16,7 @@ from IPython.display import HTML, Markdown, display
 from twophase.writeup import beside, overview, page, text
 
 # The page of one paper, whose folder has claims.yaml and about.md: docs/extending.md, "A paper".
-rules, studies, tested, found = page.subject()
+rules, studies, tested, _, found = page.subject()
 display(Markdown((page.asked_for().parent / overview.ABOUT).read_text(encoding="utf-8")))
 
 # %% [markdown]

@@ -31,7 +31,7 @@ from twophase.estimators.seeds import LEVEL, expected_false
 from twophase.writeup import appendix, beside, methods, page, sources, text, verdicts
 from twophase.writeup.text import name_of, number
 
-rules, studies, tested, found = page.subject()
+rules, studies, tested, sweeps, found = page.subject()
 general = [v for v in found if v.claim.kind != "figure"]
 registered = [v for v in found if text.is_test(v)]
 exploratory = [v for v in general if not text.is_test(v)]
@@ -229,4 +229,4 @@ display(HTML(methods.settings(tested)))
 
 # %%
 for study, file in studies:
-    display(HTML(appendix.study(study, file, found, tested, rules, above)))
+    display(HTML(appendix.study(study, file, found, tested, sweeps, rules, above)))

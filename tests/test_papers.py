@@ -18,7 +18,7 @@ OTHERS = ["butterfly", "cone-effect", "kernel-learning", "linear-connectivity"]
 @pytest.fixture(scope="module")
 def papers():
     """All papers but ours, whose verdicts test_writeup.py looks at."""
-    tested, swept = (sources.sources(PAPER / "measurements", swept=each) for each in (False, True))
+    tested, swept, _ = sources.all_networks(PAPER / "measurements")
     others = {name: file for name, file in FILES.items() if name != "."}
     return {name: overview.judged(name, file, tested, swept) for name, file in others.items()}
 

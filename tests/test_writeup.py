@@ -114,7 +114,7 @@ def test_each_published_network_has_its_parts(published):
 
 
 def test_a_sweep_has_a_table_of_its_own_and_no_verdicts(published):
-    found = sources.sweeps(ROOT / "paper/measurements")
+    found = sources.all_networks(ROOT / "paper/measurements").sweeps
     assert found
     assert not {sweep.study for sweep in found} & {source.study for source in published}
     sweep = found[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from twophase.study.model import Study
 from twophase.writeup import beside, parts, sources, text
 from twophase.writeup.claims import Claims
-from twophase.writeup.sources import Source
+from twophase.writeup.sources import Source, Sweep
 from twophase.writeup.verdicts import CANNOT_SAY, Verdict
 
 
@@ -16,6 +16,7 @@ def study(
     file: Path,
     found: list[Verdict],
     of: list[Source],
+    sweeps: list[Sweep],
     rules: Claims,
     above: set[tuple[str, str]],
 ) -> str:
@@ -36,7 +37,7 @@ def study(
     several = [v for v in found if v.source.study == known.name and v.source.conditions]
     if several:
         said += ["<p><b>Over several models</b></p>", text.details(several, rules)]
-    for sweep in sources.sweeps():
+    for sweep in sweeps:
         if sweep.study == known.name:
             said += [f"<p><b>{sweep.name}: {sweep.keys}</b></p>", parts.dependence(sweep)]
     panels = beside.drawn(known, file)

@@ -46,7 +46,7 @@ def files(folder: Path = CLAIMS.parent) -> dict[str, Path]:
 
 def papers(folder: Path = CLAIMS.parent) -> list[Paper]:
     """All papers, judged by everything that is published."""
-    tested, swept = (sources.sources(folder / "measurements", swept=each) for each in (False, True))
+    tested, swept, _ = sources.all_networks(folder / "measurements")
     return [judged(name, file, tested, swept) for name, file in files(folder).items()]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twophase.study.model import Study
     from twophase.writeup.claims import Claims
-    from twophase.writeup.sources import Source
+    from twophase.writeup.sources import Source, Sweep
     from twophase.writeup.verdicts import Verdict
 
 SCRIPT = Path("paper/replication.py")
@@ -91,11 +91,14 @@ def current() -> bool:
 
 
 class Subject(NamedTuple):
-    """What a page is of: the rules, the published studies, their networks, and the verdicts."""
+    """What a page is of: the rules, the published studies, their networks (those of sweeps apart),
+    and the verdicts.
+    """
 
     rules: Claims
     studies: list[tuple[Study, Path]]
     tested: list[Source]
+    sweeps: list[Sweep]
     found: list[Verdict]
 
 
@@ -114,7 +117,7 @@ def subject() -> Subject:
 
     own, file = _asked(), asked_for()
     rules, studies = claims.load(file), sources.published()
-    tested, swept = (sources.sources(swept=each) for each in (False, True))
+    tested, swept, sweeps = sources.all_networks()
     if names := own.get("studies"):
         there = [study.name for study, _ in studies]
         for name in names:
@@ -122,7 +125,7 @@ def subject() -> Subject:
                 raise RunError(f"{name}: is not published; published are {', '.join(there)}")
         studies = [(study, path) for study, path in studies if study.name in names]
         tested, swept = ([s for s in each if s.study in names] for each in (tested, swept))
-    return Subject(rules, studies, tested, standing.judged(rules, tested, file, swept))
+    return Subject(rules, studies, tested, sweeps, standing.judged(rules, tested, file, swept))
 
 
 def own(studies: list[str], claims: Path, to: Path, script: Path = SCRIPT) -> None:

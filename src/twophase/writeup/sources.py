@@ -96,15 +96,40 @@ def published(folder: Path = MEASUREMENTS) -> list[tuple[Study, Path]]:
     return [(studyfile.load(file), file) for file in files]
 
 
-def sources(folder: Path = MEASUREMENTS, swept: bool = False) -> list[Source]:
-    """Each network of each published study: the models of sweeps (see `sweeps`), or all others."""
-    each = _all(folder)
-    return [
-        each[study.name, name]
-        for study, _ in published(folder)
-        if bool(study.sweep) == swept
-        for name in study.models
-    ]
+class Sweep(NamedTuple):
+    """One network of a published study that has a sweep: its sources, by the values of the keys."""
+
+    study: str
+    name: str
+    keys: str
+    sources: dict[str, Source]
+
+
+class Networks(NamedTuple):
+    """All that is published: the models of studies without a sweep, those of sweeps, and the same
+    by what is swept.
+    """
+
+    tested: list[Source]
+    swept: list[Source]
+    sweeps: list[Sweep]
+
+
+def all_networks(folder: Path = MEASUREMENTS) -> Networks:
+    """Each network of each published study. Tables are read, to find runs that are there twice."""
+    known = published(folder)
+    each = _all(known)
+    of = [(study, [each[study.name, name] for name in study.models]) for study, _ in known]
+    return Networks(
+        [source for study, own in of if not study.sweep for source in own],
+        [source for study, own in of if study.sweep for source in own],
+        _sweeps([study for study, _ in known], each),
+    )
+
+
+def sources(folder: Path = MEASUREMENTS) -> list[Source]:
+    """Each network of each published study, but for the models of sweeps."""
+    return all_networks(folder).tested
 
 
 class Together(Mapping):
@@ -152,20 +177,9 @@ def _condition(own: list[Source]) -> Source:
     )
 
 
-class Sweep(NamedTuple):
-    """One network of a published study that has a sweep: its sources, by the values of the keys."""
-
-    study: str
-    name: str
-    keys: str
-    sources: dict[str, Source]
-
-
-def sweeps(folder: Path = MEASUREMENTS) -> list[Sweep]:
-    """Each network that a published study sweeps options of."""
+def _sweeps(studies: list[Study], each: Mapping[tuple[str, str], Source]) -> list[Sweep]:
     found: dict[tuple[str, str], Sweep] = {}
-    each = _all(folder)
-    for study, _ in published(folder):
+    for study in studies:
         for name, swept in study.sweep.items():
             new = Sweep(study.name, swept.of, ", ".join(swept.values), {})
             own = found.setdefault((study.name, swept.of), new)
@@ -212,11 +226,11 @@ def _is_there(run: Run, file: Path) -> bool:
     return (file.parent / f"{published_name(run, 'training')}.parquet").exists()
 
 
-def _all(folder: Path) -> dict[tuple[str, str], Source]:
-    """Each model of each published study, by the names of both."""
+def _all(known: list[tuple[Study, Path]]) -> dict[tuple[str, str], Source]:
+    """Each model of these published studies, by the names of both."""
     each = {
         (study.name, name): _source(study, name, file)
-        for study, file in published(folder)
+        for study, file in known
         for name in study.models
     }
     same = equality.repeated({k: equality.runs(source.tables) for k, source in each.items()})
