@@ -15,17 +15,8 @@ per_source = lru_cache(maxsize=64)  # many quantities begin with the same tables
 
 
 def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a table up to the first drop of the learning rate (`phases.first_phase`), of several
-    models each up to its own.
-    """
-    if source.conditions:
-        each = [
-            first_phase(own, table[table["model"] == name])
-            for name, own in source.conditions.items()
-        ]
-        return pd.concat(each, ignore_index=True)
-    known = source.tables.get("training")
-    return phases.first_phase(table, known)
+    """Rows of a table up to the first drop of the learning rate (`phases.first_phase`)."""
+    return phases.first_phase(table, source.tables.get("training"))
 
 
 def of_main(table: pd.DataFrame) -> pd.DataFrame:

@@ -65,9 +65,8 @@ def rows_of(source: Source, table: str, where: Where, *columns: str) -> pd.DataF
 
     Raises `CannotSay` if the table lacks a column, or nothing is selected.
     """
-    rows = first_phase(source, source.table(table))
-    if "direction" in rows and "direction" not in where:
-        rows = of_main(rows)
+    each = [_counted(own, table, where) for own in source.conditions.values() or [source]]
+    rows = pd.concat(each, ignore_index=True)
     for column in (*where, *columns):
         if column not in rows:
             raise CannotSay(f"table {table} has no column {column}")
@@ -79,6 +78,12 @@ def rows_of(source: Source, table: str, where: Where, *columns: str) -> pd.DataF
         if rows.empty:
             raise CannotSay(f"table {table} has nothing at {column} = {wanted}")
     return rows
+
+
+def _counted(source: Source, table: str, where: Where) -> pd.DataFrame:
+    """The rows of one model's table that count, before any is selected."""
+    rows = first_phase(source, source.table(table))
+    return of_main(rows) if "direction" in rows and "direction" not in where else rows
 
 
 def _is(values: pd.Series, wanted: object) -> pd.Series:

@@ -132,24 +132,6 @@ def sources(folder: Path = MEASUREMENTS) -> list[Source]:
     return all_networks(folder).tested
 
 
-class Together(Mapping):
-    """The tables that all of some sources have, those of all of them as one; `model` tells them
-    apart.
-    """
-
-    def __init__(self, each: list[Source]) -> None:
-        self.each = each
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in self.each[0].tables if all(name in s.tables for s in self.each))
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __getitem__(self, table: str) -> pd.DataFrame:
-        return pd.concat([source.tables[table] for source in self.each], ignore_index=True)
-
-
 def conditions(each: Iterable[Source], names: list[str]) -> list[Source]:
     """For each study the models whose names match one of `names`, as one source, if there are two
     of them or more.
@@ -169,7 +151,7 @@ def _condition(own: list[Source]) -> Source:
         network={},
         iterations=min(source.iterations for source in own),
         seeds=min(source.seeds for source in own),
-        tables={} if withheld else Together(own),
+        tables={},  # those of its conditions
         model=None,
         withheld=withheld,
         same_as="",
