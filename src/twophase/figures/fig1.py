@@ -7,13 +7,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from twophase.figures import names, paper, style
-from twophase.figures.lines import Lines, panel
+from twophase.figures.lines import AGAINST, panel
 from twophase.figures.panels import Page, Panel
 from twophase.store.paths import Result
 from twophase.study.model import Study
 
-FORKS = Lines("test_barrier", "test loss barrier (nats)", "t1", "compared at iteration $t_1$",
-              "from", "perturbed at iteration", markers=True)  # fmt: skip
+FORKS = AGAINST("test_barrier", "test loss barrier (nats)", hue="from",
+                legend="perturbed at iteration", threshold=True)  # fmt: skip
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:

@@ -1,21 +1,17 @@
 """Figure 3: the chaos effect, over perturbation time t0 and comparison time t1."""
 
-from functools import partial
-
 import pandas as pd
 
 from twophase.figures import names, paper, style
-from twophase.figures.lines import Lines, row
+from twophase.figures.lines import AGAINST, row
 from twophase.figures.panels import Page
 from twophase.store.paths import Result
 from twophase.study.chaos import CONTROL, PERTURBED
 from twophase.study.model import Study
 
-AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
-                  legend="perturbed at $t_0$", markers=True)  # fmt: skip
 MEASURES = (
     AGAINST("dissimilarity", "parameter dissimilarity $C$", log=True),
-    AGAINST("test_barrier", "test loss barrier (nats)"),
+    AGAINST("test_barrier", "test loss barrier (nats)", threshold=True),
     AGAINST("disagreement", "test disagreement (share)"),
 )
 

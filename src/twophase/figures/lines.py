@@ -30,8 +30,13 @@ class Lines(NamedTuple):
     floor: bool = False  # whether it begins at 0
     markers: bool = False
     dashes: bool = False
+    threshold: bool = False  # whether the barrier above which two runs have parted is drawn
     share: str = ""  # panels that share it have one scale; else those of the measure
     height: float = 1.6
+
+
+AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
+                  legend="perturbed at $t_0$", markers=True)  # fmt: skip
 
 
 def panel(
@@ -93,7 +98,7 @@ def _draw(
         ax.set_ylim(min(0, own["value"].min()), None)
     if lines.over:
         ax.set_xlim(0, None)
-    if "barrier" in lines.label:
+    if lines.threshold:
         style.barriers(ax, own, model.chaos.barrier_threshold, names.words(study).unit)
     if lines.over:
         paper.mark(ax, study, model, lines.measure)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from twophase.errors import RunError
 from twophase.figures import names, style
-from twophase.figures.panels import Page, Panel
+from twophase.figures.lines import AGAINST, row
+from twophase.figures.panels import Page
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.functions import imported
@@ -54,16 +53,13 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
     for name, kind in each:
         title = titles[name] + f": {kind}" * bool(kind)
         here = style.where(found, model=name, direction=kind or "perturbed")
-        rows.append(
-            [
-                Panel(partial(_measure, study, name, here, measure), title, share=measure)
-                for measure in here.dropna(subset="value")["measure"].unique()
-            ]
-        )
+        there = here.dropna(subset="value")["measure"].unique()
+        shown = [AGAINST(measure, measure.replace("_", " "), log=True) for measure in there]
+        rows.append(row(study, name, here, shown, title=title))
     told = ", ".join(f"{m.replace('_', ' ')}" for m in found["measure"].unique())
     then = names.then(study, every=True)
     return Page(
-        [row for row in rows if row],
+        [panels for panels in rows if panels],
         names.caption(
             study,
             f"Forks compared with their base run by measures of the study's own: {told}. At "
@@ -79,12 +75,3 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
 def _among(measures: Iterable[str], column: str) -> bool:
     """Whether a column is of one of a model's measures: others may have more."""
     return any(column == name or column.startswith(f"{name}_") for name in measures)
-
-
-def _measure(study: Study, name: str, found: pd.DataFrame, measure: str, ax: Axes) -> None:
-    pooled = style.where(found, measure=measure)
-    style.scale(ax, pooled["value"])
-    style.curves(ax, pooled, "t1", "t0", style.shades(found["t0"]), markers=True)
-    ax.set(xlim=(0, None), ylabel=measure.replace("_", " "))
-    style.legend(ax, "perturbed at $t_0$")
-    style.over_iterations(ax, "compared at iteration $t_1$", study.models[name])

@@ -14,7 +14,7 @@ from twophase.study.sizes import sized, sized_name
 OVER = partial(Lines, x="size", over="", hue="t0", legend="perturbed at $t_0$", markers=True,
                xlog=True)  # fmt: skip
 MEASURES = (
-    OVER("test_barrier", "test loss barrier (nats)"),
+    OVER("test_barrier", "test loss barrier (nats)", threshold=True),
     OVER("disagreement", "test disagreement (share)"),
     OVER("l2", "distance of the parameters", log=True),
 )

@@ -17,7 +17,7 @@ FORKS = partial(Lines, x="place", over="", hue="t0", legend="perturbed at $t_0$"
 SHOWN = (
     ("training", "training", Lines("test_accuracy", "test accuracy (share)", "place", "")),
     ("training", "training", Lines("test_loss", "test loss (nats)", "place", "")),
-    ("chaos", "chaos", FORKS("test_barrier", "test loss barrier (nats)")),
+    ("chaos", "chaos", FORKS("test_barrier", "test loss barrier (nats)", threshold=True)),
     ("chaos", "chaos", FORKS("disagreement", "disagreement (share)")),
     ("cone", "kernel", Lines("radius", "radius (degrees)", "place", "", "t",
                              "kernels from $t$ on", markers=True)),
