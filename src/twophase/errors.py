@@ -1,5 +1,7 @@
 """What a person can mend: shown as one line, without a traceback."""
 
+import traceback
+
 
 class Problem(Exception):
     """Base of the errors whose message says what is wrong and what to do."""
@@ -22,3 +24,9 @@ def in_a_line(error: Exception) -> str:
     characters.
     """
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def at_its_line(error: Exception) -> str:
+    """The same behind the file and the line that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{place.filename}:{place.lineno}: {in_a_line(error)}"

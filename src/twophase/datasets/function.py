@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
-from twophase.errors import RunError, in_a_line
+from twophase.errors import RunError, at_its_line, in_a_line
 from twophase.study.datasets import FunctionOfArrays, OfFunction, Tokens, Vectors
 from twophase.study.functions import imported
 from twophase.training import switches
@@ -96,9 +95,7 @@ def _arrays(images: OfFunction) -> Arrays:
         with switches.kept(f"data.images.file = {images.file!r}" if images.file else what):
             found = imported(images.file, images.function)(**images.arguments)
     except Exception as error:  # it is any code
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{place.filename}:{place.lineno}: {in_a_line(error)}"
-        raise RunError(f"{what}: {said}") from error
+        raise RunError(f"{what}: {at_its_line(error)}") from error
     names = [f"{split}_{kind}" for split in SPLITS for kind in (images.form, "labels")]
     if not isinstance(found, Mapping) or set(found) != set(names):
         given = f"a mapping of {', '.join(map(str, found))}" if isinstance(found, Mapping) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from twophase.errors import Problem, RunError, in_a_line
+from twophase.errors import Problem, RunError, at_its_line
 from twophase.store.artifacts import write_table
 from twophase.study import functions, stages
 from twophase.study.own import OwnFunction, asked
@@ -91,10 +90,7 @@ def called(key: str, own: OwnFunction, *given: Any) -> Any:
         except Problem:
             raise
         except Exception as error:  # whatever the user's code raises
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename}:{place.lineno}"
-            said = in_a_line(error)
-            raise RunError(f"{key}: {own.function}: {where}: {said}") from error
+            raise RunError(f"{key}: {own.function}: {at_its_line(error)}") from error
 
 
 def numbers(key: str, name: str, said: Any) -> dict[str, float]:
