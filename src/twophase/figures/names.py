@@ -134,11 +134,12 @@ def noise(perturbation: Kind) -> str:
     others = {
         k: v for k, v in given.items() if v != fields[k].get_default(call_default_factory=True)
     }
-    told = f" ({', '.join(f'{k}: {_plain(v)}' for k, v in others.items())})" * bool(others)
+    told = f" ({', '.join(f'{k}: {plain(v)}' for k, v in others.items())})" * bool(others)
     return perturbation.words() + told
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """An option's value; of a list its entries."""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -52,7 +52,7 @@ def network(model: Model) -> str:
     """The network with all options that a study gave."""
     told = {*names.OPTIONS, "batch_norm", "init", "head_init", "builder", "file", "torchvision"}
     given = model.network.options(exclude=networks.BESIDE)
-    others = [f"{key} {_plain(value)}" for key, value in given.items() if key not in told]
+    others = [f"{key} {names.plain(value)}" for key, value in given.items() if key not in told]
     return ", ".join([names.network(model), *others[1:]])  # the first is the architecture
 
 
@@ -63,10 +63,6 @@ def initialisation(model: Model) -> str:
     said = INITS.get(AT_FIRST.get(family, "") if init == "default" else init, "as its code does")
     small = init == "default" and getattr(asked, "head_init", "") == "normal"
     return said + f", {SMALL_HEAD}" * small
-
-
-def _plain(value: object) -> str:
-    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def augmentation(study: Study) -> str:
