@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from test_network_fuzz import by_autograd, error
+from test_network_fuzz import by_autograd, by_kind, error
 from torch import nn
 
 from twophase.entk import KernelError, entk, entk_action, plan, uses
@@ -127,16 +127,6 @@ SEQUENCES = {
 }
 
 
-def _expected(model, inputs, kind):
-    n = len(inputs)
-    blocks = by_autograd(model, inputs).view(n, 3, n, 3)
-    return {
-        "full": blocks.reshape(3 * n, 3 * n),
-        "trace": blocks.diagonal(dim1=1, dim2=3).mean(-1),
-        "pseudo": blocks.sum((1, 3)) / 3,
-    }[kind]
-
-
 def _without_fallback(model, *inputs, **options):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "torch.func computes|plain autograd")
@@ -150,7 +140,7 @@ def test_operations_on_sequences_are_exact(name):
     model, inputs = Of(use, **parts).double(), torch.randn(5, TIMES, WIDTH).double()
     for index, kind in enumerate(("full", "trace", "pseudo")):
         kernel = _without_fallback(model, inputs[index:], kind=kind, memory_limit=100_000)
-        assert error(kernel, _expected(model, inputs[index:], kind)) < 1e-11
+        assert error(kernel, by_kind(model, inputs[index:], kind)) < 1e-11
 
 
 class Tokens(nn.Module):
@@ -187,7 +177,7 @@ def test_tables_are_exact_in_every_order(name, order, monkeypatch):
     dense.load_state_dict(model.state_dict())
     for kind in ("full", "trace", "pseudo"):
         kernel = _without_fallback(model, inputs, kind=kind)
-        assert error(kernel, _expected(dense, inputs, kind)) < 1e-11
+        assert error(kernel, by_kind(dense, inputs, kind)) < 1e-11
 
 
 @pytest.mark.parametrize("order", ["gradients", "pairs", "positions"])
@@ -203,7 +193,7 @@ def test_positions_that_no_logit_sees_are_left_out(order, monkeypatch):
     monkeypatch.setattr(plan, "_cheapest", lambda costs: order)
     for kind in ("full", "trace", "pseudo"):
         kernel = _without_fallback(model, inputs, kind=kind)
-        assert error(kernel, _expected(model, inputs, kind)) < 1e-11
+        assert error(kernel, by_kind(model, inputs, kind)) < 1e-11
 
 
 def test_functions_of_parameters_are_left_to_torch_func():
@@ -238,7 +228,7 @@ def test_a_kernel_between_two_sets_is_a_block_of_that_of_both(convolution, order
     model, inputs = _small(convolution), torch.randn(9, TIMES, WIDTH).double()
     monkeypatch.setattr(plan, "_cheapest", lambda costs: order)
     for kind in ("full", "trace", "pseudo"):
-        whole = _expected(model, inputs, kind)
+        whole = by_kind(model, inputs, kind)
         rows = len(whole) // 9
         for n in (1, 4):
             kernel = _without_fallback(model, inputs[:n], inputs[n:], kind=kind)

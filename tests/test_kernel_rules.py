@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from test_network_fuzz import by_autograd, error
+from test_network_fuzz import by_autograd, by_kind, error
 from torch import nn
 
 from twophase.entk import contract, entk, plan
@@ -31,23 +31,13 @@ class Volume(nn.Module):
         return self.h(x.flatten(2).sum(2))
 
 
-def _expected(model, inputs, kind):
-    n = len(inputs)
-    blocks = by_autograd(model, inputs).view(n, 3, n, 3)
-    return {
-        "full": blocks.reshape(3 * n, 3 * n),
-        "trace": blocks.diagonal(dim1=1, dim2=3).mean(-1),
-        "pseudo": blocks.sum((1, 3)) / 3,
-    }[kind]
-
-
 @pytest.mark.parametrize("kind", ["full", "trace", "pseudo"])
 @pytest.mark.parametrize("order", sorted(contract.ORDERS))
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_convolutions_of_each_number_of_axes_are_exact(axes, order, kind, monkeypatch):
     torch.manual_seed(0)
     model, inputs = Volume(axes, 1).double(), torch.randn(5, 2, *(5, 6, 4)[:axes]).double()
-    expected = _expected(model, inputs, kind)
+    expected = by_kind(model, inputs, kind)
     monkeypatch.setattr(plan, "_cheapest", lambda costs: order)
     for chunk, by_pixels in ((1, 0), (1 << 20, 0), (1 << 20, math.inf)):
         monkeypatch.setattr(plan, "CHUNK", chunk)

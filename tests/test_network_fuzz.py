@@ -34,6 +34,17 @@ def by_autograd(model, inputs):
     return rows @ rows.T
 
 
+def by_kind(model, inputs, kind):
+    """What each kind of kernel of a network with three outputs is of that."""
+    n = len(inputs)
+    blocks = by_autograd(model, inputs).view(n, 3, n, 3)
+    return {
+        "full": blocks.reshape(3 * n, 3 * n),
+        "trace": blocks.diagonal(dim1=1, dim2=3).mean(-1),
+        "pseudo": blocks.sum((1, 3)) / 3,
+    }[kind]
+
+
 def error(kernel, expected):
     return float((kernel - expected).norm() / expected.norm())
 
