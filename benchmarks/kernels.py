@@ -63,19 +63,24 @@ def product_flop(total, left, right, out_shape=None, **_):
     return 2 * left[0] * left[1] * right[1]
 
 
+def timed(call, most, within, clock=time.perf_counter):
+    """Seconds of the best of at most so many calls, and the process's peak GB."""
+    times = []
+    while len(times) < most and sum(times) < within:
+        start = clock()
+        call()
+        times.append(clock() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"seconds": min(times), "peak": peak}
+
+
 def measure(method, network, n):
     """Seconds of the best warm call, peak GB, and counted GFLOP of one call."""
     model = initialised(network)
     inputs = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     kernel = METHODS[method]
     kernel(model, inputs[:2])
-    times = []
-    while len(times) < 5 and sum(times) < REPEAT_WITHIN:
-        start = time.perf_counter()
-        kernel(model, inputs)
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    result = {"seconds": min(times), "peak": peak}
+    result = timed(partial(kernel, model, inputs), 5, REPEAT_WITHIN)
     if method == "engine":
         # The in-place form is not counted by default.
         in_place = {torch.ops.aten.addmm_: product_flop}

@@ -12,15 +12,15 @@ the fastest peer, and to the memory of the one that takes least.
 import argparse
 import copy
 import json
-import resource
 import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from kernels import by_torch_func
+from kernels import by_torch_func, timed
 from torch import nn
 from torchvision import models
 
@@ -171,14 +171,8 @@ def measure(method, name, n):
     model, inputs = case(name, n)
     kernel = METHODS[method]
     expected, found = by_loops(model, inputs[:2]), kernel(model, inputs[:2])
-    times = []
-    while len(times) < 3 and sum(times) < REPEAT_WITHIN:
-        start = time.process_time()
-        kernel(model, inputs)
-        times.append(time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    off = float((found - expected).norm() / expected.norm())
-    return {"seconds": min(times), "peak": peak, "off": off}
+    result = timed(partial(kernel, model, inputs), 3, REPEAT_WITHIN, time.process_time)
+    return result | {"off": float((found - expected).norm() / expected.norm())}
 
 
 def in_a_process(method, name, n):
