@@ -205,7 +205,7 @@ display(HTML(methods.settings(tested)))
 #
 # ## Make it again
 #
-# This page, from the published tables, in a minute and without a network; then the same as PDF:
+# This page, from the published tables, in minutes and without a network; then the same as PDF:
 #
 #     snakemake --cores all paper/replication.html
 #     snakemake --cores all paper/replication.pdf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twophase.figures import FIGURES
 from twophase.study.model import Study
 from twophase.writeup import beside, parts, sources, text
 from twophase.writeup.claims import Claims
@@ -40,11 +41,11 @@ def study(
     for sweep in sweeps:
         if sweep.study == known.name:
             said += [f"<p><b>{sweep.name}: {sweep.keys}</b></p>", parts.dependence(sweep)]
-    panels = beside.drawn(known, file)
-    shown = [name for name, *_ in panels if (known.name, name) in above]
+    shown = [name for name in FIGURES if (known.name, name) in above]
     said += [f"<p>Shown above: {', '.join(shown)}.</p>"] * bool(shown)
-    said.append(beside.figure([each for each in panels if each[0] not in shown], titled=True))
-    if not panels:
+    panels = beside.drawn(known, file, but=shown)
+    said.append(beside.figure(panels, titled=True))
+    if not panels and not shown:
         said.append(f"<p><i>No figure: {sources.why_none(known, file)}.</i></p>")
     body = "".join(said)
     if known.sweep or any(v.word != CANNOT_SAY for v in found if v.source in own):

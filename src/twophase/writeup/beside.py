@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from twophase.figures import load, row, style
@@ -29,16 +30,18 @@ PAPER = {
 }
 
 
-def drawn(study: Study, file: Path, names: list[str] | None = None) -> list[tuple[str, str, str]]:
-    """Each figure that a published study has the tables for, or those of `names`: its name, SVG and
-    caption. Of a sweep, only those of what depends on its options; of a registered study, only what
-    was looked at.
+def drawn(
+    study: Study, file: Path, names: list[str] | None = None, but: Collection[str] = ()
+) -> list[tuple[str, str, str]]:
+    """Each figure that a published study has the tables for, or those of `names`, but for some: its
+    name, SVG and caption. Of a sweep, only those of what depends on its options; of a registered
+    study, only what was looked at.
     """
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         part, tables = views.shown(study, file, Path(scratch))
         for name in names or tables:
-            wanted = name in tables and name != "findings"
+            wanted = name in tables and name not in ("findings", *but)
             if wanted and row(study, name).of_sweeps == bool(study.sweep):
                 page = load(name).draw(part, tables[name])
                 with style.theme():
