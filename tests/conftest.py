@@ -1,5 +1,6 @@
 import functools
 import gc
+import os
 import re
 import shutil
 import signal
@@ -39,6 +40,12 @@ LONG += ["keep", "writeup"]
 
 # A job that a shell starts in the background ignores Ctrl-C, and so would what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    # One process more than cores: who tries SLURM mostly waits.
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_finish():

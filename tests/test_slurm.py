@@ -114,9 +114,11 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
 
     # It gets what it asked for: the stage starts, and looks for a GPU that is more than a name.
     trial.slurm("scontrol", "update", "partitionname=gpu", "state=up")
-    _, output = slurm.ended(run)
-    (log,) = trial.folder.glob("results/mine/logs/check-*.log")
-    assert re.search("compute.device = 'cuda'|processor time", log.read_text()), output
+    logs = trial.folder / "results/mine/logs"
+    said = re.compile("compute.device = 'cuda'|processor time")
+    slurm.until(lambda: any(said.search(log.read_text()) for log in logs.glob("check-*.log")))
+    run.send_signal(signal.SIGINT)
+    slurm.ended(run)
 
 
 def test_an_interrupted_run_leaves_no_job_behind(node, tmp_path):

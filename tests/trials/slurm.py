@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trials import cluster, kill
 
@@ -68,20 +70,18 @@ class Trial:
 
     def job(self, comment: str, state: str = "RUNNING") -> str:
         """Wait for a job whose comment, which names its rule, matches; its id."""
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline:
+
+        def found() -> str:
             queue = self.slurm("squeue", "--noheader", f"--states={state}", "--format=%i %k")
-            for line in queue.splitlines():
-                job, _, its_comment = line.partition(" ")
-                if re.match(comment, its_comment):
-                    return job
-            time.sleep(0.2)
-        raise RuntimeError(f"no job {comment} is {state}; the queue holds: {self.slurm('squeue')}")
+            jobs = [line.partition(" ")[::2] for line in queue.splitlines()]
+            return next((job for job, its_comment in jobs if re.match(comment, its_comment)), "")
+
+        return until(found)
 
     def stopped(self, name: str, model: str) -> None:
         """Wait until a stage computes for a model, and stop it there."""
-        deadline = time.monotonic() + 600
-        while time.monotonic() < deadline:
+
+        def found() -> int:
             for folder in Path("/proc").glob("[0-9]*"):
                 try:
                     command = (folder / "cmdline").read_bytes().split(b"\0")
@@ -93,9 +93,20 @@ class Trial:
                     and [b"twophase", name.encode()] == command[2:4]
                     and model.encode() in command
                 ):
-                    return os.kill(int(folder.name), signal.SIGSTOP)
-            time.sleep(0.1)
-        raise RuntimeError(f"no stage {name} runs for {model}")
+                    return int(folder.name)
+            return 0
+
+        os.kill(until(found), signal.SIGSTOP)
+
+
+def until(found: Callable[[], Any], seconds: float = 600) -> Any:
+    """Ask until there is an answer, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := found()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {seconds:.0f} s in vain")
+        time.sleep(0.1)
+    return answer
 
 
 def ended(run: subprocess.Popen) -> tuple[int, str]:

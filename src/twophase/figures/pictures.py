@@ -60,14 +60,18 @@ def drawn(
         return panels.composed(load(figure).draw(known, found), width, panel, caption)
 
 
-def tried(study: Study, figure: str) -> None:
-    """Draw a figure and keep nothing."""
-    shown = load(figure).draw(study, tables(study, figure))
-    if figure != "findings":
-        with style.theme():
-            composed = panels.composed(shown, caption=True)
-            _as_it_stands(composed)  # nobody looks at it
-            composed.draw_without_rendering()
+def tried(study: Study, figure: str, drawn_from: dict[str, Result] | None = None) -> Figure | None:
+    """Draw a figure of the study's own tables, or of others, into no file. Returns what is drawn;
+    `None` for the findings, which are words.
+    """
+    shown = load(figure).draw(study, drawn_from or tables(study, figure))
+    if figure == "findings":
+        return None
+    with style.theme():
+        composed = panels.composed(shown, caption=True)
+        _as_it_stands(composed)  # nobody looks at it
+        composed.draw_without_rendering()
+    return composed
 
 
 def write(
