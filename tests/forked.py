@@ -104,7 +104,8 @@ os._exit(status & 255)
 """
 # What Snakemake and the records of studies import; and what stages do.
 LIGHT = ("snakemake.cli", "snakemake.api", "snakemake.dag", "pandas", "pydantic", "yaml")
-HEAVY = ("matplotlib.figure", "pyarrow.parquet", "scipy.stats", "sklearn.datasets", "torch.func")
+HEAVY = ("matplotlib.backends.backend_pdf", "pyarrow.parquet", "pydantic", "scipy.stats")
+HEAVY += ("seaborn", "sklearn.datasets", "torch.func")
 PYTHON = """\
 #!{executable} -IS
 import os, sys
