@@ -80,6 +80,14 @@ def test_the_site_holds_every_page_and_the_write_up(clone, site):
     assert site["replication.html"].words == "The write-up"
 
 
+def test_readers_choose_between_light_and_dark(clone):
+    page = (clone / "site/index.html").read_text()
+    schemes = re.findall(r'data-md-color-media="([^"]*)" data-md-color-scheme="([^"]*)"', page)
+    preferred = {"(prefers-color-scheme: light)", "(prefers-color-scheme: dark)"}
+    assert {media for media, _ in schemes} == preferred
+    assert len({scheme for _, scheme in schemes}) == 2
+
+
 def test_the_site_loads_nothing_from_elsewhere(clone, site):
     folder = clone / "site"
     for name, page in site.items():
@@ -89,6 +97,8 @@ def test_the_site_loads_nothing_from_elsewhere(clone, site):
                 base = folder if address.startswith("/") else (folder / name).parent
                 # No file is called https:, and none begins with a host's name.
                 assert (base / address.removeprefix("/").split("?")[0]).is_file(), (name, address)
+        # The theme fetches what draws these.
+        assert 'class="mermaid"' not in (folder / name).read_text(), name
     for style in folder.rglob("*.css"):
         assert not re.search(r"""(url\(['"]?|@import\s+['"])(https?:)?//""", style.read_text())
 
