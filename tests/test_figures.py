@@ -284,7 +284,7 @@ def test_a_network_without_barriers_gets_a_sentence(digits):
     drawn = composed(page(digits, "fig3"))
     said = [text.get_text() for ax in drawn.axes for text in ax.texts]
     told = [text for text in said if "no barrier above" in text]
-    assert told == ["no barrier above 0.1 nats:\nthe largest is 0.003"]
+    assert told == ["no barrier above\n0.1 nats:\nthe largest is 0.003"]
 
 
 def test_values_that_are_compared_have_one_scale_and_drops_of_the_rate_are_marked(digits):
@@ -297,6 +297,50 @@ def test_values_that_are_compared_have_one_scale_and_drops_of_the_rate_are_marke
                 limits.setdefault(key, set()).add((ax.get_ylim(), ax.get_yscale()))
                 assert "lr / 10" in [text.get_text() for text in ax.texts]
         assert all(len(each) == 1 for each in limits.values()), limits
+
+
+def test_bars_of_transitions_hide_no_data_and_no_legend(digits):
+    drawn = composed(page(digits, "fig1"), 3.25)
+    bars = 0
+    for ax in drawn.axes:
+        for bar in (each for each in ax.collections if each.get_gid() in style.SIGNS):
+            box = bar.get_window_extent()
+            assert box.y0 > ax.get_window_extent().y1
+            assert box.y1 < ax.get_legend().get_window_extent().y0
+            bars += 1
+    assert bars > 4
+
+
+@pytest.mark.parametrize(("count", "columns"), [(3, 3), (5, 3), (6, 3), (9, 3), (1, 1)])
+def test_a_legend_is_read_line_by_line_and_is_no_wider_than_its_panel(count, columns):
+    labels = [f"{1000 * at} steps" for at in range(count)]
+    with style.theme():
+        ax = Figure((3.25, 3)).subplots()
+        for label in labels:
+            ax.plot([0, 1], label=label)
+        style.legend(ax)
+        ax.figure.draw_without_rendering()
+    found = ax.get_legend()
+    boxes = {text.get_text(): text.get_window_extent() for text in found.get_texts()}
+    read = sorted(boxes, key=lambda label: (-round(boxes[label].y0), boxes[label].x0))
+    assert read == labels
+    assert found._ncols == columns
+    assert found.get_window_extent().width < ax.get_window_extent().width * 1.2
+
+
+def test_lines_told_by_words_differ_in_grey_and_markers_are_the_same_in_all_panels():
+    rows = [("a", "0", 1.0, 1.0), ("b", "0", 1.0, 2.0), ("a", "0", 2.0, 1.0), ("b", "0", 2.0, 2.0)]
+    frame = pd.DataFrame(rows, columns=["line", "run", "t", "value"])
+    with style.theme():
+        words, numbers = Figure().subplots(1, 2)
+        style.curves(words, frame, "t", "line", {"a": "k", "b": "k"})
+        frame["line"] = frame["line"].map({"a": 10, "b": 30})
+        palette = dict.fromkeys((10, 20, 30), "k")
+        style.curves(numbers, frame, "t", "line", palette, markers=True)
+    dashes = {str(line._dash_pattern) for line in words.lines if len(line.get_xdata())}
+    assert len(dashes) == 2
+    markers = [line.get_marker() for line in numbers.lines if len(line.get_xdata())]
+    assert markers == [style.MARKERS[0], style.MARKERS[2]]
 
 
 ALONE = """

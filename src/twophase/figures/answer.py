@@ -32,14 +32,15 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     whole, half = (style.transitions(study, tables, each) for each in (False, True))
     for name, model in style.models(study, "chaos", "kernel").items():
         found, chaos = whole[name], whole[name]["chaos"]
-        ends = None if isinstance(chaos, str) else chaos.ends
-        if ends is None:
-            every = style.called(style.wide(tables, "chaos", name))
-            ends = style.at_ends(style.of_main(study, every), model.chaos.ends())
+        if isinstance(chaos, str):
+            forks = style.of_main(study, style.wide(tables, "chaos", name))
+            ends = style.at_ends(forks, model.chaos.ends())
+        else:
+            ends = chaos.ends
         rows.append([Panel(partial(_doses, study, name, ends, found), titles[name], height=2.2)])
         if _both(found):
             horizons = {"all": found} | ({"half": half[name]} if _both(half[name]) else {})
-            title = "grey band: one transition"
+            title = "chaos ends / cone begins"
             rows[-1].append(Panel(partial(_plane, horizons), title, height=2.2, width=0.6))
             told.append(f"{titles[name]}: {_horizons(horizons)}.")
             means[titles[name]] = found
@@ -83,7 +84,7 @@ def _doses(study: Study, name: str, ends: pd.DataFrame, found: Both, ax: Axes) -
     model = study.models[name]
     ends = ends.assign(value=ends["test_barrier"])
     sns.lineplot(ends, x="t0", y="value", hue="seed", palette=style.shades(ends["seed"]), ax=ax,
-                 units="run", estimator=None, marker="o", linewidth=1, legend=False)  # fmt: skip
+                 units="run", estimator=None, marker="o", linewidth=1, legend="full")  # fmt: skip
     unit = names.words(study).unit
     style.barriers(ax, ends, model.chaos.barrier_threshold, unit)
     means = [each.mean.value for each in found.values() if not isinstance(each, str)]
@@ -91,6 +92,7 @@ def _doses(study: Study, name: str, ends: pd.DataFrame, found: Both, ax: Axes) -
     ax.set(
         ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * max([1, ends["t0"].max(), *times]))
     )
+    style.legend(ax, "seed")
     style.over_iterations(ax, "perturbed at iteration $t_0$", model, found, ends["t0"].unique())
 
 
@@ -109,7 +111,7 @@ def _plane(horizons: dict[str, Both], ax: Axes) -> None:
         entries.insert(0, (handle, f"{HORIZONS[what]}: {_ratio(own)}"))
     chaos, cone = (horizons["all"][each].mean for each in ("chaos", "cone"))
     _cross(ax, chaos, cone, low, high, color="0.15")
-    style.legend(ax, "chaos ends / cone begins", entries=entries, columns=1)
+    style.legend(ax, entries=entries)
 
 
 def _ratio(own: Both) -> str:
@@ -131,6 +133,8 @@ def _band(ax: Axes, low: float, high: float) -> None:
     line = np.array([low, high])
     ax.fill_between(line, line / 2, line * 2, color="0.9", linewidth=0, zorder=0)
     ax.plot(line, line, color="0.7", linewidth=0.8, zorder=0)
+    ax.text(0.97, 0.86, "one transition", transform=ax.transAxes, rotation=45, ha="right", va="top",
+            color="0.4", fontsize=style.SIZE - 1)  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high),
            xlabel="chaos ends (iteration $t_0$)", ylabel="cone begins (iteration)")  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
@@ -181,4 +185,4 @@ def _conditions(means: dict[str, Both], ax: Axes) -> None:
         ax.plot(
             *np.clip([[x.value], [y.value]], low, high), "o", color=color, label=title, zorder=5
         )
-    style.legend(ax, columns=1)
+    style.legend(ax)

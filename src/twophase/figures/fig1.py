@@ -26,7 +26,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         own = chaos[chaos["t0"].isin(ends)].sort_values(["t0", "t1"])
         own = own.assign(**{"from": own["t0"].map("{:,}".format)})
         cone = style.wide(tables, "kernel_projection", f"{name}/seed{study.seeds[0]}")
-        title = f"{names.titles(study)[name]}: the kernel's cone"
+        title = f"{names.titles(study)[name]}: the cone"
         rows.append(
             [
                 panel(study, name, own, FORKS, marks, then=partial(_starts, ends)),

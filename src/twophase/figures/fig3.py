@@ -3,7 +3,7 @@
 import pandas as pd
 
 from twophase.figures import names, paper, style
-from twophase.figures.lines import AGAINST, row
+from twophase.figures.lines import AGAINST, against, row
 from twophase.figures.panels import Page
 from twophase.store.paths import Result
 from twophase.study.chaos import CONTROL, PERTURBED
@@ -18,7 +18,7 @@ MEASURES = (
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """One row per model and perturbation: dissimilarity, loss barrier and disagreement, a line for
-    each t0.
+    each t0, or over t0.
     """
     chaos = style.runs(tables, "chaos")
     chaos = chaos[chaos["direction"] != CONTROL]
@@ -29,7 +29,8 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             title = names.titles(study)[name] + f": {kind}" * bool(kind)
             hidden = (chaos["model"] == name) & (chaos["direction"] != (kind or PERTURBED))
             shown = marks if index == 0 else {}  # times are those of the first
-            rows.append(row(study, name, chaos[~hidden], MEASURES, shown, title=title))
+            title, each = against(model, title, MEASURES)
+            rows.append(row(study, name, chaos[~hidden], each, shown, title=title))
     return Page(
         rows,
         names.caption(

@@ -9,8 +9,7 @@ from twophase.store.paths import Result
 from twophase.study.model import Study
 
 ENDS = tuple(
-    Lines(measure, label, "switch", "switch $t$ (iteration)", "how", markers=True, log=log,
-          columns=1)
+    Lines(measure, label, "switch", "switch $t$ (iteration)", "how", markers=True, log=log)
     for measure, label, log in (
         ("test_accuracy", "test accuracy (share)", False),
         ("test_loss", "test loss (nats)", True),

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from twophase.figures import names, paper, style
 from twophase.figures.panels import Panel
-from twophase.study.model import Study
+from twophase.study.model import Model, Study
 
 
 class Lines(NamedTuple):
@@ -24,12 +24,10 @@ class Lines(NamedTuple):
     over: str = "iteration $t$"  # label of the x axis; "" if it is no iteration
     hue: str | None = None
     legend: str = ""
-    columns: int = 4  # of the legend
     xlog: bool = False
     log: bool = False  # whether the axis is logarithmic where values span a factor of ten
     floor: bool = False  # whether it begins at 0
     markers: bool = False
-    dashes: bool = False
     threshold: bool = False  # whether the barrier above which two runs have parted is drawn
     share: str = ""  # panels that share it have one scale; else those of the measure
     height: float = 1.6
@@ -37,6 +35,17 @@ class Lines(NamedTuple):
 
 AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
                   legend="perturbed at $t_0$", markers=True)  # fmt: skip
+
+
+def against(model: Model, title: str, each: Sequence[Lines]) -> tuple[str, Sequence[Lines]]:
+    """The title of panels that compare forks with their base run, and what these show: all over t1,
+    or over t0 where each fork is compared but once.
+    """
+    chaos = model.chaos
+    if any(len(chaos.after(t0)) > 1 for t0 in chaos.forks):
+        return title, each
+    over = {"x": "t0", "over": "perturbed at iteration $t_0$", "hue": None, "legend": ""}
+    return f"{title}, {style.when(chaos.ends())}", [lines._replace(**over) for lines in each]
 
 
 def panel(
@@ -93,18 +102,18 @@ def _draw(
     if lines.xlog:
         ax.set_xscale("log")
     colours = style.shades(pooled[lines.hue]) if lines.hue else None
-    style.curves(ax, own, lines.x, lines.hue, colours, lines.markers, lines.dashes)
+    style.curves(ax, own, lines.x, lines.hue, colours, lines.markers)
     if lines.floor:
         ax.set_ylim(min(0, own["value"].min()), None)
     if lines.over:
         ax.set_xlim(0, None)
     if lines.threshold:
         style.barriers(ax, own, model.chaos.barrier_threshold, names.words(study).unit)
-    if lines.over:
+    if lines.over and lines.x != "t0":
         paper.mark(ax, study, model, lines.measure)
     if then:
         then(ax)
-    style.legend(ax, lines.legend, columns=lines.columns)
+    style.legend(ax, lines.legend)
     if lines.over:
         points = () if lines.x == "t1" else own[lines.x].unique()
         style.over_iterations(ax, lines.over, model, marks, points)

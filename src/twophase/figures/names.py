@@ -22,6 +22,7 @@ NETWORKS = {
     "vit": "ViT",
     "gpt": "GPT",
 }
+LABEL = 25  # letters along an axis
 SMALL = ("vgg_small", "vit", "gpt")
 IMAGES = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # Options that change what a network is, as a title says them.
@@ -66,10 +67,13 @@ def words(study: Study) -> Words:
 
 
 def axis(study: Study, label: str) -> str:
-    """A label in the units of the study's task, from that of classification."""
+    """A label in the units of the study's task, from that of classification; on two lines where it
+    would be longer than its axis.
+    """
     said = words(study)
     label = label.replace("(nats)", f"({said.unit})")
-    return label.replace("disagreement (share)", f"disagreement ({said.measure})")
+    label = label.replace("disagreement (share)", f"disagreement ({said.measure})")
+    return label.replace(" (", "\n(") if len(label) > LABEL else label
 
 
 def titles(study: Study) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from twophase.errors import RunError
 from twophase.figures import names, style
-from twophase.figures.lines import AGAINST, row
+from twophase.figures.lines import AGAINST, against, row
 from twophase.figures.panels import Page
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
@@ -55,6 +55,7 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
         here = style.where(found, model=name, direction=kind or "perturbed")
         there = here.dropna(subset="value")["measure"].unique()
         shown = [AGAINST(measure, measure.replace("_", " "), log=True) for measure in there]
+        title, shown = against(models[name], title, shown)
         rows.append(row(study, name, here, shown, title=title))
     told = ", ".join(f"{m.replace('_', ' ')}" for m in found["measure"].unique())
     then = names.then(study, every=True)

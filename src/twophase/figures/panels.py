@@ -92,11 +92,11 @@ def _letters(count: int) -> list[str]:
     return [names[n // 26] + ascii_lowercase[n % 26] for n in range(count)]
 
 
-def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> int:
-    """Letter and title above the axes, and above the legend if there is one, that is the first of
-    its kind in the row. Returns how many lines they take.
+def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> float:
+    """Letter and title above the axes, above the bars of transitions, and above the legend if there
+    is one, that is the first of its kind in the row. Returns how many lines they take.
     """
-    found, lines = ax.get_legend(), 0
+    found, lines, bars = ax.get_legend(), 0, style.BAR * len(style.signs([ax]))
     if found:
         said = (found.get_title().get_text(), *(text.get_text() for text in found.get_texts()))
         if said in seen:
@@ -104,10 +104,11 @@ def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> int:
         else:
             seen.append(said)
             lines = -(-len(found.get_texts()) // found._ncols) + bool(said[0])
+            found.set_bbox_to_anchor((0, 1), ax.transAxes + style.above(ax, bars))
     text = textwrap.fill(title, max(12, int(CHARACTERS * width) - 4))
     text = text.replace("$", r"\$") if text.count("$") == 1 else text
-    ax.set_title(rf"$\bf{{{letter}}}$  {text}", pad=4 + lines * LINE * 72)
-    return lines + text.count("\n") + 1
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}", pad=4 + bars + lines * LINE * 72)
+    return lines + bars / (LINE * 72) + text.count("\n") + 1
 
 
 def note(figure: Figure, text: str) -> int:

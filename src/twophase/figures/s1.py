@@ -67,11 +67,11 @@ def _growth(every: pd.DataFrame, steps: pd.DataFrame, first: pd.DataFrame, ax: A
     style.scale(ax, every["l2"])
     palette = dict(zip(every["perturbation"].unique(), sns.color_palette(), strict=False))
     looks = {"hue": "perturbation", "palette": palette, "ax": ax}
-    sns.lineplot(steps, x="step", y="l2", style="precision", estimator=None, **looks)
+    dashes = "precision" if every["precision"].nunique() > 1 else "perturbation"
+    sns.lineplot(steps, x="step", y="l2", style=dashes, estimator=None, **looks)
     if len(first):  # in some studies nothing flips
         sns.scatterplot(first, x="step", y="l2", legend=False, s=28, zorder=3, **looks)
     ax.set(xlabel="step since $t_0$", ylabel="distance of the parameters")
-    precisions = steps["precision"].unique()
-    left_out = {"perturbation", "precision", *(precisions if len(precisions) == 1 else ())}
+    left_out = {"perturbation", "precision"}
     entries = zip(*ax.get_legend_handles_labels(), strict=True)
-    style.legend(ax, columns=3, entries=[each for each in entries if each[1] not in left_out])
+    style.legend(ax, entries=[each for each in entries if each[1] not in left_out])

@@ -14,9 +14,9 @@ RADII = {
     "null_radius": "random walk",
     "angle": "other seeds at $t$",
 }
-RADIUS = Lines("radius", "radius of the cone (degrees)", hue="line", columns=2, floor=True)
-EXPONENT = Lines("exponent", "exponent of $S(t, t + dt)$ in $dt$")
-VELOCITY = Lines("velocity", "kernel velocity (1/iteration)", log=True)
+RADIUS = Lines("radius", "cone's radius (degrees)", hue="line", floor=True)
+EXPONENT = Lines("exponent", "exponent of $S$ in $dt$")
+VELOCITY = Lines("velocity", "velocity (1/iteration)", log=True)
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:

@@ -60,14 +60,16 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
 def _curvature(study: Study, name: str, curvature: pd.DataFrame, marks: dict, ax: Axes) -> None:
     own = style.where(curvature, model=name)
     style.scale(ax, curvature["value"])
-    palette = dict(zip(CURVATURE.values(), sns.color_palette(), strict=False))
+    measured, thresholds = list(CURVATURE.values())[:2], list(CURVATURE.values())[2:]
+    palette = dict(zip(measured, sns.color_palette(), strict=False))
     known = own["measure"].str.contains("threshold")
     style.curves(ax, own[~known], "t", "line", palette)
     # The same in all runs; it jumps where the learning rate falls.
     steps = own[known & (own["run"] == own["run"].min())]
     if len(steps):
-        sns.lineplot(steps, x="t", y="value", hue="line", palette=palette, linestyle="--",
+        sns.lineplot(steps, x="t", y="value", hue="line", linestyle=":",
+                     palette=dict(zip(thresholds, ("0.6", "0.3"), strict=True)),
                      drawstyle="steps-post", estimator=None, ax=ax)  # fmt: skip
     ax.set_ylabel("curvature")
-    style.legend(ax, columns=2)
+    style.legend(ax)
     style.over_iterations(ax, "iteration $t$", study.models[name], marks)

@@ -18,10 +18,10 @@ BARRIERS = {
     "matched_barrier": "… and units matched",
 }
 OVER = partial(Lines, x="t0", over="perturbed at iteration $t_0$", markers=True)
-BARRIER = OVER("barrier", "test loss barrier (nats)", hue="line", columns=1, dashes=True,
+BARRIER = OVER("barrier", "test loss barrier (nats)", hue="line",
                threshold=True)  # fmt: skip
 OTHERS = (
-    OVER("cka", "linear CKA of last features", floor=True),
+    OVER("cka", "CKA of last features", floor=True),
     OVER("moved", "share of units that move", floor=True),
 )
 MATCHED = ("matched_barrier", "moved")

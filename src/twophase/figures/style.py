@@ -15,7 +15,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from twophase.estimators import phases
 from twophase.estimators.phases import Times
@@ -31,6 +32,7 @@ MARKERS = ["o", "s", "D", "^", "v", "P", "*", "X"]
 FEW = 12  # thin lines that a panel can hold, or twice as many if it has few points; of more
 # runs, their range is a band
 GREY = "0.55"
+BAR = 5  # points that the bar of a transition takes above its axes
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
 Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
 COLOURS, SIGNS = {"chaos": "#d55e00", "cone": "#3b3b98"}, {"chaos": "D", "cone": "o"}
@@ -90,31 +92,27 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
 
 
 def wide(tables: dict[str, Result], table: str, model: str = "") -> pd.DataFrame | None:
-    """The table called `table` of every run, or of those of a `model`; None if there is none."""
+    """The table called `table` of every run, or of those of a `model`; None if there is none. Of
+    tables of forks each direction of a seed is a `run`, and `direction` its perturbation's name.
+    """
     begins = f"{model}/" * bool(model)
     names = [name for name in tables if name.startswith(begins) and name.endswith(f"/{table}")]
-    each = [read_table(tables[name]) for name in names]
-    return pd.concat(each, ignore_index=True) if each else None
-
-
-def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
-    """The table called `table` of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and
-    `value`. Of `chaos`, each direction of a seed is a run, and `direction` its perturbation's name.
-    """
-    each = wide(tables, table)
+    if not names:
+        return None
+    each = pd.concat([read_table(tables[name]) for name in names], ignore_index=True)
     each = each.assign(run=each["seed"].astype(str))
     if "direction" in each:
         each["run"] += "/" + each["direction"]
         each["direction"] = each["direction"].map(named)
+    return each
+
+
+def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
+    """The same of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and `value`."""
+    each = wide(tables, table)
     keys = ["study", "model", "seed", "run", *SUMMARISED.get(table, ())]
     measures = [name for name in each if name not in keys and each[name].dtype.kind in "biuf"]
     return each.astype(dict.fromkeys(measures, float)).melt(keys, measures, "measure")
-
-
-def called(chaos: pd.DataFrame) -> pd.DataFrame:
-    """A table of forks in which each direction has its perturbation's name, and is a `run`."""
-    run = chaos["seed"].astype(str) + "/" + chaos["direction"]
-    return chaos.assign(run=run, direction=chaos["direction"].map(named))
 
 
 def where(frame: pd.DataFrame, **values: Any) -> pd.DataFrame:
@@ -177,30 +175,28 @@ def curves(
     hue: str | None = None,
     palette: dict | None = None,
     markers: bool = False,
-    dashes: bool = False,
-    **looks: Any,
 ) -> None:
     """A thick line through the runs' means, or on a logarithmic axis their medians, for each value
-    of `hue`; behind it thin lines, the runs, or if these are many a band, their range.
+    of `hue`, those of words with dashes of their own; behind it thin lines, the runs, or if these
+    are many a band, their range.
     """
     data = data.assign(value=data["value"].replace([np.inf, -np.inf], np.nan))
-    looks = looks if hue else {"color": sns.color_palette()[0], **looks}
     center = "mean" if ax.get_yscale() == "linear" else "median"
     each = data.groupby(hue)["run"].nunique() if hue else pd.Series([data["run"].nunique()])
     many = each.sum() > FEW * (2 if markers else 1)
-    marks = {}
-    if markers:
-        levels = sorted(data[hue].unique()) if hue else []
-        marks = {"style": hue, "dashes": dashes, "markers": MARKERS[: len(levels)] or None}
-        marks = marks if len(levels) <= len(MARKERS) else {"marker": "o"}
+    shapes = dict(zip(palette or (), MARKERS, strict=False))  # the same in all panels
+    signs = {"style": hue, "markers": shapes if markers else False}
+    signs["dashes"] = any(isinstance(level, str) for level in palette or ())
+    if markers and len(shapes) != len(palette or ()) or not hue:
+        signs = {"marker": "o"} if markers else {}
     shared = {"data": data, "x": x, "y": "value", "hue": hue, "palette": palette, "ax": ax}
+    shared |= {} if hue else {"color": sns.color_palette()[0]}
     band = {"errorbar": ("pi", 100) if many else None, "err_kws": {"alpha": 0.18, "linewidth": 0}}
-    sns.lineplot(**shared, **marks, **(band if many else {"errorbar": None}), estimator=center,
-                 legend="full" if hue else False, **looks)  # fmt: skip
+    sns.lineplot(**shared, **signs, **(band if many else {"errorbar": None}), estimator=center,
+                 legend="full" if hue else False)  # fmt: skip
     if not many and each.max() > 1:
-        thin = {key: value for key, value in looks.items() if key in ("color", "linestyle")}
         sns.lineplot(**shared, units="run", estimator=None, legend=False, linewidth=0.6,
-                     alpha=0.55, zorder=1, **thin)  # fmt: skip
+                     alpha=0.55, zorder=1)  # fmt: skip
     for line in ax.lines:
         line.set_clip_on(not len(line.get_xdata()))  # a marker on an axis is whole
     alone = data.groupby(hue).filter(lambda g: g[x].nunique() == 1) if hue else data
@@ -234,7 +230,7 @@ def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> 
         )
         found[name] = {}
         if chaos is not None:
-            asked = of_main(study, called(chaos)), training, model.chaos.barrier_threshold, half
+            asked = of_main(study, chaos), training, model.chaos.barrier_threshold, half
             found[name]["chaos"] = phases.attempted(phases.chaos_end, *asked)
         if kernels is not None:
             asked = kernels, training, "entry", half
@@ -245,37 +241,43 @@ def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> 
 def mark_transitions(
     ax: Axes, found: dict[str, Times | str], place: Callable | None = None
 ) -> None:
-    """A bar along the top of an axis of iterations for each transition: its interval with its mean
-    over seeds; or where that has no end, the times that its seeds may have, with no mean. `place`
-    says where an iteration lies, if that is not its number.
+    """A bar above an axis of iterations for each transition: its interval with its mean over seeds;
+    or where that has no end, the times that its seeds may have, with no mean. `place` says where an
+    iteration lies, if that is not its number.
     """
-    limits = ax.get_xlim()
-    for row, (what, time) in enumerate(found.items()):
-        if isinstance(time, str):
-            continue
+    limits, known = ax.get_xlim(), {k: v for k, v in found.items() if not isinstance(v, str)}
+    for row, (what, time) in enumerate(known.items()):
         value, ends = time.mean.value, time.mean[1:3]
         bounded = bool(np.isfinite(ends).all()) and value > 0
         if not bounded:
             ends = time.each["low"].min(), time.each["high"].max()
         shown = np.nan_to_num([value, *ends], posinf=limits[1])
         value, low, high = np.clip(place(shown) if place else shown, *limits)
-        looks = {"color": COLOURS[what], "transform": ax.get_xaxis_transform(), "clip_on": False,
-                 "gid": what}  # fmt: skip
-        height = 0.985 - 0.05 * row
-        ax.hlines(height, low, high, linewidth=2.2, alpha=0.6, **looks)
+        place_above = ax.get_xaxis_transform() + above(ax, BAR * (row + 0.5))
+        looks = {"color": COLOURS[what], "transform": place_above, "clip_on": False, "gid": what}
+        ax.hlines(1, low, high, linewidth=2.2, alpha=0.6, **looks)
         if bounded or low == high:
-            ax.scatter(value, height, s=20, marker=SIGNS[what], linewidths=0.6, edgecolors="white",
+            ax.scatter(value, 1, s=20, marker=SIGNS[what], linewidths=0.6, edgecolors="white",
                        zorder=6, **looks)  # fmt: skip
     ax.set_xlim(limits)
 
 
+def above(ax: Axes, points: float) -> ScaledTranslation:
+    """So many points upwards."""
+    return ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
+
+
+def signs(axes: Sequence[Axes]) -> list[str]:
+    """The transitions that have a bar above one of these axes."""
+    drawn = {each.get_gid() for ax in axes for each in ax.collections}
+    return [what for what in SIGNS if what in drawn]
+
+
 def signs_legend(figure: Figure) -> int:
-    """Above all panels, what the bars along their tops are. Returns how many lines it takes."""
-    drawn = {each.get_gid() for ax in figure.axes for each in ax.collections}
+    """Above all panels, what the bars above them are. Returns how many lines it takes."""
     entries = [
         (Line2D([], [], color=COLOURS[what], marker=SIGNS[what], linewidth=2.2), SAID[what])
-        for what in SIGNS
-        if what in drawn
+        for what in signs(figure.axes)
     ]
     if entries:
         figure.legend(*zip(*entries, strict=True), loc="outside upper left", ncols=2)
@@ -324,19 +326,26 @@ def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats")
     largest = data["value"].max()
     ax.set_ylim(min(0, data["value"].min()), max(2 * threshold, high))
     if largest <= threshold:
-        text = f"no barrier above {threshold:g} {unit}:\nthe largest is {largest:.2g}"
-        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        looks = {"fontsize": SIZE - 1, "color": "0.3", "bbox": white}
-        ax.text(0.5, 0.35, text, transform=ax.transAxes, ha="center", **looks)
+        text = f"no barrier above\n{threshold:g} {unit}:\nthe largest is {largest:.2g}"
+        ax.text(0.5, 0.58, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1,
+                color="0.3")  # fmt: skip
 
 
-def legend(ax: Axes, title: str = "", columns: int = 4, entries: list | None = None) -> None:
-    """The legend above the axes: below it are data."""
+def legend(ax: Axes, title: str = "", entries: list | None = None) -> None:
+    """The legend above the axes, for below it are data; it is read line by line."""
     entries = entries or list(zip(*ax.get_legend_handles_labels(), strict=True))
-    if entries:
-        handles, labels = zip(*entries, strict=True)
-        ax.legend(handles, labels, title=title or None, loc="lower left", bbox_to_anchor=(0, 1),
-                  borderaxespad=0.1, alignment="left", ncols=min(len(labels), columns))  # fmt: skip
+    if not entries:
+        return
+    handles, labels = zip(*entries, strict=True)
+    labels = [f"{int(each):,}" if each.isdigit() else each for each in labels]
+    inches = 1.15 * ax.get_position().width * ax.figure.get_figwidth()
+    fitting = int(inches / (0.27 + 0.062 * max(len(each.replace("$", "")) for each in labels)))
+    lines = -(-len(labels) // max(1, fitting))
+    columns = -(-len(labels) // lines)
+    order = [at for first in range(columns) for at in range(first, len(labels), columns)]
+    ax.legend([handles[at] for at in order], [labels[at] for at in order], title=title or None,
+              loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, alignment="left",
+              ncols=columns)  # fmt: skip
 
 
 def lost(*frames: pd.DataFrame) -> str:
@@ -351,7 +360,7 @@ def colorbar(ax: Axes, values: Iterable[float], label: str) -> None:
     norm = mpl.colors.Normalize(min(values), max(values))
     shown = mpl.cm.ScalarMappable(norm, SEQUENTIAL)
     bar = ax.figure.colorbar(shown, ax=ax, label=label, shrink=0.75, pad=0.02)
-    bar.locator = mpl.ticker.MaxNLocator(4)
+    bar.locator = MaxNLocator(4)
     bar.formatter = mpl.ticker.StrMethodFormatter("{x:,.0f}")
     bar.update_ticks()
     bar.outline.set_visible(False)
@@ -363,16 +372,19 @@ def pairs(
     """A map of a measure of all pairs of iterations, from the first at the lower left, with the
     drops of the learning rate and the transitions; returns where an iteration lies on it.
     """
-    steps, every = list(grid.columns), max(1, len(grid) // 4)
+    steps = list(grid.columns)
 
     def place(iterations: Iterable[float]) -> np.ndarray:
         return np.interp(list(iterations), steps, np.arange(len(steps))) + 0.5
 
-    sns.heatmap(grid, cmap=SEQUENTIAL, square=True, xticklabels=every, yticklabels=every, ax=ax,
-                rasterized=True, cbar_kws={"label": label, "shrink": 0.75, "pad": 0.03},
+    sns.heatmap(grid, cmap=SEQUENTIAL, square=True, ax=ax, rasterized=True,
+                cbar_ax=ax.inset_axes((1.03, 0.12, 0.045, 0.76)), cbar_kws={"label": label},
                 **looks)  # fmt: skip
+    ticks = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(0, len(steps) - 1)
+    ticks = ticks[ticks < len(steps)].astype(int)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(ticks + 0.5, [f"{steps[at]:,}" for at in ticks], rotation=0)
     ax.invert_yaxis()
-    ax.tick_params(labelrotation=0)
     ax.set_anchor("W")
     for drop in model.training.lr_drops:
         if steps[0] < drop < steps[-1]:
