@@ -70,7 +70,7 @@ def _shown(cell: NotebookNode) -> list[str]:
             parts.append(f'<img alt="{alt}" src="data:image/png;base64,{data}">')
         elif "text/html" in each.data:
             table = re.sub(r"<style.*?</style>\n?", "", each.data["text/html"], flags=re.S)
-            parts.append(table)
+            parts.append(table.replace(' border="1" class="dataframe"', ""))
         else:
             parts.append(_text(each.data["text/plain"]))
     return parts
