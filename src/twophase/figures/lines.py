@@ -30,7 +30,6 @@ class Lines(NamedTuple):
     markers: bool = False
     threshold: bool = False  # whether the barrier above which two runs have parted is drawn
     share: str = ""  # panels that share it have one scale; else those of the measure
-    height: float = 1.6
 
 
 AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
@@ -61,7 +60,7 @@ def panel(
     title = names.titles(study)[name] if title is None else title
     own = (marks or {}).get(name)
     drawn = partial(_draw, study, name, frame, lines, own, then)
-    return Panel(drawn, title, lines.share or lines.measure, height=lines.height)
+    return Panel(drawn, title, lines.share or lines.measure)
 
 
 def row(
