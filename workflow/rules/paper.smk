@@ -5,7 +5,13 @@ rule published_figure:
     output:
         "paper/figures/{study}/{figure}.pdf",
         "paper/figures/{study}/{figure}.txt",
-        "paper/figures/{study}/{figure}.png",
+        report(
+            "paper/figures/{study}/{figure}.png",
+            caption="../report/caption.rst",
+            category="2 figures",
+            subcategory="{study}",
+            labels={"study": "{study}", "figure": "{figure}"},
+        ),
     log:
         "paper/figures/{study}/logs/{figure}.log",
     benchmark:
@@ -18,6 +24,10 @@ rule published_figure:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        caption=lambda wildcards: figures.caption(
+            Path("paper/figures") / wildcards.study, wildcards.figure
+        ),
     message:
         "{wildcards.figure} of {wildcards.study}, from its published measurements"
     shell:
