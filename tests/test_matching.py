@@ -13,7 +13,14 @@ from twophase.commands import plan
 from twophase.errors import RunError, StudyError
 from twophase.measures.barrier import barrier, path_losses
 from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
-from twophase.measures.permutation import check_units, moved, permute, units, weight_matching
+from twophase.measures.permutation import (
+    check_units,
+    moved,
+    permute,
+    shuffled,
+    units,
+    weight_matching,
+)
 from twophase.networks.resnet import resnet8, resnet20
 from twophase.networks.vgg import vgg16, vgg_small
 from twophase.stages.chaos import chaos
@@ -140,20 +147,12 @@ def _images(name, n=16):
     return torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def _shuffled(model):
-    """The network's units, and random places at which they compute the same."""
-    found, generator = units(model), torch.Generator().manual_seed(0)
-    places = torch.arange(found.count)
-    for group in found.groups:
-        places[group] = group[torch.randperm(len(group), generator=generator)]
-    return found, places
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_permuted_network_computes_the_same_and_is_matched_back(name):
     one, other, between = (_any(name) for _ in range(3))
     images = _images(name)
-    found, places = _shuffled(one)
+    found = units(one, images[:2])
+    places = shuffled(found)
     permute(other, found, places)
     assert moved(found, places) > 0.5
     assert torch.allclose(logits(one, images), logits(other, images), rtol=1e-3, atol=1e-4)
@@ -169,42 +168,43 @@ def test_a_permuted_network_computes_the_same_and_is_matched_back(name):
         assert barrier([0.0, 0.25, 0.5, 1.0], losses["all"]) == 0.0
 
 
-def _numbers(found):
-    return sorted(len(group) for group in found.groups)
+def _numbers(model, images=None):
+    images = torch.zeros(2, 1, 8, 8) if images is None else images
+    return sorted(len(group) for group in units(model, images).groups)
 
 
 def test_a_padded_shortcut_leaves_fewer_permutations_than_channels():
     # Of ResNet-8's streams of 8, 16 and 32 channels each is part of the next, and each block has
     # hidden channels of its own.
-    assert _numbers(units(resnet8())) == sorted([8, 16 - 8, 32 - 16, 8, 16, 32])
-    assert _numbers(units(vgg_small())) == [16, 16, 32, 32, 64, 64, 64]
+    assert _numbers(resnet8()) == sorted([8, 16 - 8, 32 - 16, 8, 16, 32])
+    assert _numbers(vgg_small()) == [16, 16, 32, 32, 64, 64, 64]
 
 
 def test_units_stay_within_the_groups_of_a_norm_and_before_a_grouped_convolution():
     # The stream's two groups of four, and six hidden units of the head.
-    assert _numbers(units(People("group norm"))) == [4, 4, 6]
+    assert _numbers(People("group norm")) == [4, 4, 6]
     # What leads into the grouped convolution stays; behind it there are four groups of two.
-    assert _numbers(units(People("grouped"))) == [2, 2, 2, 2, 6, 8]
+    assert _numbers(People("grouped")) == [2, 2, 2, 2, 6, 8]
     # Behind a depthwise convolution are the units before it.
-    assert _numbers(units(People("depthwise"))) == [6, 8, 8]
-    assert _numbers(units(People("depthwise, wider"))) == [6, 8, 8]
+    assert _numbers(People("depthwise")) == [6, 8, 8]
+    assert _numbers(People("depthwise, wider")) == [6, 8, 8]
     # Depthwise of the images: each image channel's own.
     images = nn.Sequential(nn.Conv2d(2, 6, 3, groups=2), nn.ReLU(), nn.Conv2d(6, 3, 1))
-    assert _numbers(units(images)) == [3, 3]
+    assert _numbers(images, torch.zeros(2, 2, 8, 8)) == [3, 3]
 
 
 def test_a_network_that_cannot_be_matched_leaves_the_match_out_and_nothing_else(
     in_trained, smoke, monkeypatch, capsys
 ):
     run = runs(smoke)[0]
-    monkeypatch.setattr("twophase.stages.matching.units", lambda _: units(Odd("twice")))
+    monkeypatch.setattr("twophase.stages.matching.units", lambda _, x: units(Odd("sorted"), x))
     matching(run)
     table = read_table(stages.run_table(run, "matching"))
     assert table[["matched_barrier", "moved"]].isna().all(axis=None)
     rest = ["test_barrier", "recalibrated_barrier", "cka", "unbiased_cka"]
     assert table[rest].notna().all(axis=None)
     assert "units cannot be matched: " in capsys.readouterr().err
-    assert any("is used twice" in line for line in plan.unmatched(smoke))
+    assert any("what `sort` does to units" in line for line in plan.unmatched(smoke))
 
 
 def _inner(one, other):
@@ -222,7 +222,7 @@ def test_the_match_is_the_best_of_all_permutations(widths):
         other.load_state_dict(first)
         return other
 
-    found = units(one)
+    found = units(one, torch.zeros(2, 1, 2, 2))
     places = weight_matching(one, other, found, 100)
     permute(restored(), found, places)
     reached = _inner(one, other)
@@ -245,7 +245,7 @@ def test_the_match_is_the_best_of_all_permutations(widths):
 
 def test_equal_networks_and_broken_ones_are_left_as_they_are():
     one, other = _any("resnet8"), _any("resnet8")
-    found = units(one)
+    found = units(one, _images("resnet8", 2))
     assert moved(found, weight_matching(one, other, found, 10)) == 0.0
     with torch.no_grad():
         for parameter in other.parameters():
@@ -260,6 +260,7 @@ class Odd(nn.Module):
         self.a = nn.Conv2d(1, 4, 3, padding=1)
         self.b = nn.Conv2d(4, 4, 3, padding=1, groups=4)
         self.c, self.h = nn.Conv2d(4, 4, 1), nn.Linear(4, 10)
+        self.register_buffer("places", torch.arange(4.0).view(4, 1, 1))
 
     def forward(self, x):
         x = self.a(x)
@@ -271,32 +272,72 @@ class Odd(nn.Module):
             x = x * self.c(x)
         elif self.kind == "values decide" and x.sum() > 0:
             x = self.c(x)
+        elif self.kind == "sorted":
+            x = x.sort(1).values
         elif self.kind == "half of them":
-            x = torch.cat([x[:, :2], x[:, 2:]], 1)
-        elif self.kind == "mixed":
+            x = torch.cat([x[:, :2].relu(), x[:, 2:]], 1)
+        elif self.kind == "written into":
+            y = torch.zeros_like(x)
+            y[:, 1:] = x[:, 1:]
+            x = y
+        elif self.kind == "one pixel":
             return self.h(x.flatten(2).transpose(1, 2)[:, 0])
+        elif self.kind == "mixed":
+            return self.h(x.flatten(1)[:, ::65][:, :4])
         elif self.kind == "images added":
             x = x + self.c(x) + self.images
+        elif self.kind == "places added":
+            x = x + self.places
+        elif self.kind == "next one added":
+            x = x + x.roll(1, 1)
         return self.h(x.mean((2, 3)))
 
 
-@pytest.mark.parametrize(
-    "kind", ["twice", "values decide", "half of them", "mixed", "images added"]
-)
+@pytest.mark.parametrize("kind", ["sorted", "values decide", "written into", "images added"])
 def test_what_is_not_known_to_keep_channels_apart_is_refused(kind):
+    images = torch.zeros(2, 1, 8, 8)
     with pytest.raises(RunError, match=r"^units cannot be matched: .*: `matching: false`$"):
-        units(Odd(kind))
-    assert _numbers(units(Odd("none"))) == [4]
+        units(Odd(kind), images)
     with pytest.raises(RunError, match="Sequential itself: has no hidden units"):
-        units(_mlp(64, 10))
+        units(_mlp(64, 10), images)
 
 
-def test_what_the_graph_does_not_show_is_refused():
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [
+        ("none", [4]),
+        ("twice", [4]),  # the layer's inputs are its outputs
+        ("half of them", [2, 2]),
+        ("one pixel", [4]),
+        ("mixed", [1, 1, 1, 1]),  # each of another pixel
+    ],
+)
+def test_units_that_may_change_places(kind, groups):
+    images, model = torch.randn(2, 1, 8, 8), Odd(kind)
+    assert _numbers(model) == groups
+    check_units(model, units(model, images), images)
+
+
+@pytest.mark.parametrize("kind", ["places added", "next one added"])
+def test_units_to_which_something_is_added_that_does_not_move_with_them_stay(kind):
+    with pytest.raises(RunError, match="Odd itself: has no hidden units"):
+        units(Odd(kind), torch.zeros(2, 1, 8, 8))
+
+
+def test_a_hook_is_seen():
     model, images = _any("mlp"), _images("mlp")
-    check_units(model, units(model), images)
+    assert _numbers(model, images) == [8, 9]
+    model[1].register_forward_hook(lambda layer, inputs, out: out + torch.arange(9))
+    assert _numbers(model, images) == [8]
+
+
+def test_what_changed_after_the_units_were_found_is_refused():
+    model, images = _any("mlp"), _images("mlp")
+    found = units(model, images)
+    check_units(model, found, images)
     model[1].register_forward_hook(lambda layer, inputs, out: out + torch.arange(9))
     with pytest.raises(RunError, match="Sequential itself: computes something else"):
-        check_units(model, units(model), images)
+        check_units(model, found, images)
 
 
 def test_cka_of_equal_features_is_one_up_to_rotation_scale_and_offset():

@@ -5,6 +5,7 @@ import sys
 
 import pandas as pd
 import torch
+from torch import nn
 
 from twophase.measures.barrier import Losses, barrier, path
 from twophase.measures.features import last_hidden, linear_cka, unbiased_cka
@@ -49,8 +50,7 @@ def matching(run: Run) -> None:
     networks = [initial_state(run.model, data, run.seed) for _ in range(3)]
     found: Units | None = None
     try:
-        found = units(networks[0].model)
-        check_units(networks[0].model, found, sets["test"][0][:FEW])
+        found = _checked(networks[0].model, sets["test"][0][:FEW])
     except Unmatched as error:
         found = None
         print(f"{run}: {error}", file=sys.stderr)
@@ -80,13 +80,27 @@ def _load(run: Run, point: tuple[int, str, int], networks: list[State]) -> None:
 
 def unmatched(run: Run, classes: int) -> str:
     """Why the units of a run's network cannot be matched; empty if they can."""
+    source = run.study.data.images
+    channels = source.channels or classes  # of a text: its tokens
+    tokens = source.form == "tokens"
     try:
         with torch.random.fork_rng(devices=[]):
-            channels = run.study.data.images.channels or classes  # of a text: its tokens
-            units(build(run.model.network, channels, classes))
+            few = FEW, *source.shape
+            examples = torch.randint(channels, few) if tokens else torch.randn(few)
+            _checked(build(run.model.network, channels, classes), examples)
     except Unmatched as error:
         return str(error)
     return ""
+
+
+def _checked(model: nn.Module, examples: torch.Tensor) -> Units:
+    """The units of a network, which is left permuted at random.
+
+    Raises `Unmatched` if it then computes something else of the examples.
+    """
+    found = units(model, examples)
+    check_units(model, found, examples)
+    return found
 
 
 def _matched(
