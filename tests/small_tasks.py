@@ -89,8 +89,6 @@ def write(raw, write_study, folder, name, change=lambda raw: None):
     raw["linearized"] = {"switches": [0, 4]}
     raw["curvature"] |= {"every": 3, "examples": 20}
     raw["growth"] = {"forks": [2], "steps": 2, "examples": 10}
-    if name in ("next token", "tokens"):
-        raw["matching"] = False  # attention, and an embedding
     change(raw)
     path = write_study(raw)
     for file, text in (("data", FUNCTIONS), ("networks", NETWORKS), ("task", OWN)):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from twophase.errors import RunError
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
 from twophase.networks.resnet import resnet8
 from twophase.stages.base import base
@@ -77,3 +78,46 @@ def test_the_table_follows_the_base_run_and_repeats(grown):
         part.path.unlink()
     growth(grown)
     assert file.read_bytes() == first
+
+
+@pytest.fixture
+def precise(raw, write_study, in_tmp):
+    """So too, with noise below what float32 resolves, and none."""
+    del raw["models"]["vgg"]
+    perturbations = ["1e-12", "control", "noise"]
+    raw["growth"] = {"forks": [4], "steps": 3, "examples": 20, "barrier_points": 3}
+    raw["growth"]["perturbations"] = perturbations
+    run = Run(studyfile.load(write_study(raw)), "resnet", 0)
+    data(run.study)
+    base(run)
+    return run
+
+
+def test_what_float32_swallows_lives_on_in_float64_and_nothing_parts_from_nothing(precise):
+    growth(precise)
+    table = pd.read_parquet(stages.run_table(precise, "growth").path)
+    l2 = table.set_index(["precision", "perturbation", "step"])["l2"]
+    assert l2["float32", "1e-12", 0] < 0.1 * l2["float64", "1e-12", 0]  # entries near zero take it
+    count = sum(p.numel() for p in resnet8().parameters())
+    assert l2["float64", "1e-12", 0] == pytest.approx(1e-12 * count**0.5, rel=0.05)
+    assert (l2["float64", "1e-12"] > 1e-13).all()
+    for precision in ("float32", "float64"):
+        assert (l2[precision, "control"] == 0).all()
+    ends = pd.read_parquet(stages.run_table(precise, "growth_rate").path)
+    ends = ends.set_index(["precision", "perturbation"])[["test_barrier", "disagreement"]]
+    assert (ends.xs("control", level="perturbation") == 0).all(axis=None)
+    assert ends.loc[("float64", "1e-12"), "disagreement"] == 0
+    assert 0 <= ends.loc[("float64", "1e-12"), "test_barrier"] < 1e-9
+    assert ends.loc[("float64", "noise"), "test_barrier"] >= 0
+    assert not {*ends} & {*table}
+
+
+def test_a_control_that_parts_is_an_error(precise, monkeypatch):
+    def noisy(fork, name, run, data):
+        with torch.no_grad():
+            next(fork.model.parameters()).add_(1e-14)
+        return fork
+
+    monkeypatch.setattr("twophase.stages.growth._perturbed", noisy)
+    with pytest.raises(RunError, match=r"from 4 in float\d\d, the fork without perturbation"):
+        growth(precise)

@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from twophase.errors import RunError
+from twophase.measures.barrier import barrier, path
+from twophase.measures.distance import disagreement, identical
 from twophase.measures.growth import branches, finite_size_rate, flip_free_factor, steps_to
 from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.growth import growth_kind, growth_points
 from twophase.study.run import Run
 from twophase.training.batches import Data, batch, load_data
+from twophase.training.evaluation import evaluation_sets, logits
 from twophase.training.loop import State, initial_state, load_state, optimizer_step
 from twophase.training.machine import prepare
 from twophase.training.noise import OtherNoise, network_noise
@@ -22,6 +26,7 @@ from twophase.training.progress import progress
 from twophase.training.tensors import in_precision, trained
 
 NOISE = 5  # first number of the counters that seed other SGD noise; see batches.py for the others
+ENDS = ["test_barrier", "disagreement"]  # after the last step
 NEAR, FAR, APART = 0.03, 0.3, 0.1  # distances of the parameters
 
 
@@ -30,8 +35,8 @@ def growth(run: Run) -> None:
 
     Forks from t0 differ from the base run by `perturbation`: Gaussian noise with a standard
     deviation in the parameters, `ulp` (one unit in the last place of one parameter), `noise`
-    (no perturbation, but other batches and other dropout: Frankle et al. 2020), or one that the
-    study names. Both are trained in `precision`.
+    (no perturbation, but other batches and other dropout: Frankle et al. 2020), `control` (none at
+    all), or one that the study names. Both are trained in `precision`.
 
     `growth`: study, model, seed, t0, precision, perturbation, step (since t0), l2 (distance of the
     parameters), layer and layer_share (the tensor of parameters that has most of its square, and
@@ -39,7 +44,11 @@ def growth(run: Run) -> None:
     gates and winners (numbers of ReLU gates and pooling winners that differ on these).
     `growth_rate`: the same keys without step, then first_flip (the first step with a gate or winner
     that differs), steps_apart (to distance 0.1), flip_free_factor, finite_size_rate (from 0.03 to
-    0.3); infinite or not a number where there is none.
+    0.3); infinite or not a number where there is none. With `growth.barrier_points` also
+    test_barrier and disagreement after the last step, on the test examples of `evaluation`, with
+    batch norm's statistics interpolated.
+
+    Raises `RunError` if a fork without a perturbation is not the base run, bit for bit.
     """
     options = run.model.growth
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
@@ -53,11 +62,12 @@ def growth(run: Run) -> None:
                 write_table(file, pd.DataFrame(_side_by_side(run, data, images, t0, precision)))
             parts.append(read_table(file))
             bar.update()
-    steps = pd.concat(parts, ignore_index=True)
+    every = pd.concat(parts, ignore_index=True)
+    steps = every.drop(columns=ENDS, errors="ignore")
     keys = ["t0", "precision", "perturbation"]
     rates = [
         {**run.identity, **dict(zip(keys, point, strict=True)), **_rates(rows)}
-        for point, rows in steps.groupby(keys, sort=False)
+        for point, rows in every.groupby(keys, sort=False)
     ]
     write_table(stages.run_table(run, "growth"), steps)
     write_table(stages.run_table(run, "growth_rate"), pd.DataFrame(rates))
@@ -77,10 +87,35 @@ def _side_by_side(
         seen = branches(base.model, images)
         for name, fork in forks.items():
             row = {**run.identity, "t0": t0, "precision": precision, "perturbation": name}
-            rows.append(row | {"step": step} | _difference(base, seen, fork, images))
+            row |= {"step": step} | _difference(base, seen, fork, images)
+            if name == "control" and not identical(base.model, fork.model):
+                raise RunError(
+                    f"growth of {run}: from {t0} in {precision}, the fork without perturbation is "
+                    f"not the base run after {step} steps; a computation of this machine is not "
+                    "deterministic"
+                )
+            rows.append(row)
         for name, state in (("", base), *forks.items()):
-            _train(run, data, state, dtype, *noises.get(name, (run.seed, None)))
+            if step < run.model.growth.steps:
+                _train(run, data, state, dtype, *noises.get(name, (run.seed, None)))
+    if run.model.growth.barrier_points:
+        for row, fork in zip(rows[-len(forks) :], forks.values(), strict=True):
+            row |= _end(run, data, base, fork, _in_precision(run, data, t0, dtype), dtype)
     return rows
+
+
+def _end(
+    run: Run, data: Data, base: State, fork: State, between: State, dtype: torch.dtype
+) -> dict[str, float]:
+    """Barrier and disagreement on the test examples; `between` is overwritten."""
+    images, labels = evaluation_sets(data, run.model.evaluation)["test"]
+    images = in_precision(images, dtype)
+    networks = [state.model for state in (between, base, fork)]
+    points, losses = run.model.growth.barrier_points, data.task.losses
+    found = path(*networks, points, {"test": (images, labels)}, losses=losses)
+    ends = [logits(network, images) for network in networks[1:]]
+    apart = disagreement(*ends, data.task.prediction)
+    return dict(zip(ENDS, (barrier(*found["test"]), apart), strict=True))
 
 
 def _noise(name: str, run: Run, t0: int) -> tuple[int, OtherNoise | None]:
@@ -157,4 +192,5 @@ def _rates(rows: pd.DataFrame) -> dict:
         "steps_apart": steps_to(distances, APART),
         "flip_free_factor": flip_free_factor(distances, flips),
         "finite_size_rate": finite_size_rate(distances, NEAR, FAR),
+        **{name: rows[name].iloc[-1] for name in ENDS if name in rows},
     }

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from twophase.store.paths import Result
 from twophase.study import perturbations
 from twophase.study.base import BASE
 from twophase.study.perturbations import NAME, Kind, Perturbation
-from twophase.study.records import FEW, Count, Iterations, Mistakes, Section, must_rise, show
+from twophase.study.records import FEW, GIVEN, Count, Iterations, Mistakes, Section, must_rise, show
 from twophase.study.run import Run
 from twophase.study.stage import Code, Stage, Work, part
 
-OWN = ("ulp", "noise")  # perturbations that have no record
+OWN = ("ulp", "noise", "control")  # perturbations that have no record
+PATTERN = rf"^({NAME}|\d+(\.\d+)?(e-?\d+)?)$"
+
+
+def _name(value: Any) -> Any:
+    """A number without quotes by the name that it has with them."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}".replace("e-0", "e-") if number else value
 
 
 class Growth(Section):
@@ -22,21 +29,32 @@ class Growth(Section):
 
     `perturbations` are standard deviations of Gaussian noise (such as "1e-7"), `ulp`, one unit in
     the last place of one parameter, `noise`, other SGD noise, or names of `chaos.perturbations`, of
-    which the first direction is taken. Networks are compared on the first `examples` training
-    examples.
+    which the first direction is taken; `control` is none, and parts from nothing. Both are trained
+    in each of `precisions`, from the base run's state at t0: in float64 noise may be far below what
+    float32 resolves. Networks are compared on the first `examples` training examples; with
+    `barrier_points` also by the test loss barrier after the last step, at as many places.
     """
 
     forks: Iterations
     steps: Count
     examples: Count
     perturbations: Annotated[
-        list[Annotated[str, Field(pattern=rf"^({NAME}|\d+(\.\d+)?(e-?\d+)?)$")]],
+        list[Annotated[str, BeforeValidator(_name), Field(pattern=PATTERN)]],
         Field(min_length=1),
     ] = ["1e-7", "ulp", "noise"]
     precisions: Annotated[list[Literal["float32", "float64"]], Field(min_length=1)] = [
         "float32",
         "float64",
     ]
+    barrier_points: Annotated[
+        Annotated[int, Field(ge=3)] | None,
+        GIVEN,
+        Field(
+            description="Places of the path from fork to base run after the last step, at which "
+            "the test loss is taken; without it there is no barrier.",
+            examples=[11],
+        ),
+    ] = None
     least: ClassVar[dict[str, Any]] = {"forks": [1], "steps": 1, "examples": FEW}
 
     def states(self, model: Any) -> set[int]:
@@ -68,7 +86,7 @@ class Growth(Section):
 
 
 def growth_kind(run: Run, name: str) -> Kind | None:
-    """The perturbation of this name; None of growth's own `ulp` and `noise`."""
+    """The perturbation of this name; None of growth's own."""
     if name in OWN:
         return None
     if name[0].isdigit():
@@ -77,7 +95,7 @@ def growth_kind(run: Run, name: str) -> Kind | None:
 
 
 def _kinds(run: Run) -> dict[str, Kind]:
-    """The perturbations by name, without growth's own `ulp` and `noise`."""
+    """The perturbations by name, without growth's own."""
     found = {name: growth_kind(run, name) for name in run.model.growth.perturbations}
     return {name: kind for name, kind in found.items() if kind}
 
@@ -86,6 +104,8 @@ def _options(run: Run) -> dict:
     """The section, and what it names of `chaos`."""
     named = {name: k.options() for name, k in _kinds(run).items() if not name[0].isdigit()}
     own = run.model.growth.options(exclude={"forks", "precisions"})
+    if run.model.growth.barrier_points:
+        own |= {"evaluation": run.model.evaluation.options()}
     return own | ({"named": named} if named else {})
 
 
