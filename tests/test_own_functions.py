@@ -12,8 +12,9 @@ from conftest import ROOT
 
 import twophase
 from twophase import __main__, figures, jobs
+from twophase.commands import provenance
 from twophase.errors import RunError, StudyError
-from twophase.figures import drawing
+from twophase.figures import drawing, manifest
 from twophase.stages.own_measures import own_measures
 from twophase.stages.own_stages import numbers, own_stages
 from twophase.stages.summary import summary
@@ -145,6 +146,26 @@ def test_an_edit_counts_for_what_the_function_makes_and_for_nothing_else(study, 
     assert _cells(study(**sections)) == before
     sections["measures"]["apart"]["options"] = {"order": 1}
     assert "own_measure" in _kinds(_cells(study(**sections)) ^ before)
+
+
+def test_provenance_names_the_edit_of_a_figures_function(study, in_trained, monkeypatch):
+    known = study()
+    _made(known)
+    monkeypatch.setattr(figures, "asked", lambda study: ["growing"])
+    drawn = Path("figures/smoke")
+    drawing.draw(known, "growing", drawn)
+    manifest.manifest(known, Path("workflow/config/smoke.yaml"), drawn)
+    assert provenance.describe(drawn / "growing.pdf").endswith("current: yes")
+    file = Path("workflow/config/mine.py")
+    sections = yaml.safe_load(SECTIONS)
+    Path("workflow/config/other.py").write_text(CODE)  # an edit of which makes the figure alone
+    sections["figures"]["growing"]["file"] = "other.py"
+    assert file.read_text() == CODE
+    study(**sections)
+    assert provenance.describe(drawn / "growing.pdf").endswith("current: yes")
+    Path("workflow/config/other.py").write_text(CODE.replace("logits apart", "logits"))
+    study(**sections)
+    assert provenance.describe(drawn / "growing.pdf").endswith("current: no: code that draws it")
 
 
 def test_jobs_are_one_for_each_run_and_figure(study):

@@ -307,6 +307,8 @@ def test_a_study_of_several_names_each_everywhere(several):
         "saw the same batches, unless these are what differs",
     ):
         assert said in page.caption
+    caption = figures.load("s2").draw(study, figures.tables(study, "s2")).caption
+    assert "the size of all other figures, start (Gaussian noise of 0.001 times each" in caption
     for figure in ("fig1", "fig3", "s2", "s6", "findings"):
         pictures.tried(study, figure)
 
@@ -458,8 +460,9 @@ def test_a_wrong_kick_is_told_before_training(text, said, raw, write_study, in_t
     study = _own(raw, write_study, f"def kick(model, parameters):\n    {text}\n")
     data(study)
     images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(RunError, match=said) as caught:
         same_again(Run(study, "vgg", 0), images)
+    assert re.match(r"chaos\.perturbations\.mine(\.function = 'kick')?: ", str(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def _why_figure(study: Study, figure: str, file: Path) -> str:
         for old in (each for each in tables if Path(each).match(name)):
             if old != str(table.path) and (header := said_by(Path(old))):
                 found += differences(header, table.maker, table.path)
-    if code != figures.code_of(figure):
+    if code != figures.code_of(figure, study):
         found.append("code that draws it")
     return told(list(dict.fromkeys(found)))
 

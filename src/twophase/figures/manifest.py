@@ -41,7 +41,7 @@ def manifest(study: Study, file: Path, folder: Path) -> None:
                     str(table.path): sha256(table.path)
                     for table in figures.tables(study, figure).values()
                 },
-                "code": figures.code_of(figure),
+                "code": figures.code_of(figure, study),
             }
             for figure in figures.asked(study)
         },

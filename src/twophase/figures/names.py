@@ -95,12 +95,12 @@ def perturbed(study: Study) -> str:
     """
     asked = [model.chaos.kinds() for model in style.models(study, "chaos").values()]
     main = [next(iter(kinds.items())) for kinds in asked]
-    return " or ".join(dict.fromkeys(_called(*each) for each in main))
+    return " or ".join(dict.fromkeys(called(*each) for each in main))
 
 
 def all_perturbed(study: Study) -> str:
     """The same of all perturbations."""
-    return " or ".join(_called(name, kind) for name, kind, _ in perturbations(study))
+    return " or ".join(called(name, kind) for name, kind, _ in perturbations(study))
 
 
 def then(study: Study, every: bool = False) -> str:
@@ -127,7 +127,8 @@ def perturbations(study: Study) -> list[tuple[str, Kind, list[str]]]:
     return found
 
 
-def _called(name: str, perturbation: Kind) -> str:
+def called(name: str, perturbation: Kind) -> str:
+    """A perturbation in words, with its name if it has one."""
     return f"{name} ({noise(perturbation)})" if name else noise(perturbation)
 
 

@@ -10,27 +10,27 @@ from twophase.figures import names, style
 from twophase.figures.panels import Page, Panel
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
-from twophase.study.model import Study
+from twophase.study.model import Model, Study
 
+OWN = {
+    "ulp": "one unit in the last place of one parameter",
+    "noise": "other SGD noise and no perturbation",
+    "control": "no perturbation at all",
+}
 BRANCHES = {"gates": "a ReLU gate", "winners": "a pooling winner"}
 
 
 def draw(study: Study, tables: dict[str, Result]) -> Page:
     """A panel for each model and t0: distance over steps, with the first flips as dots."""
     rows, titles, flips = [], names.titles(study), set()
-    forks = {"ulp": "one unit in the last place of one parameter",
-             "noise": "other SGD noise and no perturbation"}  # fmt: skip
-    asked: dict[str, None] = {}
+    told: dict[str, None] = {}
     for name, model in style.models(study, "growth").items():
         run = f"{name}/seed{study.seeds[0]}"
         growth, rates = (
             read_table(tables[f"{run}/{table}"]) for table in ("growth", "growth_rate")
         )
         flips.update(branches(growth))
-        asked |= dict.fromkeys(model.growth.perturbations)
-        if model.chaos:
-            kinds = {n: f"{n} ({names.noise(k)})" for n, k in model.chaos.perturbations.items()}
-            forks = kinds | forks
+        told |= dict.fromkeys(_told(model))
         first = growth.merge(rates[["t0", "precision", "perturbation", "first_flip"]])
         first = first[first["step"] == first["first_flip"]]
         rows.append(
@@ -44,7 +44,6 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             ]
         )
     seen = " or ".join(text for name, text in BRANCHES.items() if name in flips)
-    told = [forks.get(each, f"Gaussian noise of deviation {each}") for each in asked]
     return Page(
         rows,
         names.caption(
@@ -54,6 +53,14 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             f"Dots: the first step at which {seen} differs on a fixed batch." if seen else "",
         ),
     )
+
+
+def _told(model: Model) -> list[str]:
+    """A model's perturbations in words. Those of one name may differ from model to model."""
+    kinds = model.chaos.perturbations if model.chaos else {}
+    words = {name: names.called(name, kind) for name, kind in kinds.items()} | OWN
+    asked = model.growth.perturbations
+    return [words.get(each, f"Gaussian noise of deviation {each}") for each in asked]
 
 
 def branches(growth: pd.DataFrame) -> list[str]:

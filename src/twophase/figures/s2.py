@@ -31,11 +31,10 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         rows,
         names.caption(
             study,
-            "Does the size of the perturbation matter? Each run was perturbed at t0 by the same "
-            "noise times a size, trained on with the same batches, and compared at the last t1. "
-            "Dotted: the size of all other figures, "
-            f"{_told(study)}. Above the dashed line the two lie in different valleys of "
-            "the loss.",
+            "Does the size of the perturbation matter? Each run was perturbed at t0 in the same "
+            "directions by several sizes, trained on with the same batches, and compared at the "
+            f"last t1. Dotted: the size of all other figures, {_told(study)}. Above the dashed "
+            "line the two lie in different valleys of the loss.",
             style.lost(sizes[sizes["measure"].isin([lines.measure for lines in MEASURES])]),
             forks=True,
         ),
@@ -43,9 +42,10 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
 
 
 def _told(study: Study) -> str:
-    """The perturbations whose sizes these are, in words."""
-    kinds = [sized(model) for model in style.models(study, "sizes").values()]
-    return " or ".join(dict.fromkeys(map(names.noise, kinds)))
+    """The perturbations whose sizes these are, in words, with their names where there are more."""
+    asked = style.models(study, "sizes").values()
+    told = [names.called(sized_name(model), sized(model)) for model in asked]
+    return " or ".join(dict.fromkeys(told))
 
 
 def _sizes(model: Model, ax: Axes) -> None:

@@ -19,6 +19,14 @@ INPUTS = 20  # of a kernel, of all classes together
 COMPUTE = {"device": "cpu", "threads": 1, "precision": "float32"}
 AUGMENTATION = {"shift": 0, "flip": False}
 SEEDS = [0, 1, 2]
+MOMENTUM = 0.9  # of SGD
+CHAOS = {"barrier_points": 11, "barrier_batch_norm": "interpolate", "barrier_threshold": 0.1}
+DIRECTIONS = 2
+PERTURBATION = {"kind": "std", "size": 1e-7}
+KIND = "full"  # of kernels
+CURVATURE_EXAMPLES, GROWTH_EXAMPLES = 500, 200
+STEPS = 50  # of growth
+SIZES = [1e-6, 1e-4, 1e-2]
 NUMBERS = ("classes", "train_examples", "test_examples", "smallest_class")
 
 Counts = Mapping[str, int | None]
@@ -81,14 +89,18 @@ def lines(said: Said) -> Iterator[str]:
         if not values or (model and len(alike) == len(models) and model != min(models)):
             continue
         place = f"models.{model}." * bool(model and len(alike) < len(models)) + section
-        told = ", ".join(f"{key} = {_plain(value)}" for key, value in values.items())
+        told = ", ".join(f"{key} = {plain(value)}" for key, value in values.items())
         yield f"assumed: {place}: {told}" if place else f"assumed: {told}"
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value as a study file says it."""
+    if isinstance(value, float):
+        return f"{value:g}".replace("e-0", "e-")
+    if isinstance(value, list):
+        return f"[{', '.join(map(plain, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_plain(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {plain(each)}" for key, each in value.items()) + "}"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
@@ -118,7 +130,7 @@ def _model(
     optimizer = training.get("optimizer")
     if kind := optimizers.get(str(optimizer)):
         values = {"batch_size": min(BATCH, train or BATCH)}
-        values |= {"momentum": 0.9} if optimizer == "sgd" else {}
+        values |= {"momentum": MOMENTUM} if optimizer == "sgd" else {}
         values |= {"weight_decay": kind.decay}
         _fill(own, "training", (model, "training"), said, values)
     if training and written.get("evaluation") is not False:
@@ -156,11 +168,10 @@ def _chaos(given: dict, last: int, counts: Counts) -> dict[str, Any]:
     values: dict[str, Any] = {"forks": forks}
     if "follow" not in given:
         values["compare"] = [t for t in [*halved(last, 3), last] if t > min(forks, default=0)]
-    values |= {"directions": 2, "control": forks[:1]}
+    values |= {"directions": DIRECTIONS, "control": forks[:1]}
     if not any(key.startswith("perturbation") for key in given):
-        values["perturbation"] = {"kind": "std", "size": 1e-7}
-    barrier = {"barrier_points": 11, "barrier_batch_norm": "interpolate", "barrier_threshold": 0.1}
-    return values | barrier
+        values["perturbation"] = PERTURBATION
+    return values | CHAOS
 
 
 def _kernel(given: dict, last: int, counts: Counts) -> dict[str, Any]:
@@ -187,9 +198,9 @@ def _kernel(given: dict, last: int, counts: Counts) -> dict[str, Any]:
         grid = list(range(0, until + 1, every)) if whole and until <= 10**6 * every else []
         steps = [k * every for k in (1, 2, 4) if k < len(grid)] if whole else []
     if counts.get("in_classes", True):
-        values |= {"examples_per_class": each, "kind": "full"}
+        values |= {"examples_per_class": each, "kind": KIND}
     else:
-        values |= {"examples": min(train or INPUTS, INPUTS), "kind": "full"}
+        values |= {"examples": min(train or INPUTS, INPUTS), "kind": KIND}
     if len(grid) > 2:
         quarters = [grid[k * (len(grid) - 1) // 4] for k in range(4)]
         values |= {"references": sorted(set(quarters)), "intervals": steps}
@@ -201,17 +212,18 @@ def _linearized(given: dict, last: int, counts: Counts) -> dict[str, Any]:
 
 
 def _curvature(given: dict, last: int, counts: Counts) -> dict[str, Any]:
-    most = counts.get("train_examples") or 500
-    return {"every": max(1, last // 20), "examples": min(500, most)}
+    most = counts.get("train_examples") or CURVATURE_EXAMPLES
+    return {"every": max(1, last // 20), "examples": min(CURVATURE_EXAMPLES, most)}
 
 
 def _growth(given: dict, last: int, counts: Counts) -> dict[str, Any]:
-    most = counts.get("train_examples") or 200
-    return {"forks": [0, last // 2], "steps": min(50, last), "examples": min(200, most)}
+    most = counts.get("train_examples") or GROWTH_EXAMPLES
+    few = min(GROWTH_EXAMPLES, most)
+    return {"forks": [0, last // 2], "steps": min(STEPS, last), "examples": few}
 
 
 def _sizes(given: dict, last: int, counts: Counts) -> dict[str, Any]:
-    return {"values": [1e-6, 1e-4, 1e-2]}
+    return {"values": SIZES}
 
 
 GRIDS = {
