@@ -225,6 +225,9 @@ def test_a_study_that_asks_for_more_than_was_counted_is_refused(study):
             "class",
         )
     ]
+    with pytest.raises(StudyError) as caught:
+        data(study(files, evaluation={"train_examples": 6, "test_examples": 1000}))
+    assert str(caught.value).splitlines()[1].endswith("give train_examples: 6 and test_examples: 6")
     # The data may be there from before the study was changed.
     data(study(files))
     with pytest.raises(StudyError, match="batch_size = 7"):

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from twophase.errors import StudyError
 from twophase.study.across_seeds import ACROSS_SEEDS, AcrossSeeds
+from twophase.study.assumed import MOST_EXAMPLES
 from twophase.study.base import BASE, Evaluation
 from twophase.study.chaos import CHAOS, FORK, Chaos
 from twophase.study.check import CHECK
@@ -168,5 +169,12 @@ def check_sizes(
         for name in models
         for option, line in misfits(study.models[name], train, test, rarest)
     ]
+    uncounted = getattr(study.data.images, "train_examples", 0) is None
+    if lines and uncounted and any(f"= {MOST_EXAMPLES}:" in line for line in lines):
+        lines.append(
+            f"{STUDIES / study.name}.yaml: data.images: what a study does not say is assumed for "
+            f"many examples where it does not say their numbers; give train_examples: {train} and "
+            f"test_examples: {test}"
+        )
     if lines:
         raise StudyError("\n".join(lines))
