@@ -7,6 +7,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 from twophase.commands import plan
@@ -329,6 +330,12 @@ def test_a_hook_is_seen():
     assert _numbers(model, images) == [8, 9]
     model[1].register_forward_hook(lambda layer, inputs, out: out + torch.arange(9))
     assert _numbers(model, images) == [8]
+
+
+def test_masked_weights_cannot_be_copied_and_are_seen():
+    model, images = _mlp(64, 9, 8, 10).eval(), _images("mlp")
+    nn.utils.prune.random_unstructured(model[1], "weight", 0.5)
+    assert _numbers(model, images) == [8]  # the mask of the others does not move with them
 
 
 def test_what_changed_after_the_units_were_found_is_refused():

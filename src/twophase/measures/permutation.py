@@ -42,14 +42,11 @@ def units(model: nn.Module, images: torch.Tensor) -> Units:
     >>> units(model, torch.rand(2, 1, 2, 2)).groups  # the hidden layer's, not the logits
     [tensor([1, 2, 3])]
     """
-    model, images = copy.deepcopy(model).cpu().eval(), images.cpu()
-    tensors: dict[torch.Tensor, str] = {}
-    for prefix, module in model.named_modules():
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is not None:
-                tensors.setdefault(tensor, f"{prefix}.{name}".lstrip("."))
-    labels = Labels(images, {name: tensor for tensor, name in tensors.items()})
+    images = images.cpu()
     try:
+        # Where masks are kept beside weights a network cannot be copied.
+        model = model.eval() if _on_cpu(model) else copy.deepcopy(model).cpu().eval()
+        labels = Labels(images, _tensors(model))
         with plain_attention(), _plain_recurrence(), labels:
             out = model(images)
     except Unknown as error:
@@ -104,6 +101,20 @@ def permute(model: nn.Module, found: Units, places: torch.Tensor) -> None:
     """
     for name, tensor in named_state(model).items():
         tensor.copy_(_permuted(name, tensor, found, places))
+
+
+def _on_cpu(model: nn.Module) -> bool:
+    return all(tensor.device.type == "cpu" for tensor in _tensors(model).values())
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers themselves, by the names of `named_state`."""
+    found: dict[torch.Tensor, str] = {}
+    for prefix, module in model.named_modules():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                found.setdefault(tensor, f"{prefix}.{name}".lstrip("."))
+    return {name: tensor for tensor, name in found.items()}
 
 
 @contextmanager
