@@ -39,6 +39,8 @@ def after(labels: Any, func: Any, args: tuple, kwargs: dict, given: list, out: A
     changes = name.endswith("_") and not name.startswith("__")
     name = name[:-1] if changes else name
     rule = _rule(name, func)
+    if changes and labels.of(args[0]) is None:
+        raise at.Unknown(name)  # a constant that is none any more
     if changes and rule not in (_each, _laid):
         rule = _moved if name in ("squeeze", "t", "transpose", "unsqueeze") else None
     if not any(labels.of(tensor) for tensor in given) and not (rule and name in RULES):
@@ -207,6 +209,7 @@ def _over(labels: Any, call: _Call) -> Fields:
 def _softmax(labels: Any, call: _Call) -> Fields:
     tensor = call.args[0]
     fields = labels.of(tensor) or []
+    _refuse_zeros(call.name, fields)
     axis = call.args[1] % tensor.dim()
     labels.together([field for field in fields if axis in at.varies(field)], [axis])
     return fields
