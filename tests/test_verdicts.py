@@ -12,11 +12,11 @@ from twophase.errors import StudyError
 from twophase.writeup import (
     claims,
     methods,
+    moved,
     parts,
     quantities,
     readings,
     sources,
-    transitions,
     verdicts,
 )
 
@@ -388,13 +388,13 @@ def test_covariation_tells_one_cause_from_two(slope):
         barrier = np.where(forks["t0"] < ends[forks["seed"]], 1.0, 0.0)
         clear = source(8, forks.assign(test_barrier=barrier), pd.concat(tables), lambda _: 0.5)
         sources_[str(factor)] = clear
-    found = transitions.covariation(sources_, "entry", 0.95)
+    found = moved.covariation(sources_, "entry", 0.95)
     assert abs(found.value - slope) < 0.15
     assert found.low < slope + 0.1
     assert found.high > slope - 0.1
     same = {name: sources_["1"] for name in "abc"}
     why = "differ by less than a factor of 1.5"
-    assert why in parts.attempt(transitions.covariation, same, "entry")[1]
+    assert why in parts.attempt(moved.covariation, same, "entry")[1]
 
 
 def test_a_task_without_accuracy_gets_a_reason():
