@@ -95,7 +95,11 @@ END, END_SPREAD, BLUR = (
 
 
 def chaos_bounds(
-    rng: np.random.Generator, logs: np.ndarray, forks: np.ndarray = FORKS, moved: float = 0.0
+    rng: np.random.Generator,
+    logs: np.ndarray,
+    forks: np.ndarray = FORKS,
+    moved: float = 0.0,
+    blur: float = BLUR,
 ) -> list[np.ndarray]:
     """Bounds (runs, 2) of log chaos times from one fork for each t0, for true times `logs` (runs,)
     and for times that lie `moved` later, of the same forks.
@@ -104,7 +108,7 @@ def chaos_bounds(
     found = []
     for further in (0.0, moved):
         with np.errstate(divide="ignore"):
-            above = logs[:, None] + further + BLUR * drawn > np.log(forks)
+            above = logs[:, None] + further + blur * drawn > np.log(forks)
             seeds = np.repeat(np.arange(len(logs)), len(forks))
             table = {"seed": seeds, "t0": np.tile(forks, len(logs)), "above": above.ravel()}
             found.append(np.log(times.chaos_times(pd.DataFrame(table)).to_numpy()))

@@ -24,8 +24,9 @@ class Truth(NamedTuple):
     """Chaos time and kernel time over the middle of the model's forks; None: there is no such time.
 
     With `turns` kernels turn fast until they settle, as measured ones do. With `stays` the kernel's
-    time is a twentieth of training in all models; with `vague` it differs so much from run to run
-    that it says nothing; with `flips` there is chaos only where a gate or a winner can flip.
+    time is the same in all models, a twentieth of what it is followed for; with `vague` it differs
+    so much from run to run that it says nothing; with `flips` there is chaos only where a gate or a
+    winner can flip.
     """
 
     chaos: float | None
@@ -80,7 +81,7 @@ def _times(run: Run, truth: Truth, middle: float, own: float) -> list[float | No
     """
     chaos, kernel = (time and time * own for time in truth[:2])
     if truth.stays:
-        kernel *= run.model.training.iterations / 20 / middle
+        kernel *= kernel_steps(run)[-1] / 20 / middle
     if truth.vague:
         kernel *= np.random.default_rng([run.seed, *run.name.encode()]).lognormal(0, 1.5)
     return [None if truth.flips and not _can_flip(run) else chaos, kernel]

@@ -298,8 +298,8 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
             count = f"{len(each.claims)} claims, registered on {each.date}"
             lines += [f"{each.study} ({count}): {', '.join(told)}.", ""]
         elif own:
-            single = [v for v in own if not v.source.conditions]
-            lines += [*_compared(own), *_grid(each.claims, single), ""]
+            # Where models are compared, the verdicts on each by itself are on the page alone.
+            lines += _compared(own) or [*_grid(each.claims, own), ""]
     there = {v.source.study for v in found}
     if waiting := [
         f"{each.study} ({each.date})" for each in claims.registered if each.study not in there
@@ -323,14 +323,10 @@ def _compared(found: list[Verdict]) -> list[str]:
 def _grid(names: list[str], found: list[Verdict]) -> list[str]:
     """Claims in rows, sources in columns, in Markdown."""
     sources = list(dict.fromkeys(v.source for v in found))
-    lines = (
-        []
-        if not sources
-        else [
-            "| claim | " + " | ".join(map(name_of, sources)) + " |",
-            "|---" * (1 + len(sources)) + "|",
-        ]
-    )
+    lines = [
+        "| claim | " + " | ".join(map(name_of, sources)) + " |",
+        "|---" * (1 + len(sources)) + "|",
+    ]
     for name in names:
         own = {v.source: v for v in found if v.claim.id == name}
         cells = [_quoted_cell(own.get(source)) for source in sources]
