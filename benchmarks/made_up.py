@@ -32,19 +32,25 @@ TRUTHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def kernels(truth: str, seeds: int, kept: float = 0.0) -> pd.DataFrame:
+def kernels(
+    truth: str,
+    seeds: int,
+    kept: float = 0.0,
+    t: np.ndarray = TIMES,
+    middle: float = MIDDLE,
+    spread: float = SPREAD,
+) -> pd.DataFrame:
     """The table of kernel distances of `seeds` runs. Early kernels are off the later direction, and
     turn as they come closer; those of a power law turn by the same in each factor of time, and
     nothing else moves them; a walk is confined by nothing. `kept` is the correlation of the noise
     of those 125 iterations apart: AR(1).
     """
     rng = np.random.default_rng([sum(map(ord, truth)), seeds])
-    t = TIMES
     tables = []
     for seed in range(seeds):
-        own = MIDDLE * np.exp(SPREAD * rng.normal())
+        own = middle * np.exp(spread * rng.normal())
         if truth == "walk":
-            steps = np.sqrt(2 / HORIZON * np.diff(t, prepend=0.0))
+            steps = np.sqrt(2 / t[-1] * np.diff(t, prepend=0.0))
             place = (steps[:, None] * _noise(rng, t)).cumsum(0)
         elif truth == "power law":
             away = _turning(rng, np.log1p(t / START))
@@ -89,7 +95,11 @@ END, END_SPREAD, BLUR = (
 
 
 def chaos_bounds(
-    rng: np.random.Generator, logs: np.ndarray, forks: np.ndarray = FORKS, moved: float = 0.0
+    rng: np.random.Generator,
+    logs: np.ndarray,
+    forks: np.ndarray = FORKS,
+    moved: float = 0.0,
+    blur: float = BLUR,
 ) -> list[np.ndarray]:
     """Bounds (runs, 2) of log chaos times from one fork for each t0, for true times `logs` (runs,)
     and for times that lie `moved` later, of the same forks.
@@ -98,7 +108,7 @@ def chaos_bounds(
     found = []
     for further in (0.0, moved):
         with np.errstate(divide="ignore"):
-            above = logs[:, None] + further + BLUR * drawn > np.log(forks)
+            above = logs[:, None] + further + blur * drawn > np.log(forks)
             seeds = np.repeat(np.arange(len(logs)), len(forks))
             table = {"seed": seeds, "t0": np.tile(forks, len(logs)), "above": above.ravel()}
             found.append(np.log(times.chaos_times(pd.DataFrame(table)).to_numpy()))

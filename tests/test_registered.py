@@ -431,9 +431,9 @@ def test_what_is_frozen_is_made_again_alike_and_tells_truths_apart(world):
     first = json.loads(register().read_text())
     assert json.loads(register().read_text()) == first
     says = first["claims"]["early"]["says"]
-    words = {truth: says[f"net, {truth}, 5 seeds"]["word"] for truth in simulated.TRUTHS}
+    words = {truth: says[f"net, {truth}, 5 seeds"]["word"] for truth in simulated.OF_ONE}
     assert words == {truth: verdicts.NOT if truth == "none" else verdicts.REPLICATED
-                     for truth in simulated.TRUTHS}  # fmt: skip
+                     for truth in simulated.OF_ONE}  # fmt: skip
     size = sum(p.stat().st_size for p in (world / "paper/registration").rglob("*.parquet"))
     assert size < 200_000
 

@@ -21,6 +21,7 @@ from twophase.study.model import Study
 Both = dict[str, "Times | str"]  # of a model, `chaos` and `cone`
 CONDITIONS = 3  # models from which a figure shows whether what moves one time moves the other
 LOOKS = {"all": ("o", "full"), "half": ("s", "none")}  # of the two horizons
+BEGINS, SLOWS = "cone begins (iteration)", "kernel has slowed down (iteration)"
 HORIZONS = {"all": "whole horizon", "half": "half horizon"}
 
 
@@ -43,9 +44,17 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             title = "chaos ends / cone begins"
             rows[-1].append(Panel(partial(_plane, horizons), title, height=2.2, width=0.6))
             told.append(f"{titles[name]}: {_horizons(horizons)}.")
-            means[titles[name]] = found
+            means[name] = found
     if len(means) >= CONDITIONS:
-        rows.append([Panel(partial(_conditions, means), "all networks", height=2.6)])
+        speeds = style.transitions(study, tables, reading="speed")
+        slowed = {name: own for name, own in speeds.items() if _both(own)}
+        both = [each for each in ((means, BEGINS), (slowed, SLOWS)) if each[0]]
+        rows.append(
+            [
+                Panel(partial(_conditions, *each, each is both[-1]), "all networks", height=2.6)
+                for each in both
+            ]
+        )
     return Page(
         rows,
         names.caption(
@@ -59,8 +68,9 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
             "band, within a factor of two; the numbers are the end of chaos over the time of the "
             "cone, seed by seed.",
             *told,
-            "Last: the means of all networks; if what moves one time moves the other as much, "
-            "they lie along the band." * (len(means) >= CONDITIONS),
+            "Last: the means of all networks, by when the kernel enters its later cone and by when "
+            "it has slowed down; if what moves the end of chaos moves the kernel as much, they lie "
+            "along the band, and if the kernel stays, on a level." * (len(means) >= CONDITIONS),
             marks=whole,
         ),
     )
@@ -129,14 +139,14 @@ def _limits(times: list[Times]) -> tuple[float, float]:
     return values.min() / 2.5, values.max() * 2.5
 
 
-def _band(ax: Axes, low: float, high: float) -> None:
+def _band(ax: Axes, low: float, high: float, kernel: str = BEGINS) -> None:
     line = np.array([low, high])
     ax.fill_between(line, line / 2, line * 2, color="0.9", linewidth=0, zorder=0)
     ax.plot(line, line, color="0.7", linewidth=0.8, zorder=0)
     ax.text(0.97, 0.86, "one transition", transform=ax.transAxes, rotation=45, ha="right", va="top",
             color="0.4", fontsize=style.SIZE - 1)  # fmt: skip
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high),
-           xlabel="chaos ends (iteration $t_0$)", ylabel="cone begins (iteration)")  # fmt: skip
+           xlabel="chaos ends (iteration $t_0$)", ylabel=kernel)  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(subs=(1,) if high > 200 * low else (1, 3)))
         axis.set_major_formatter("{x:,.0f}")
@@ -175,14 +185,13 @@ def _cross(ax: Axes, x: Estimate, y: Estimate, low: float, high: float, **looks:
     ax.plot([at[0]] * 2, [c, d], linewidth=2.2, alpha=0.8, zorder=4, **looks)
 
 
-def _conditions(means: dict[str, Both], ax: Axes) -> None:
+def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> None:
     low, high = _limits([time for own in means.values() for time in own.values()])
-    _band(ax, low, high)
-    for color, (title, own) in zip(sns.color_palette("colorblind", len(means)), means.items(),
+    _band(ax, low, high, kernel)
+    for color, (name, own) in zip(sns.color_palette("colorblind", len(means)), means.items(),
                                    strict=True):  # fmt: skip
         x, y = own["chaos"].mean, own["cone"].mean
         _cross(ax, x, y, low, high, color=color)
-        ax.plot(
-            *np.clip([[x.value], [y.value]], low, high), "o", color=color, label=title, zorder=5
-        )
-    style.legend(ax)
+        ax.plot(*np.clip([[x.value], [y.value]], low, high), "o", color=color, label=name, zorder=5)
+    if named:
+        style.legend(ax)

@@ -219,9 +219,12 @@ def drops(ax: Axes, model: Model) -> None:
             )  # fmt: skip
 
 
-def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> Transitions:
-    """When chaos ends in each model, and when its kernel enters its later cone, as the estimators
-    have it, of all of the training or of `half` of it; where they cannot say, why.
+def transitions(
+    study: Study, tables: dict[str, Result], half: bool = False, reading: str = "entry"
+) -> Transitions:
+    """When chaos ends in each model, and when its kernel enters its later cone (or by the `reading`
+    "speed": has slowed down), as the estimators have it, of all of the training or of `half` of it;
+    where they cannot say, why.
     """
     found: Transitions = {}
     for name, model in study.models.items():
@@ -233,7 +236,7 @@ def transitions(study: Study, tables: dict[str, Result], half: bool = False) -> 
             asked = of_main(study, chaos), training, model.chaos.barrier_threshold, half
             found[name]["chaos"] = phases.attempted(phases.chaos_end, *asked)
         if kernels is not None:
-            asked = kernels, training, "entry", half
+            asked = kernels, training, reading, half
             found[name]["cone"] = phases.attempted(phases.kernel_time, *asked)
     return found
 

@@ -150,11 +150,6 @@ class Claims(Record):
             if any(self.claim(need).over != claim.over for need in claim.needs):
                 raise ValueError(f"{claim.id}: needs: must be claims over the same models")
         for each in self.registered:
-            if odd := [name for name in each.claims if self.claim(name).over]:
-                raise ValueError(
-                    f"registered, {each.study}: {odd[0]} is over several models; must be claims on "
-                    "each model by itself"
-                )
             needs = {need for name in each.claims for need in self.claim(name).needs}
             if missing := needs - set(each.claims):
                 raise ValueError(

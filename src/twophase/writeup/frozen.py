@@ -9,8 +9,10 @@ longer those that were registered. How code is written does not matter.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from twophase.study.model import STUDIES, Study
 from twophase.writeup import CLAIMS, simulated
 from twophase.writeup.claims import Claim, Claims, Part
 from twophase.writeup.registered import REGISTRATION, Registration
-from twophase.writeup.sources import Source, network_of
+from twophase.writeup.sources import Source, conditions, network_of
 from twophase.writeup.verdicts import Verdict, estimated, verdict
 
 FILE = "registered.json"
@@ -52,7 +54,7 @@ def register(study_name: str, claims: Claims, claims_file: Path = CLAIMS) -> Pat
     folder = folder_of(registration, claims_file)
     written = {}
     for model in _models(study, registration):
-        for truth in simulated.TRUTHS:
+        for truth in registration.truths:
             seeds = study.seeds[: registration.looks[-1]]
             for name, table in simulated.tables(study, model, truth, seeds).items():
                 path = folder / model / truth / f"{name}.parquet"
@@ -88,6 +90,13 @@ def _check(
             f"{where} looks: the last is {registration.looks[-1]}; must be {len(study.seeds)}, "
             f"the number of seeds in {file}"
         )
+    for name in registration.claims:
+        over, covered = claims.claim(name).over, _models(study, registration)
+        if over and sum(any(fnmatchcase(model, own) for own in over) for model in covered) < 2:
+            raise StudyError(
+                f"{where} claims: {name} is over {', '.join(over)}; must name two models or more "
+                f"of {', '.join(covered)}"
+            )
     if registration.looks[0] < claims.fewest_seeds:
         raise StudyError(f"{where} looks: must be at least fewest_seeds = {claims.fewest_seeds}")
 
@@ -98,7 +107,8 @@ def _models(study: Study, registration: Registration) -> list[str]:
 
 def rule(claim: Claim, claims: Claims, registration: Registration) -> dict[str, Any]:
     """All that decides a verdict, as JSON values: the rules of the claims it needs, too."""
-    return {
+    over = {"over": claim.over} if claim.over else {}
+    return over | {
         "only": claim.only,
         "horizon": claim.horizon,
         "fewest_seeds": claims.fewest_seeds,
@@ -114,21 +124,30 @@ def rule(claim: Claim, claims: Claims, registration: Registration) -> dict[str, 
 def says(
     claims: Claims, registration: Registration, study: Study, folder: Path
 ) -> dict[str, dict[str, dict]]:
-    """What the rule of each registered claim says of the frozen tables: for each model, truth and
-    look the verdict, and each part's estimate (value, low, high) with six digits, or nothing where
-    it has none.
+    """What the rule of each registered claim says of the frozen tables: for each model (or all that
+    it is over), truth and look the verdict, and each part's estimate (value, low, high) with six
+    digits, or nothing where it has none.
     """
     found: dict[str, dict[str, dict]] = {name: {} for name in registration.claims}
-    for model in _models(study, registration):
-        for truth in simulated.TRUTHS:
-            for look in registration.looks:
-                source = _source(study, model, truth, registration, look, folder)
-                for name, own in found.items():
-                    v = verdict(claims.claim(name), source, claims)
-                    own[f"{model}, {truth}, {look} seeds"] = {
-                        "word": v.word,
-                        "estimates": _estimates(v, registration.level),
-                    }
+    several = {name: claims.claim(name).over for name in found if claims.claim(name).over}
+    points = list(itertools.product(registration.truths, registration.looks))
+    each = {}
+
+    def say(name: str, source: Source, truth: str, look: int) -> None:
+        v = verdict(claims.claim(name), source, claims)
+        said = {"word": v.word, "estimates": _estimates(v, registration.level)}
+        found[name][f"{source.name}, {truth}, {look} seeds"] = said
+
+    for model, point in itertools.product(_models(study, registration), points):
+        each[model, point] = _source(study, model, point[0], registration, point[1], folder)
+        for name in found:
+            if name not in several:
+                say(name, each[model, point], *point)
+    for point in points:
+        own = [source for (_, other), source in each.items() if other == point]
+        for name, over in several.items():
+            for source in conditions(own, over):
+                say(name, source, *point)
     return found
 
 
@@ -156,7 +175,8 @@ def _source(
     tables = {}
     for path in sorted((folder / name / truth).glob("*.parquet")):
         table = pd.read_parquet(path)
-        tables[path.stem] = table[table["seed"].isin(seeds)].reset_index(drop=True)
+        table = table[table["seed"].isin(seeds)].reset_index(drop=True)
+        tables[path.stem] = table.assign(model=name)
     return Source(
         study=study.name,
         name=name,

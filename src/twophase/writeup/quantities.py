@@ -23,6 +23,12 @@ from twophase.estimators.seeds import (
     transformed,
     wide,
 )
+from twophase.writeup.moved import (
+    chaos_times_ratio,
+    covariation,
+    first_horizon_exponent,
+    kernel_follows,
+)
 from twophase.writeup.readings import (
     comparisons,
     ends,
@@ -39,14 +45,12 @@ from twophase.writeup.sources import Source
 from twophase.writeup.transitions import (
     chaos_horizon_ratio,
     chaos_time,
-    chaos_times_ratio,
     cone_depth,
     cone_exponent,
     cone_horizon_exponent,
     cone_radius,
     cone_radius_contrast,
     cone_sharpness,
-    covariation,
     entry_time,
     late_share,
     same_time_entry,
@@ -261,6 +265,7 @@ QUANTITIES: dict[str, Callable[..., Estimate]] = {
         cone_radius, cone_radius_contrast, cone_exponent, speed_time, speed_depth,
         speed_horizon_exponent, speed_sharpness, same_time_entry, same_time_speed,
         measured, difference, ratio, share, trend, together, covariation, chaos_times_ratio,
+        kernel_follows, first_horizon_exponent,
     )
 }  # fmt: skip
 

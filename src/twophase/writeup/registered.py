@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from twophase.errors import StudyError
 from twophase.study import studyfile
 from twophase.study.records import Record
+from twophase.writeup.simulated import OF_ONE, TRUTHS
 
 REGISTRATION = "registration"  # the folder beside the file of claims
 
 
 class Registration(Record):
     """Claims that a study tests. Its seeds are looked at when as many as one of `looks` are there,
-    in the order of the study's file, and never in between; intervals have the level `level`.
+    in the order of the study's file, and never in between; intervals have the level `level`. Of
+    claims over several models all of these must have as many. `truths` are those whose simulated
+    tables are frozen.
     """
 
     study: str
@@ -31,6 +34,7 @@ class Registration(Record):
     looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
     claims: Annotated[list[str], Field(min_length=1)]
+    truths: Annotated[list[Literal[tuple(TRUTHS)]], Field(min_length=1)] = [*OF_ONE]
 
     @model_validator(mode="after")
     def _rises(self) -> Registration:

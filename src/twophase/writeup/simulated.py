@@ -8,6 +8,8 @@ what differs. A fork ends behind a barrier if it comes before its run's chaos ti
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -17,13 +19,35 @@ from twophase.study.kernel import kernel_steps
 from twophase.study.model import Study
 from twophase.study.run import Run
 
-# Chaos time and kernel time over the middle of the study's forks; None: there is no such time.
-TRUTHS: dict[str, tuple[float | None, float | None]] = {
-    "one": (1.0, 1.0),
-    "two": (8**-0.5, 8**0.5),
-    "none": (None, None),
-    "power": (1.0, None),
+
+class Truth(NamedTuple):
+    """Chaos time and kernel time over the middle of the model's forks; None: there is no such time.
+
+    With `turns` kernels turn fast until they settle, as measured ones do. With `stays` the kernel's
+    time is the same in all models, a twentieth of what it is followed for; with `vague` it differs
+    so much from run to run that it says nothing; with `flips` there is chaos only where a gate or a
+    winner can flip.
+    """
+
+    chaos: float | None
+    kernel: float | None
+    turns: bool = False
+    stays: bool = False
+    vague: bool = False
+    flips: bool = False
+
+
+TRUTHS = {
+    "one": Truth(1.0, 1.0),
+    "two": Truth(8**-0.5, 8**0.5),
+    "none": Truth(None, None),
+    "power": Truth(1.0, None),
+    "follows": Truth(1.0, 1.0, turns=True),
+    "stays": Truth(1.0, 1.0, turns=True, stays=True),
+    "vague": Truth(1.0, 1.0, turns=True, vague=True),
+    "flips": Truth(1.0, 1.0, turns=True, stays=True, flips=True),
 }
+OF_ONE = ("one", "two", "none", "power")  # of claims on each model by itself
 DIMENSIONS, MOST_KERNELS = 40, 60
 Tables = dict[str, pd.DataFrame]
 
@@ -42,13 +66,32 @@ def _run(run: Run, truth: str) -> Tables:
     times = np.array(model.chaos.forks if model.chaos else [model.training.iterations / 20])
     middle = float(np.exp(np.log(times[times > 0]).mean()))
     own = middle * rng.lognormal(0, 0.25)
-    chaos, kernel = (time and time * own for time in TRUTHS[truth])
+    chaos, kernel = _times(run, TRUTHS[truth], middle, own)
     found = {"training": _training(run, rng)}
     if model.chaos:
         found["chaos"] = _chaos(run, rng, chaos)
     if model.kernel:
         found["kernel_distance"] = _kernels(run, rng, kernel, truth)
     return {name: table.assign(seed=run.seed) for name, table in found.items()}
+
+
+def _times(run: Run, truth: Truth, middle: float, own: float) -> list[float | None]:
+    """The run's chaos time and kernel time; `own` is the middle of the forks times what the seed
+    differs by.
+    """
+    chaos, kernel = (time and time * own for time in truth[:2])
+    if truth.stays:
+        kernel *= kernel_steps(run)[-1] / 20 / middle
+    if truth.vague:
+        kernel *= np.random.default_rng([run.seed, *run.name.encode()]).lognormal(0, 1.5)
+    return [None if truth.flips and not _can_flip(run) else chaos, kernel]
+
+
+def _can_flip(run: Run) -> bool:
+    """Whether the network has gates that are open or shut, or winners."""
+    network = run.model.network
+    smooth = getattr(network, "activation", "relu") != "relu"
+    return not (smooth and getattr(network, "pooling", "max") == "average")
 
 
 def _training(run: Run, rng: np.random.Generator) -> pd.DataFrame:
@@ -100,7 +143,10 @@ def _kernels(run: Run, rng: np.random.Generator, time: float | None, truth: str)
     else:
         away = np.zeros(len(t))
     noise = rng.normal(size=shape) * (0.05 if away.any() else 0.005)
-    place = away[:, None] * (_unit(rng.normal(size=DIMENSIONS)) + 2 * free) + noise
+    way = _unit(rng.normal(size=DIMENSIONS)) + 2 * free
+    if TRUTHS[truth].turns:
+        way = _turning(rng, 25 * t / max(1.0, t[-1]))
+    place = away[:, None] * way + noise
     place[:, 0] += 1
     if not away.any():
         place += free
@@ -109,6 +155,14 @@ def _kernels(run: Run, rng: np.random.Generator, time: float | None, truth: str)
     np.fill_diagonal(distance, 0)
     index = pd.MultiIndex.from_product([t.astype(int), t.astype(int)], names=["t", "u"])
     return pd.DataFrame({"distance": distance.ravel()}, index=index).reset_index()
+
+
+def _turning(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """Directions whose correlation falls as exp(-distance in x)."""
+    found = rng.normal(size=(len(x), DIMENSIONS)) / DIMENSIONS**0.5
+    for i, kept in enumerate(np.exp(-np.diff(x)), 1):
+        found[i] = kept * found[i - 1] + (1 - kept**2) ** 0.5 * found[i]
+    return found
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -84,6 +84,14 @@ class Source:
             raise CannotSay(f"has no table {name}")
         return self.tables[name]
 
+    def at_seeds(self, used: tuple[int, ...]) -> Source:
+        """The same with these of its seeds only."""
+        if used == self.used:
+            return self
+        each = {name: self.tables[name] for name in self.tables}
+        tables = {name: table[table["seed"].isin(used)] for name, table in each.items()}
+        return replace(self, tables=tables, seeds=len(used), used=used)
+
     def level_of(self, claim: str) -> float:
         """The level of intervals for a claim."""
         own = self.registration
@@ -144,7 +152,14 @@ def conditions(each: Iterable[Source], names: list[str]) -> list[Source]:
 
 
 def _condition(own: list[Source]) -> Source:
+    """Several models as one source. If they are registered, all of them must be, and have reached a
+    look; then the seeds count that the first look which some have reached has.
+    """
     withheld = next((source.withheld for source in own if source.withheld), "")
+    registered = all(source.registration for source in own)
+    used = min((source.used for source in own), key=len)
+    if registered and not withheld:
+        own = [source.at_seeds(used) for source in own]
     return replace(
         own[0],
         name=", ".join(source.name for source in own),
@@ -153,7 +168,9 @@ def _condition(own: list[Source]) -> Source:
         seeds=min(source.seeds for source in own),
         tables={},  # those of its conditions
         model=None,
+        registration=own[0].registration if registered else None,
         withheld=withheld,
+        used=used,
         same_as="",
         conditions={source.name: source for source in own},
     )

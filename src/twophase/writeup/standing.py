@@ -7,6 +7,7 @@ holds the registration, in all that decides the verdict, and nothing has changed
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from functools import lru_cache
@@ -54,15 +55,17 @@ def order(name: str, source: Source, claims_file: Path) -> str:
     began; "" if it was.
     """
     own, file = source.registration, source.file
-    for seed in source.used:
-        path = file.parent / f"{source.name}/seed{seed}/{RECORD}"
+    models = list(source.conditions) or [source.name]
+    for model, seed in itertools.product(models, source.used):
+        told = f"{model}, seed {seed}" if source.conditions else f"seed {seed}"
+        path = file.parent / f"{model}/seed{seed}/{RECORD}"
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return f"seed {seed} has no record of when it began"
+            return f"{told} has no record of when it began"
         why = before(name, own, record, claims_file)
         if why:
-            return why if why == NO_HISTORY else f"seed {seed} {why}"
+            return why if why == NO_HISTORY else f"{told} {why}"
     return ""
 
 

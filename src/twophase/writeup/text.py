@@ -171,12 +171,18 @@ def answer(tests: list[Verdict]) -> str:
     if not tests:
         return "No study here was registered before its first seed began."
     waits = dict.fromkeys(
-        f"{name_of(v.source)}: {v.source.withheld}" for v in tests if v.source.withheld
+        f"{name_of(source)}: {source.withheld}" for source in _alone(tests) if source.withheld
     )
     said = [f"{short(v.claim)}, {name_of(v.source)}: **{v.word}**{_measured(v)}"
             for v in tests if not v.source.withheld]  # fmt: skip
     told = [f"It is withheld until as many seeds are there as was registered ({'; '.join(waits)})."]
     return " ".join([*("; ".join(said) + "." for _ in said[:1]), *told * bool(waits)])
+
+
+def _alone(found: list[Verdict]) -> list[Source]:
+    """The models that verdicts are on, each by itself."""
+    each = (v.source.conditions.values() or [v.source] for v in found)
+    return list(dict.fromkeys(source for own in each for source in own))
 
 
 def figure_name(name: str) -> str:
@@ -288,11 +294,12 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
     for each in claims.registered:
         own = [v for v in tests if v.source.study == each.study]
         if own and all(v.source.withheld for v in own):
-            told = dict.fromkeys(f"{v.source.name} *{v.source.withheld}*" for v in own)
+            told = dict.fromkeys(f"{s.name} *{s.withheld}*" for s in _alone(own) if s.withheld)
             count = f"{len(each.claims)} claims, registered on {each.date}"
             lines += [f"{each.study} ({count}): {', '.join(told)}.", ""]
         elif own:
-            lines += [*_grid(each.claims, own), ""]
+            # Where models are compared, the verdicts on each by itself are on the page alone.
+            lines += _compared(own) or [*_grid(each.claims, own), ""]
     there = {v.source.study for v in found}
     if waiting := [
         f"{each.study} ({each.date})" for each in claims.registered if each.study not in there
@@ -301,6 +308,16 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
     if lost := fallen(found):
         lines += [lost, ""]
     return [*lines, "Exploratory:", ""]
+
+
+def _compared(found: list[Verdict]) -> list[str]:
+    """The verdicts over several models, as a list in Markdown."""
+    lines = [
+        f"- {v.claim.claim} *({v.claim.parts[0].says}; {name_of(v.source)})*: {_quoted_cell(v)}"
+        for v in found
+        if v.source.conditions
+    ]
+    return [*lines, ""] if lines else []
 
 
 def _grid(names: list[str], found: list[Verdict]) -> list[str]:

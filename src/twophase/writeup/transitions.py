@@ -7,8 +7,7 @@ it *enters* its later cone, and its *speed* falls. See `twophase.estimators.time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -172,47 +171,6 @@ def late_share(source: Source, after: int, level: float = LEVEL) -> Estimate:
     readings.long_enough(source)
     late = late[late["t0"] == late["t0"].max()]
     return exact_share(late.groupby("seed")["above"].mean(), level)
-
-
-def covariation(
-    conditions: Mapping[str, Source], reading: Literal["entry", "speed"], level: float = LEVEL
-) -> Estimate:
-    """Whether what moves the end of chaos moves the kernel's time by the same factor: the slope of
-    log kernel time over log chaos time, over conditions: 1 if both move alike, 0 if the kernel's
-    time stays.
-
-    `conditions` are the same seeds under several settings. Chaos times are means over seeds, so
-    that one seed's coarse time flattens no slope; each seed has its slope, and the interval is over
-    seeds, which are the independent draws. A time of which only bounds are known, both of them,
-    stands at their middle.
-
-    Raises `CannotSay` with fewer than 3 conditions, if one leaves a time without a bound, if seeds
-    differ, or if chaos times differ by less than a factor of 1.5.
-    """
-    if len(conditions) < 3:
-        raise CannotSay("has fewer than 3 conditions")
-    x, y = [], []
-    for source in conditions.values():
-        x.append(np.log(chaos_time(source).value))
-        y.append(phases.logs(kernel_times(source, reading)).mean(axis=1).rename(len(y)))
-    table = pd.concat(y, axis=1)
-    if not (np.isfinite(x).all() and np.isfinite(table.to_numpy()).all()):
-        raise CannotSay("a time has no bound, or a condition lacks a seed")
-    x = np.array(x)
-    if np.ptp(x) < np.log(1.5):
-        raise CannotSay("chaos times of the conditions differ by less than a factor of 1.5")
-    x -= x.mean()
-    return over_seeds(table.to_numpy() @ x / (x @ x), level=level)
-
-
-def chaos_times_ratio(conditions: Mapping[str, Source], level: float = LEVEL) -> Estimate:
-    """The chaos time of the last condition over that of the first, for the seeds of both."""
-    first, *_, last = conditions.values()
-    one, other = (phases.logs(chaos_times(source)) for source in (first, last))
-    seeds = one.index.intersection(other.index)
-    if seeds.empty:
-        raise CannotSay("the first and the last condition have no seed in common")
-    return on(shift(one.loc[seeds].to_numpy(), other.loc[seeds].to_numpy(), level=level), np.exp)
 
 
 def _over_seeds(

@@ -1,0 +1,88 @@
+"""Whether what moves one quantity moves another: a slope over conditions in the order of a dose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from twophase.estimators.censored import over_intervals
+from twophase.estimators.seeds import LEVEL, CannotSay, Estimate
+
+STEEPEST, HALVINGS = (
+    16.0,
+    24,
+)  # the largest slope that is looked for, and to within which part of it
+
+Bounds = tuple[np.ndarray, np.ndarray]  # low and high, each (seeds,)
+
+
+def contrast(low: ArrayLike, high: ArrayLike) -> Bounds:
+    """By how much a quantity rises along conditions, in each seed.
+
+    `low` and `high` (seeds, conditions) are its bounds, conditions in the order of the dose. The
+    weights are their places less the mean, so that a rise by one from each condition to the next is
+    one, however many there are.
+    """
+    low, high = np.asarray(low, float), np.asarray(high, float)
+    place = np.arange(low.shape[1]) - (low.shape[1] - 1) / 2
+    weights = place / (place @ place)
+    used = weights != 0  # nothing is asked of the middle one, whose bounds may be infinite
+    ends = [(weights[used] * each[:, used]) for each in (low, high)]
+    return np.minimum(*ends).sum(1), np.maximum(*ends).sum(1)
+
+
+def slope(moved: Bounds, by: Bounds, level: float = LEVEL) -> Estimate:
+    """How much one quantity moves for each unit by which another moves: the ratio of two means over
+    seeds, which are the independent draws, with the interval of Fieller (1954).
+
+    `moved` and `by` are bounds of each seed's `contrast`. A slope b is in the interval if the mean
+    over seeds of moved - b x by may be 0. So an error of either flattens no slope, as it would a
+    regression of one on the other; bounds count as in `over_intervals`. An end beyond 16 is
+    infinite.
+
+    Raises `CannotSay` if conditions cannot be said to move the other quantity, in one direction.
+    """
+    if len(by[0]) > 1:
+        over = over_intervals(*by, level)
+        if not (over.low > 0 or over.high < 0):
+            raise CannotSay("the conditions move nothing that could be followed")
+        if over.high < 0:
+            moved, by = (_negative(each) for each in (moved, by))
+
+    def left(b: float) -> Estimate:
+        return unexplained(moved, by, b, level)
+
+    value = _crossing(lambda b: left(b).value > 0)
+    if len(by[0]) < 2:
+        return Estimate(value, np.nan, np.nan, len(by[0]))
+    low = _crossing(lambda b: left(b).low > 0)
+    high = _crossing(lambda b: left(b).high >= 0)
+    return Estimate(value, low, high, len(by[0]))
+
+
+def unexplained(moved: Bounds, by: Bounds, b: float, level: float = LEVEL) -> Estimate:
+    """Mean over seeds of moved - b x by: above 0 if the slope is more than b, and by moves up."""
+    ends = [
+        b * end if b else np.zeros_like(end) for end in by
+    ]  # no times an infinite bound is none
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    return over_intervals(moved[0] - high, moved[1] - low, level)
+
+
+def _negative(bounds: Bounds) -> Bounds:
+    return -bounds[1], -bounds[0]
+
+
+def _crossing(before: Callable[[float], bool]) -> float:
+    """Where what holds at first no longer does; infinite if beyond the steepest."""
+    low, high = -STEEPEST, STEEPEST
+    if not before(low):
+        return -np.inf
+    if before(high):
+        return np.inf
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if before(middle) else (low, middle)
+    return (low + high) / 2
