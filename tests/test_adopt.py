@@ -14,7 +14,13 @@ from twophase.errors import RunError
 from twophase.figures import pictures
 from twophase.stages.base import base
 from twophase.stages.data import data
-from twophase.store.artifacts import read_header, read_tensors, write_tensors
+from twophase.store.artifacts import (
+    read_header,
+    read_table,
+    read_tensors,
+    write_table,
+    write_tensors,
+)
 from twophase.store.origin import ORIGIN
 from twophase.study import stage as rows
 from twophase.study import stages, studyfile
@@ -296,3 +302,21 @@ def test_two_versions_of_the_code_do_not_make_one_run(run, code):
     adopt(run.study, 0.02)
     assert stages.run_table(run, "chaos").path.exists()
     assert begun.path.exists()
+
+
+def test_a_stage_whose_tables_have_other_columns_is_left_to_be_made_again(run, code, capsys):
+    code("old")
+    for part in stages.STAGES["chaos"].parts(run):  # before there was this column
+        content = read_table(part).drop(columns="disagreement")
+        write_table(part, content, origin=read_header(part.path)["origin"])
+    code("new")
+    adopt(run.study, 0.02)
+    said = capsys.readouterr().out
+    assert "chaos of resnet, seed 0: a table of it has disagreement now; it is left to be" in said
+    chaos = stages.STAGES["chaos"]
+    left = {part.path for part in chaos.parts(run)} | {
+        stages.run_table(run, table).path for table in chaos.tables
+    }
+    assert not any(path.exists() for path in left)
+    assert all(part.path.exists() for part in stages.STAGES["fork"].parts(run))
+    assert stages.run_table(run, "training").path.exists()

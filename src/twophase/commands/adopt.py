@@ -57,6 +57,9 @@ def adopt(study: Study, sample: float) -> None:
     `sample` is the share of each stage's work, per run, that is done again; one part of each kind
     at least. Meanwhile the results take twice their space. Prints what it did.
 
+    A stage whose tables have other columns today is left to be made again, and so is what is made
+    from it.
+
     Raises `RunError` if one bit differs, with the first difference: then nothing is adopted. Also
     if the old results were made by other packages or on another kind of machine.
     """
@@ -174,7 +177,8 @@ def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
     """Do a sample of one run's stage again and compare.
 
     Returns how many results were compared, and the paths of those that are believed: the parts of
-    what has ended, if one of each kind was compared, and the tables that could be made again.
+    what has ended, if one of each kind was compared, and the tables that could be made again. None
+    of a stage whose tables have other columns today.
     """
     stage, run = adoptions[0].stage, adoptions[0].run
     row = stages.STAGES[stage]
@@ -196,15 +200,20 @@ def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
         for result in chosen:
             _aside(result.path).replace(result.path)
         return 0, set()
-    compared, believed = 0, {part.path for part in parts}
-    for result in chosen:
-        # A run that has not ended gives a table of fewer points, which is another result.
-        if result.path.exists():
+    # A run that has not ended gives a table of fewer points, which is another result.
+    again = [result for result in chosen if result.path.exists()]
+    if other := next(filter(None, map(_other_columns, again)), ""):
+        print(f"{stage} of {run}: {other}; it is left to be made again")
+    else:
+        for result in again:
             _compare(result, _aside(result.path))
-            compared += 1
-            believed.add(result.path)
+    for result in chosen:
         _aside(result.path).replace(result.path)
-    return compared, believed
+    if other:
+        for adoption in adoptions:  # nor is what is made from it to be proved
+            adoption.result.path.unlink()
+        return 0, set()
+    return len(again), {each.path for each in [*parts, *again]}
 
 
 def _aside(path: Path) -> Path:
@@ -272,6 +281,18 @@ def _as_far_as_ended(stage: str, run: Run) -> Run:
         ends = {switch: stages.linearized_end(run, switch) for switch in switches(run)}
         only["linearized"] = [switch for switch, end in ends.items() if end.path.exists()]
     return replace(run, only=tuple((name, tuple(points)) for name, points in only.items()))
+
+
+def _other_columns(result: Result) -> str:
+    """What of a table's columns today's code leaves out or adds, in words."""
+    if result.path.suffix != ".parquet":
+        return ""
+    old, new = (
+        set(read_table(Result(path.absolute(), {}))) for path in (_aside(result.path), result.path)
+    )
+    gone, added = ", ".join(sorted(old - new)), ", ".join(sorted(new - old))
+    told = [gone and f"no longer has {gone}", added and f"has {added} now"]
+    return f"a table of it {' and '.join(filter(None, told))}" if gone or added else ""
 
 
 def _compare(result: Result, before: Path) -> None:
