@@ -140,8 +140,9 @@ def _kernel(
             shape = (task.size - first * task.rows, columns)
             kernel = inputs.new_zeros(shape, dtype=task.dtype)
             groups = list(passes(task, limit))
-            for index, (shares, block) in enumerate(groups):
-                for part in add_shares(kernel, model, inputs, task, shares, block):
+            for index, (shares, block, together) in enumerate(groups):
+                together = 1 if hooked else together
+                for part in add_shares(kernel, model, inputs, task, shares, block, together):
                     progress((index + part) / len(groups))
             for parameter, flag in required:
                 parameter.requires_grad_(flag)

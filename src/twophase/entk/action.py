@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from twophase.entk import plan
 from twophase.entk.check import tolerance
 from twophase.entk.network import (
+    Contiguous,
     KernelError,
     gradients_of,
     logits_of,
@@ -49,7 +50,7 @@ def entk_action(
         beside = inputs if others is None else checked(model, others)
         refuse_batch_statistics(model)
         # Other ways to compute attention have no second derivatives.
-        with mended(model), sdpa_kernel(SDPBackend.MATH):
+        with mended(model), Contiguous(), sdpa_kernel(SDPBackend.MATH):
             refuse_dependence(model, inputs)
             _, logits, graph = measured(model, probes(inputs)[:2], [])
             several = vectors if vectors.dim() == 3 else vectors[None]

@@ -20,7 +20,14 @@ from twophase.entk.layers import (
     positions,
     unfolded,
 )
-from twophase.entk.network import Call, Misfit, gradients_of, logits_of, never_one, recorded
+from twophase.entk.network import (
+    Call,
+    Misfit,
+    gradients_of_several,
+    logits_of,
+    never_one,
+    recorded,
+)
 from twophase.entk.plan import Share, Task, zeros
 from twophase.entk.uses import Uses, reached
 
@@ -34,9 +41,11 @@ def add_shares(
     task: Task,
     shares: list[Share],
     block: int,
+    together: int,
 ) -> Iterator[float]:
-    """Add to `kernel` what `shares` contribute, `block` examples in a backward pass. Yields after
-    each pass and each contraction how many of them are done, as a part of all.
+    """Add to `kernel` what `shares` contribute, with `block` examples and `together` logits in a
+    backward pass. Yields after each block and each contraction how many of them are done, as a part
+    of all.
     """
     steps = math.ceil(task.n / block) + len(shares)
     columns, end = {}, 0
@@ -53,7 +62,7 @@ def add_shares(
     for start in range(0, task.n, block):
         part = slice(start, min(start + block, task.n))
         if any(share.uses or share.operations for share in shares):
-            _backward(model, inputs, part, task, shares, columns, formed, kept)
+            _backward(model, inputs, part, task, shares, together, columns, formed, kept)
         for order, parameters in others.items():
             for name, jacobian in JACOBIANS[order](model, inputs[part], task, parameters).items():
                 formed[part, :, columns[name]] = jacobian.reshape(*jacobian.shape[:2], -1)
@@ -75,6 +84,7 @@ def _backward(
     part: slice,
     task: Task,
     shares: list[Share],
+    together: int,
     columns: dict[str, slice],
     formed: torch.Tensor,
     kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
@@ -89,25 +99,25 @@ def _backward(
         calls = [call._replace(input=call.input[:count]) for call in record]
         stacks, normal = _room(calls, part, task, share_of, formed, kept)
         uses = Uses(logits, part, task, shares, columns, formed, kept)
-        edges = [*(call.edge for call in calls), *uses.edges]
-        for c in range(task.backwards if edges else 0):
-            seed = torch.zeros_like(logits)
-            seed[:, c if task.backwards > 1 else slice(None)] = task.scale
-            gradients = gradients_of(logits, edges, seed, again=c + 1 < task.backwards)
-            uses.add(c, gradients[len(calls) :])
+        edges, c = [*(call.edge for call in calls), *uses.edges], 0
+        for seeds in task.seeds(logits).split(together) if edges else ():
+            some, seeds = slice(c, c + len(seeds)), seeds.contiguous()
+            c = some.stop
+            gradients = gradients_of_several(logits, edges, seeds, again=c < task.backwards)
+            uses.add(some, gradients[len(calls) :])
             for index, g in enumerate(gradients[: len(calls)]):
                 if g is None:
                     continue
-                g = g[:count]
+                g = g[:, :count]
                 module = calls[index].module
                 if index in stacks:
-                    stacks[index][:, c] = channels_first(module, g)
+                    stacks[index][:, some] = channels_first(module, g).transpose(0, 1)
                 if index in normal:
-                    place = formed[part, c, columns[share_of[module, "weight"].name]]
-                    place += over_positions(module, g * normal[index])
+                    place = formed[part, some, columns[share_of[module, "weight"].name]]
+                    place += over_positions(module, g * normal[index]).transpose(0, 1)
                 if (module, "bias") in share_of:
-                    place = formed[part, c, columns[share_of[module, "bias"].name]]
-                    place += over_positions(module, g)
+                    place = formed[part, some, columns[share_of[module, "bias"].name]]
+                    place += over_positions(module, g).transpose(0, 1)
     uses.finish()
     for index, (module, a, *_) in enumerate(calls):
         if index in stacks and share_of[module, "weight"].order == "formed":

@@ -33,20 +33,22 @@ def is_known(module: nn.Module) -> bool:
 
 
 def channels_first(module: nn.Module, g: torch.Tensor) -> torch.Tensor:
-    """Output gradients as (n, O, P)."""
+    """Output gradients (k, n, ...) as (k, n, O, P)."""
     if isinstance(module, CONVS):
-        return g.flatten(2)
-    return g.reshape(len(g), -1, g.shape[-1]).transpose(1, 2)
+        return g.flatten(3)
+    return g.reshape(*g.shape[:2], -1, g.shape[-1]).transpose(2, 3)
 
 
 def over_positions(module: nn.Module, products: torch.Tensor) -> torch.Tensor:
-    """Sum over all axes that a bias or scale of `module` does not have, as (n, numbers)."""
+    """Sum of (k, n, ...) over all axes that a bias or scale of `module` does not have, as (k, n,
+    numbers).
+    """
     if isinstance(module, nn.Linear):
-        return products.flatten(1, -2).sum(1) if products.dim() > 2 else products
+        return products.flatten(2, -2).sum(2) if products.dim() > 3 else products
     if isinstance(module, nn.LayerNorm):
         inner = math.prod(module.normalized_shape)
-        return products.reshape(len(products), -1, inner).sum(1)
-    return products.flatten(2).sum(2) if products.dim() > 2 else products
+        return products.reshape(*products.shape[:2], -1, inner).sum(2)
+    return products.flatten(3).sum(3) if products.dim() > 3 else products
 
 
 def normalised(module: nn.Module, a: torch.Tensor) -> torch.Tensor:

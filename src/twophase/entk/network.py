@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,7 +46,9 @@ def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     Raises `KernelError` if the output is neither (n, C) nor a dict or tuple that holds it.
     """
     evaluate(model)
-    return as_logits(model(inputs), inputs)
+    with Contiguous():
+        output = model(inputs)
+    return as_logits(output, inputs)
 
 
 def evaluate(model: nn.Module) -> None:
@@ -90,7 +93,8 @@ def gradients_of(
     Raises `KernelError` if the network has no such pass.
     """
     try:
-        found = torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
+        with Contiguous():  # a checkpoint calls its layers again
+            found = torch.autograd.grad(value, places, seed, retain_graph=again, allow_unused=True)
     except torch.OutOfMemoryError:  # a RuntimeError too, but none of the network's
         raise
     except RuntimeError as error:
@@ -100,17 +104,56 @@ def gradients_of(
     return tuple(g if g is None or g.layout == torch.strided else g.to_dense() for g in found)
 
 
+def gradients_of_several(
+    value: torch.Tensor,
+    places: list[torch.autograd.graph.GradientEdge],
+    seeds: torch.Tensor,
+    *,
+    again: bool = False,
+) -> tuple[torch.Tensor | None, ...]:
+    """`gradients_of` for each of `seeds` (k, n, C), the k of them first: in one pass if `vmap`
+    can follow the network's operations, else one after another.
+    """
+    if len(seeds) == 1:
+        found = gradients_of(value, places, seeds[0], again=again)
+        return tuple(g if g is None else g[None] for g in found)
+    try:
+        with Contiguous(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            return torch.autograd.grad(
+                value, places, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        found = [gradients_of(value, places, seed, again=True) for seed in seeds]
+    return tuple(_together(several) for several in zip(*found, strict=True))
+
+
+def _together(several: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    """Gradients in one tensor, with zeros for None where not all are."""
+    there = [g for g in several if g is not None]
+    if not there:
+        return None
+    return torch.stack([torch.zeros_like(there[0]) if g is None else g for g in several])
+
+
 def never_one(inputs: torch.Tensor) -> torch.Tensor:
     """A batch of at least two examples: a single one is doubled.
 
     Networks that drop axes of length 1 then work, and so does PyTorch's backward pass of
-    `batch_norm` (below).
+    `batch_norm` (`Contiguous`).
     """
     return torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs
 
 
-class _Contiguous(TorchFunctionMode):
-    """Gives `batch_norm`, of a layer or called as a function, contiguous gradients."""
+class Contiguous(TorchFunctionMode):
+    """Gives `batch_norm`, of a layer or called as a function, contiguous gradients: PyTorch 2.15's
+    is wrong on the CPU where an axis has length 1, so that an input is contiguous in two memory
+    formats, and the gradient is transposed.
+
+    Only around forward and backward passes: it slows down each operation by microseconds.
+    """
 
     def __torch_function__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
@@ -125,10 +168,8 @@ class _Contiguous(TorchFunctionMode):
 
 @contextmanager
 def mended(model: nn.Module) -> Iterator[None]:
-    """Within the block, PyTorch's backward passes are right in eval mode.
+    """Within the block, recurrent layers have backward passes in eval mode that can be followed.
 
-    PyTorch 2.15's `batch_norm` is wrong on the CPU where an axis has length 1, so that an input is
-    contiguous in two memory formats, and the gradient is transposed: it gets a contiguous one.
     cuDNN's recurrent layers have no backward pass in eval mode, and oneDNN's LSTM shows none of its
     steps: PyTorch's own are used.
     """
@@ -140,8 +181,7 @@ def mended(model: nn.Module) -> Iterator[None]:
     torch.backends.cudnn.enabled = cudnn and not recurrent
     torch.backends.mkldnn.enabled = onednn and not lstm
     try:
-        with _Contiguous():
-            yield
+        yield
     finally:
         torch.backends.cudnn.enabled = cudnn
         torch.backends.mkldnn.enabled = onednn

@@ -20,7 +20,9 @@ from twophase.entk.rules import Product, Table
 
 MEMORY = 2 << 30  # bytes, where no limit is given
 BLOCK = 192 << 20  # bytes of activations and gradients in one block of examples
-CHUNK = 48 << 20  # bytes of weight gradients formed at once
+CHUNK = 48 << 20  # bytes of weight gradients formed at once: at most,
+LEAST = 4 << 20  # at least, while they are no more than so many
+COLUMNS = 2048  # columns: they are then multiplied while a processor's cache still holds them
 CACHE = 1 << 20  # bytes of an intermediate that should stay in a core's cache
 CUDA_CACHE = 256 << 20  # the same on CUDA, where few large calls matter more
 
@@ -57,6 +59,7 @@ class Task:
     chunk: int  # numbers in a chunk of weight gradients
     cache: int  # numbers in an intermediate that should stay in cache
     graph: int  # numbers held for each example of a block by a pass through the model
+    nodes: int  # of autograd's graph
     trained: list[nn.Parameter]  # those that require gradients
     shares: list[Share]
     first: int = 0  # examples of the columns, where these are not those of the rows
@@ -81,6 +84,12 @@ class Task:
     def scale(self) -> float:
         """Factor of the logits."""
         return 1.0 if self.kind == "full" else self.classes**-0.5
+
+    def seeds(self, logits: torch.Tensor) -> torch.Tensor:
+        """Gradients of what is derived with respect to `logits` (n, C), (backwards, n, C)."""
+        rows = torch.eye(self.classes, dtype=logits.dtype, device=logits.device)
+        rows = rows.sum(0, keepdim=True) if self.kind == "pseudo" else rows
+        return (self.scale * rows)[:, None].expand(-1, *logits.shape)
 
     def functions(self, logits: torch.Tensor) -> torch.Tensor:
         """What is derived, (n, backwards): the logits (n, C), or their sum, in the kind's scale."""
@@ -211,8 +220,10 @@ def _width(task: Task, channels: int) -> int:
     return channels * task.backwards // task.rows
 
 
-def passes(task: Task, limit: int | None) -> Iterator[tuple[list[Share], int]]:
-    """Shares that fit into `limit` bytes together, and the examples in a block."""
+def passes(task: Task, limit: int | None) -> Iterator[tuple[list[Share], int, int]]:
+    """Shares that fit into `limit` bytes together, the examples in a block, and the logits whose
+    gradients are computed in one backward pass.
+    """
     itemsize = task.dtype.itemsize
 
     def kept(shares: list[Share]) -> int:
@@ -243,8 +254,17 @@ def passes(task: Task, limit: int | None) -> Iterator[tuple[list[Share], int]]:
             found.append([share])
     for shares in found:
         most = max(2, min(BLOCK, limit - kept(shares)) // held(shares))
-        blocks = math.ceil(task.n / most)
-        yield shares, math.ceil(task.n / blocks)  # blocks of like size
+        block = math.ceil(task.n / math.ceil(task.n / most))  # blocks of like size
+        spare = min(BLOCK, limit - kept(shares) - block * held(shares)) // itemsize
+        yield shares, block, _logits_together(task, block, spare)
+
+
+def _logits_together(task: Task, block: int, spare: int) -> int:
+    """Logits in one backward pass over `block` examples: as many as fit into `spare` numbers, and
+    into the cache node by node. With small layers it is the calls that take the time.
+    """
+    numbers = max(1, task.graph * block)
+    return max(1, min(1 + spare // numbers, task.cache * task.nodes // numbers, task.backwards))
 
 
 def position_kernel_times(module: nn.Module, shape: torch.Size, sites: int) -> tuple[float, float]:

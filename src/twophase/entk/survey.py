@@ -96,14 +96,19 @@ def _task(
     model: nn.Module, kind: str, n: int, logits: torch.Tensor, graph: int, limit: int | None
 ) -> Task:
     room = (plan.MEMORY if limit is None else limit) // 8
+    count, nodes = references(logits)
     cache = plan.CUDA_CACHE if logits.is_cuda else plan.CACHE
+    rows = n * (logits.shape[1] if kind == "full" else 1)
+    chunk = max(plan.LEAST, plan.COLUMNS * rows * logits.itemsize)
+    chunk = plan.CHUNK if logits.is_cuda else min(chunk, plan.CHUNK)
     return Task(
-        count=references(logits)[0],
+        count=count,
+        nodes=len(nodes),
         kind=kind,
         n=n,
         classes=logits.shape[1],
         dtype=logits.dtype,
-        chunk=min(plan.CHUNK, room) // logits.itemsize,
+        chunk=min(chunk, room) // logits.itemsize,
         cache=min(cache, room) // logits.itemsize,
         graph=graph,
         trained=[parameter for parameter in model.parameters() if parameter.requires_grad],

@@ -54,14 +54,14 @@ class Uses:
                 self.by_node[each.use.node].append((share, each, place))
         self.edges = [torch.autograd.graph.GradientEdge(graph.nodes[i], 0) for i in self.by_node]
 
-    def add(self, c: int, gradients: tuple[torch.Tensor | None, ...]) -> None:
-        """Take in the gradients of logit `c` at `edges`."""
+    def add(self, some: slice, gradients: tuple[torch.Tensor | None, ...]) -> None:
+        """Take in the gradients (k, ...) of `some` k logits at `edges`."""
         for at, g in zip(self.by_node.values(), gradients, strict=True):
             for share, each, place in at if g is not None else ():
                 if place is not None:
-                    place[:, c] = outputs(each, g)[: len(place)].transpose(1, 2)
+                    place[:, some] = outputs(each, g)[: len(place)].transpose(2, 3)
                 else:
-                    add_gradients(self.formed[:, c, self.columns[share.name]], each, g)
+                    add_gradients(self.formed[:, some, self.columns[share.name]], each, g)
 
     def finish(self) -> None:
         """Form the gradients of products that are not contracted otherwise, for all logits."""
@@ -153,13 +153,15 @@ def taken(share: Share, graph: Graph, count: int) -> list[Taken]:
 
 
 def outputs(each: Taken, g: torch.Tensor) -> torch.Tensor:
-    """Gradients of a product's output, (n, P, O); of the rows of a table that were taken, too."""
+    """Gradients (k, ...) of a product's output, (n, k, P, O); of the rows of a table that were
+    taken, too.
+    """
     use, rule, count = each
     if isinstance(rule, Table):
-        rows = by_example(g, use.axis, use.outer, count)
-        return rows.reshape(count, -1, use.shape[1:].numel())
-    g = g.flatten(0, -3)[0] if g.dim() > 2 else g
-    return by_example(g.T if rule.left else g, 0, use.outer, count)
+        rows = by_example(g, use.axis + 1, use.outer, count)
+        return rows.reshape(count, len(g), -1, use.shape[1:].numel())
+    g = g.flatten(1, -3)[:, 0] if g.dim() > 3 else g
+    return by_example(g.mT if rule.left else g, 1, use.outer, count)
 
 
 def numbers(each: Taken) -> torch.Tensor:
@@ -170,7 +172,7 @@ def numbers(each: Taken) -> torch.Tensor:
 
 
 def add_gradients(place: torch.Tensor, each: Taken, g: torch.Tensor) -> None:
-    """Add to `place` (real examples, numbers of the parameter) what one use contributes."""
+    """Add to `place` (real examples, k, numbers of the parameter) what one use contributes."""
     gradients = _FORMS[type(each.rule)](each, g)[: len(place)]
     source = each.use.source
     if source is None:
@@ -178,35 +180,42 @@ def add_gradients(place: torch.Tensor, each: Taken, g: torch.Tensor) -> None:
         return
     if (source < 0).any():
         chosen = source >= 0
-        source, gradients = source[chosen], gradients[:, chosen]
-    place.index_add_(1, source, gradients)
+        source, gradients = source[chosen], gradients[..., chosen]
+    place.index_add_(2, source, gradients)
 
 
 def _scaled(each: Taken, g: torch.Tensor) -> torch.Tensor:
     use, rule, count = each
     if isinstance(rule.factor, torch.Tensor) or rule.factor != 1:
         g = g * rule.factor
-    shape = room(use.shape, g.dim(), rule.channels)
-    g = by_example(g, use.axis, use.outer, count)
-    axes = [axis + 1 for axis, size in enumerate(shape) if size == 1 and g.shape[axis + 1] != 1]
-    return (g.sum(axes) if axes else g).reshape(count, -1)
+    shape = room(use.shape, g.dim() - 1, rule.channels)
+    g = by_example(g, use.axis + 1, use.outer, count)
+    axes = [axis + 2 for axis, size in enumerate(shape) if size == 1 and g.shape[axis + 2] != 1]
+    return (g.sum(axes) if axes else g).reshape(*g.shape[:2], -1)
 
 
 def _product(each: Taken, g: torch.Tensor) -> torch.Tensor:
-    return torch.bmm(outputs(each, g).transpose(1, 2), each.rule.a).flatten(1)
+    rows = outputs(each, g)
+    gradients = torch.bmm(rows.mT.flatten(1, 2), each.rule.a)
+    return gradients.view(*rows.shape[:2], -1)
 
 
 def _table(each: Taken, g: torch.Tensor) -> torch.Tensor:
     rows, at = outputs(each, g), numbers(each)
-    size = each.use.shape[0]
-    total = rows.new_zeros(each.count * size, rows.shape[2])
-    first = size * torch.arange(each.count, device=at.device)[:, None]
-    rows = rows * (at >= 0)[..., None] if (at < 0).any() else rows
-    total.index_add_(0, (at.clamp(min=0) + first).flatten(), rows.flatten(0, 1))
-    return total.view(each.count, -1)
+    size, (count, k, _, width) = each.use.shape[0], rows.shape
+    total = rows.new_zeros(count * k * size, width)
+    first = size * torch.arange(count * k, device=at.device).view(count, k, 1)
+    rows = rows * (at >= 0)[:, None, :, None] if (at < 0).any() else rows
+    places = at.clamp(min=0)[:, None] + first
+    total.index_add_(0, places.flatten(), rows.flatten(0, 2))
+    return total.view(count, k, -1)
 
 
-def _convolved(each: Taken, g: torch.Tensor) -> torch.Tensor:
+def _convolved(each: Taken, several: torch.Tensor) -> torch.Tensor:
+    return torch.stack([_convolved_once(each, g) for g in several], 1)
+
+
+def _convolved_once(each: Taken, g: torch.Tensor) -> torch.Tensor:
     use, (x, geometry, transposed), count = each
     narrow, wide = (x, g) if transposed else (g, x)
     patches = unfolded(geometry, wide)
