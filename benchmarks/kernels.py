@@ -116,13 +116,17 @@ def in_a_process(threads, *arguments):
     return json.loads(done.stdout)
 
 
+def available():
+    """GB of memory that are free."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if "MemAvailable" in line)
+
+
 def too_much(network, n, known):
     """Why the reference is skipped at this point, or an empty string."""
     parameters = sum(p.numel() for p in initialised(network).parameters())
     needed = n * 10 * parameters * 4 / 1e9
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) * 1024 / 1e9 for line in lines if "MemAvailable" in line)
-    if 1.3 * needed > free:  # the Jacobian, and what is alive beside it
+    if 1.3 * needed > available():  # the Jacobian, and what is alive beside it
         return f"needs {1.3 * needed:.0f} GB"
     if known and known[-1][1] * (n / known[-1][0]) ** 2 > PATIENCE:
         return f"some {known[-1][1] * (n / known[-1][0]) ** 2:.0f} s"

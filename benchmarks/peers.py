@@ -1,26 +1,32 @@
 """The tangent kernel of twelve networks beside other ways to compute it: time and memory.
 
-`python benchmarks/peers.py --examples 16`, or `--only vit gpt`. Peers are the Jacobian of
-`torch.func` (`vmap(jacrev)`), a backward pass for each example and logit, and BackPACK's
-`BatchGrad` where that package is installed; each ends with matrix products of its rows.
-Networks are small: their widths are chosen so that all of it fits a laptop. Float32, one thread,
-`entk` as it comes, with its check. Each measurement has a process of its own: seconds of processor
-time of the best of at most three warm calls, and GB of the process's largest memory. Ratios are to
-the fastest peer, and to the memory of the one that takes least.
+`python benchmarks/peers.py`, or `--only vit gpt --examples 16`. Each row is added to the file
+`--rows` as soon as it is there, and rows that the file has are not measured again: an interruption
+loses one row at most.
+
+Peers are the Jacobian of `torch.func` (`vmap(jacrev)`), a backward pass for each example and logit,
+and BackPACK's `BatchGrad` where that package is installed; each ends with matrix products of its
+rows. Networks are small: their widths are chosen so that all of it fits a laptop. Float32, one
+thread, `entk` as it comes, with its check. Seconds are of processor time, the best of a few warm
+calls by turns with the other methods'; GB are the process's largest memory. Ratios are to the
+fastest peer, and to the memory of the one that takes least.
 """
 
 import argparse
 import copy
 import json
+import resource
 import subprocess
 import sys
 import time
 import warnings
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from kernels import by_torch_func, timed
+from kernels import available, by_torch_func, timed
 from torch import nn
 from torchvision import models
 
@@ -28,8 +34,9 @@ from twophase.entk import entk
 from twophase.networks.resnet import resnet20
 from twophase.networks.vgg import vgg16
 
-REPEAT_WITHIN = 8  # seconds: a call is repeated, at most three times, while they take less
-PATIENCE = 900  # seconds for one measurement; longer ones are left out
+TURNS = 3  # calls of each method, ...
+LONG = 4  # but one alone where it took more seconds
+PATIENCE = 600  # seconds of processor time for all calls of one method; it fails where they end
 
 
 class Block(nn.Module):
@@ -162,65 +169,131 @@ def by_backpack(model, inputs):
     return rows @ rows.T
 
 
-METHODS = {"entk": entk, "torch.func": by_torch_func, "loops": by_loops, "backpack": by_backpack}
+METHODS = {"entk": entk, "torch.func": by_torch_func, "loops": by_loops}
+if find_spec("backpack"):
+    METHODS["backpack"] = by_backpack
 
 
-def measure(method, name, n):
-    """Seconds, GB, and the relative distance of the kernel of two examples from that by loops."""
+def worker(method, name, n):
+    """Answer each line that arrives by a call: JSON with its seconds and the process's peak GB.
+
+    First comes the distance of a kernel of two examples from that by loops, relative, in Frobenius
+    norm.
+    """
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE))
     model, inputs = case(name, n)
     kernel = METHODS[method]
     expected, found = by_loops(model, inputs[:2]), kernel(model, inputs[:2])
-    result = timed(partial(kernel, model, inputs), 3, REPEAT_WITHIN, time.process_time)
-    return result | {"off": float((found - expected).norm() / expected.norm())}
-
-
-def in_a_process(method, name, n):
-    """The measurement in a new process; None where it fails or takes too long."""
-    command = [sys.executable, __file__, "--one", method, name, str(n)]
-    try:
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PATIENCE
+    print(json.dumps({"off": float((found - expected).norm() / expected.norm())}), flush=True)
+    for _ in sys.stdin:
+        print(
+            json.dumps(timed(partial(kernel, model, inputs), 1, 1, time.process_time)), flush=True
         )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+
+
+def needed(method, name, n):
+    """GB of the rows that a method holds: all but `entk` form them, and some copy them."""
+    model, inputs = case(name, 2)
+    numbers = n * model(inputs).shape[1] * sum(p.numel() for p in model.parameters())
+    return {"entk": 0, "torch.func": 1.3}.get(method, 2.2) * 4e-9 * numbers
+
+
+def started(method, name, n):
+    """A worker, and what it says of its kernel; None where the method fails."""
+    command = [sys.executable, __file__, "--worker", method, name, str(n)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
+    line = process.stdout.readline()
+    return process, json.loads(line) if line else None
+
+
+def answer(process):
+    """What one more call of a worker took; None if the worker has ended."""
+    try:
+        process.stdin.write("\n")
+    except BrokenPipeError:
         return None
-    return json.loads(done.stdout)
+    line = process.stdout.readline()
+    return json.loads(line) if line else None
 
 
-def row(name, n):
-    """A line of the table."""
-    found = {method: in_a_process(method, name, n) for method in METHODS}
-    cells = [
-        f"{each['seconds']:.2f} | {each['peak']:.2f}" if each else "– | –"
-        for each in found.values()
-    ]
-    ours, ratios = found.pop("entk"), "– | –"
-    peers = [each for each in found.values() if each]
+def measured(name, n):
+    """What each method takes on one network: calls by turns, each method in a process of its own.
+
+    Best of the turns, one alone for calls that take long. A method that fails is null; one that
+    would need more than half of the free memory says how many GB.
+    """
+    found, workers = {}, {}
+    for method in METHODS:
+        gigabytes = needed(method, name, n)
+        if gigabytes > available() / 2:
+            found[method] = {"needs": gigabytes}
+        else:
+            workers[method], found[method] = started(method, name, n)
+    for turn in range(TURNS):
+        for method, process in workers.items():
+            known = found[method]
+            if known is None or (turn and known["seconds"] > LONG):
+                continue
+            result = answer(process)
+            if result and turn:
+                result["seconds"] = min(result["seconds"], known["seconds"])
+            found[method] = result and known | result
+    for process in workers.values():
+        process.communicate()
+    return {"network": name, "n": n, "found": found}
+
+
+def cells(each):
+    """Seconds and GB of one method."""
+    if each is None:
+        return "fails | –"
+    if "needs" in each:
+        return f"needs {each['needs']:.0f} GB | –"
+    return f"{each['seconds']:.2f} | {each['peak']:.2f}"
+
+
+def line(row):
+    """A line of the table, with ratios to the fastest peer and to the one that takes least."""
+    found = {method: row["found"].get(method) for method in METHODS}
+    ours, ratios = found["entk"], "– | –"
+    peers = [each for method, each in found.items() if method != "entk" and "peak" in (each or {})]
     if ours and peers:
         ratios = f"{ours['seconds'] / min(each['seconds'] for each in peers):.2f} | "
         ratios += f"{ours['peak'] / min(each['peak'] for each in peers):.2f}"
     off = f"{ours['off']:.0e}" if ours else "–"
-    return f"| {name} | {n} | {' | '.join(cells)} | {ratios} | {off} |"
+    every = " | ".join(cells(each) for each in found.values())
+    return f"| {row['network']} | {row['n']} | {every} | {ratios} | {off} |"
 
 
 def main():
-    """Print the table, or as `--one ...` a single measurement as JSON."""
+    """Measure the rows that the file does not have, and print the table of all that it has."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--examples", type=int, nargs="+", default=[16])
+    parser.add_argument("--examples", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=Path, default=Path("peers.jsonl"), help="file of the rows")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.one:
-        method, name, n = options.one
-        print(json.dumps(measure(method, name, int(n))))
+    if options.worker:
+        method, name, n = options.worker
+        worker(method, name, int(n))
         return
-    heads = " | ".join(f"{method} s | GB" for method in METHODS)
-    print(f"| network | n | {heads} | time | memory | off |")
-    print("|---" * (2 * len(METHODS) + 5) + "|", flush=True)
+    rows = []
+    if options.rows.exists():
+        rows = [json.loads(text) for text in options.rows.read_text().splitlines()]
+    there = {(row["network"], row["n"]) for row in rows}
     for n in options.examples:
         for name in options.only:
-            print(row(name, n), flush=True)
+            if (name, n) not in there:
+                rows.append(measured(name, n))
+                with options.rows.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    heads = " | ".join(f"{method} s | GB" for method in METHODS)
+    print(f"| network | n | {heads} | time | memory | off |")
+    print("|---" * (2 * len(METHODS) + 5) + "|")
+    print("\n".join(line(row) for row in rows))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from twophase.entk.network import (
     never_one,
     recorded,
 )
-from twophase.entk.plan import Share, Task, zeros
+from twophase.entk.places import Places, by_one_product, empty, places
+from twophase.entk.plan import Share, Task
 from twophase.entk.uses import Uses, reached
 
 JACOBIANS = {"func": by_func, "autograd": by_autograd}
@@ -48,13 +49,7 @@ def add_shares(
     of all.
     """
     steps = math.ceil(task.n / block) + len(shares)
-    columns, end = {}, 0
-    for share in shares:
-        if share.order in ("formed", *JACOBIANS):
-            columns[share.name] = slice(end, end + share.parameter.numel())
-            end += share.parameter.numel()
-    formed = kernel.new_zeros(task.n, task.backwards, end)
-    kept: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    found = places(task, shares, set(JACOBIANS), kernel)
     others: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     for share in shares:
         if share.order in JACOBIANS:
@@ -62,15 +57,20 @@ def add_shares(
     for start in range(0, task.n, block):
         part = slice(start, min(start + block, task.n))
         if any(share.uses or share.operations for share in shares):
-            _backward(model, inputs, part, task, shares, together, columns, formed, kept)
+            _backward(model, inputs, part, task, shares, together, found)
         for order, parameters in others.items():
             for name, jacobian in JACOBIANS[order](model, inputs[part], task, parameters).items():
-                formed[part, :, columns[name]] = jacobian.reshape(*jacobian.shape[:2], -1)
+                gradients = jacobian.reshape(*jacobian.shape[:2], -1)
+                found.formed[part, :, found.columns[name]] = gradients
         yield (start // block + 1) / steps
-    if end:
-        add_gram(kernel, formed.view(task.size, -1), task.first * task.rows)
-    del formed
+    kept, alone = found.kept, found.alone
+    if found.columns:
+        add_gram(kernel, found.formed.view(task.size, -1), task.first * task.rows)
+    del found
     for index, share in enumerate(shares):
+        if share.name in alone:
+            gradients = alone.pop(share.name).view(task.size, -1)
+            add_gram(kernel, gradients, task.first * task.rows)
         if share.name in kept:
             module, a, g = reached(share, *kept.pop(share.name))
             g = g.reshape(task.n, task.rows, -1, g.shape[-1])
@@ -85,11 +85,9 @@ def _backward(
     task: Task,
     shares: list[Share],
     together: int,
-    columns: dict[str, slice],
-    formed: torch.Tensor,
-    kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    found: Places,
 ) -> None:
-    """Fill in `formed` (n, C, columns) and `kept`, (a, g) by name, for the examples of `part`."""
+    """Fill in what is found for the examples of `part`."""
     share_of = {use: share for share in shares for use in share.uses}
     count = len(inputs[part])
     # Recording continues in the backward passes: a checkpoint calls its layers again.
@@ -97,8 +95,8 @@ def _backward(
         logits = logits_of(model, never_one(inputs[part]))
         _refuse_other_calls(record, len(logits), share_of)
         calls = [call._replace(input=call.input[:count]) for call in record]
-        stacks, normal = _room(calls, part, task, share_of, formed, kept)
-        uses = Uses(logits, part, task, shares, columns, formed, kept)
+        stacks, normal = _room(calls, part, task, share_of, found)
+        uses = Uses(logits, part, task, shares, found)
         edges, c = [*(call.edge for call in calls), *uses.edges], 0
         for seeds in task.seeds(logits).split(together) if edges else ():
             some, seeds = slice(c, c + len(seeds)), seeds.contiguous()
@@ -106,23 +104,27 @@ def _backward(
             gradients = gradients_of_several(logits, edges, seeds, again=c < task.backwards)
             uses.add(some, gradients[len(calls) :])
             for index, g in enumerate(gradients[: len(calls)]):
+                module = calls[index].module
                 if g is None:
+                    if index in stacks:
+                        stacks[index][:, some] = 0
                     continue
                 g = g[:, :count]
-                module = calls[index].module
                 if index in stacks:
                     stacks[index][:, some] = channels_first(module, g).transpose(0, 1)
                 if index in normal:
-                    place = formed[part, some, columns[share_of[module, "weight"].name]]
+                    place = found.of(share_of[module, "weight"], part, some)
                     place += over_positions(module, g * normal[index]).transpose(0, 1)
                 if (module, "bias") in share_of:
-                    place = formed[part, some, columns[share_of[module, "bias"].name]]
+                    place = found.of(share_of[module, "bias"], part, some)
                     place += over_positions(module, g).transpose(0, 1)
     uses.finish()
     for index, (module, a, *_) in enumerate(calls):
-        if index in stacks and share_of[module, "weight"].order == "formed":
-            place = formed[part, :, columns[share_of[module, "weight"].name]]
-            place += _formed(module, a, stacks.pop(index))
+        if index in stacks and (share := share_of[module, "weight"]).order == "formed":
+            _form(found, share, part, a, stacks.pop(index))
+    weights = [share_of.get((call.module, "weight")) for call in calls]
+    met = {share.name for share in weights if share is not None}
+    found.leave_out({share.name for share in shares if share.uses} - met, part)
 
 
 def _refuse_other_calls(
@@ -134,7 +136,7 @@ def _refuse_other_calls(
     seen: set[nn.Module] = set()
     for call in calls:
         share = share_of.get((call.module, "weight"))
-        once = share is not None and share.order != "formed"
+        once = share is not None and (share.order != "formed" or by_one_product(share))
         if not len(call.input) == call.shape[0] == count or (once and call.module in seen):
             raise Misfit(call.module.parameters(recurse=False))
         seen.add(call.module)
@@ -145,11 +147,10 @@ def _room(
     part: slice,
     task: Task,
     share_of: dict[tuple[nn.Module, str], Share],
-    formed: torch.Tensor,
-    kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    found: Places,
 ) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor]]:
-    """By index of the call: zeros for output gradients (examples, C, O, P), and what a norm
-    multiplies with its weight. Inputs that are needed later go to `kept`.
+    """By index of the call: room for output gradients (examples, C, O, P), and what a norm
+    multiplies with its weight. Inputs that are needed later are kept.
     """
     stacks, normal = {}, {}
     for index, (module, a, *_) in enumerate(calls):
@@ -160,30 +161,26 @@ def _room(
             normal[index] = normalised(module, a)
             continue
         stack = (task.backwards, len(module.weight), positions(calls[index]))
+        layout = share.order if isinstance(module, nn.Linear) else "pairs"  # as convolutions' g lie
         if share.order == "formed":
-            stacks[index] = zeros(_layout(module, share), formed, len(a), stack)
+            stacks[index] = empty(layout, found.formed, len(a), stack)
         else:
-            if share.name not in kept:
-                inputs_kept = a.new_zeros(task.n, *a.shape[1:])  # some examples may not come here
-                g = zeros(_layout(module, share), formed, task.n, stack)
-                kept[share.name] = (inputs_kept, g)
-            if (a.shape[1:], stack) != tuple(t.shape[1:] for t in kept[share.name]):
-                raise Misfit([share.parameter])
-            kept[share.name][0][part] = a
-            stacks[index] = kept[share.name][1][part]
+            stacks[index] = found.keep(share, part, a, stack, layout)
     return stacks, normal
 
 
-def _layout(module: nn.Module, share: Share) -> str:
-    """The order whose layout of g is meant: a convolution's g has its positions side by side."""
-    return share.order if isinstance(module, nn.Linear) else "pairs"
-
-
-def _formed(module: nn.Module, a: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
-    """A weight's gradients (n, C, numbers) from inputs and output gradients (n, C, O, P)."""
+def _form(found: Places, share: Share, part: slice, a: torch.Tensor, g: torch.Tensor) -> None:
+    """Form a weight's gradients from inputs and output gradients (n, C, O, P)."""
+    module = share.uses[0][0]
+    patches = unfolded(module, a).transpose(1, 2)
+    if share.name in found.alone:
+        gradients = found.alone[share.name][part].view(len(a), -1, patches.shape[2])
+        torch.bmm(g.flatten(1, 2), patches, out=gradients)
+        return
     count, rows = g.shape[:2]
     groups = groups_of(module)
     # Groups are examples of their own: (n groups, C O / groups, P) with (n groups, D, P).
     g = g.unflatten(2, (groups, -1)).transpose(1, 2).reshape(count * groups, -1, g.shape[-1])
-    gradients = torch.bmm(g, unfolded(module, a).transpose(1, 2))
-    return gradients.view(count, groups, rows, -1).transpose(1, 2).flatten(2)
+    gradients = torch.bmm(g, patches).view(count, groups, rows, -1).transpose(1, 2)
+    place = found.of(share, part, slice(None))
+    place += gradients.flatten(2)

@@ -29,6 +29,7 @@ CUDA_CACHE = 256 << 20  # the same on CUDA, where few large calls matter more
 # Estimated times, in multiply-adds at the speed of a large matrix product (one core, AVX-512).
 ELEMENT = 40  # an element-wise multiply-add that goes through memory
 CALL = 5e5  # a call of a few operations
+WORTH = 4  # logits: one pass for fewer of them takes no less than one for each
 NARROW = 16  # positions below which a product over positions is slow in proportion
 
 
@@ -205,16 +206,6 @@ def _cheapest(costs: dict[str, tuple[float, int]]) -> str:
     return min(costs, key=lambda order: costs[order][0])
 
 
-def zeros(order: str, like: torch.Tensor, n: int, stack: tuple[int, ...]) -> torch.Tensor:
-    """Zeros for output gradients (n, C, O, P), laid out for the order in which they are contracted:
-    matrix products want a position's numbers side by side, `pairs` those of a row of the kernel.
-    """
-    if order == "pairs":
-        return like.new_zeros(n, *stack)
-    rows, width, sites = stack
-    return like.new_zeros(n, sites, rows, width).permute(0, 2, 3, 1)
-
-
 def _width(task: Task, channels: int) -> int:
     """Numbers in one row of the kernel's factors: channels, for `trace` those of all classes."""
     return channels * task.backwards // task.rows
@@ -264,7 +255,8 @@ def _logits_together(task: Task, block: int, spare: int) -> int:
     into the cache node by node. With small layers it is the calls that take the time.
     """
     numbers = max(1, task.graph * block)
-    return max(1, min(1 + spare // numbers, task.cache * task.nodes // numbers, task.backwards))
+    together = min(1 + spare // numbers, task.cache * task.nodes // numbers, task.backwards)
+    return together if together >= WORTH else 1
 
 
 def position_kernel_times(module: nn.Module, shape: torch.Size, sites: int) -> tuple[float, float]:

@@ -11,15 +11,16 @@ from torch import nn
 from twophase.entk.layers import unfolded
 from twophase.entk.network import Misfit
 from twophase.entk.operations import Graph, Use, by_example, graph_of, room
-from twophase.entk.plan import Share, Task, linear, stacked, zeros
+from twophase.entk.places import Places, by_one_product, empty
+from twophase.entk.plan import Share, Task, linear
 from twophase.entk.rules import Convolved, Product, Rule, Scaled, Table, rule_of
 
 
 class Uses:
     """The operations that take the parameters of `shares`, in a pass over the examples of `part`.
 
-    `formed` (n, C, columns) and `kept`, (a, g) by name, are filled in. Raises `Misfit` if the graph
-    is not that of the first examples.
+    What they give is left in `found`. Raises `Misfit` if the graph is not that of the first
+    examples.
     """
 
     def __init__(
@@ -28,12 +29,10 @@ class Uses:
         part: slice,
         task: Task,
         shares: list[Share],
-        columns: dict[str, slice],
-        formed: torch.Tensor,
-        kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        found: Places,
     ) -> None:
         shares = [share for share in shares if share.operations]
-        self.formed, self.columns, self.part = formed[part], columns, part
+        self.found, self.part = found, part
         self.edges: list[torch.autograd.graph.GradientEdge] = []
         self.by_node: dict[int, list[tuple[Share, Taken, torch.Tensor | None]]] = defaultdict(list)
         self.products: list[tuple[Share, list[Taken], torch.Tensor]] = []
@@ -43,32 +42,35 @@ class Uses:
         if graph.names != task.names:
             raise Misfit(share.parameter for share in shares)
         for share in shares:
-            found = taken(share, graph, len(logits))
-            places: list[torch.Tensor | None] = [None] * len(found)
-            if stacked(share.operations) and (share.order, found[0].use.rule) != ("formed", Table):
-                stack = _stack(share, found, part, task, kept, formed)
-                places = list(stack.split([_sites(each) for each in found], dim=3))
+            uses = taken(share, graph, len(logits))
+            places: list[torch.Tensor | None] = [None] * len(uses)
+            if share.order != "formed" or by_one_product(share):
+                stack = _stack(share, uses, part, task, found)
+                places = list(stack.split([_sites(each) for each in uses], dim=3))
                 if share.order == "formed":
-                    self.products.append((share, found, stack))
-            for each, place in zip(found, places, strict=True):
+                    self.products.append((share, uses, stack))
+            for each, place in zip(uses, places, strict=True):
                 self.by_node[each.use.node].append((share, each, place))
         self.edges = [torch.autograd.graph.GradientEdge(graph.nodes[i], 0) for i in self.by_node]
 
     def add(self, some: slice, gradients: tuple[torch.Tensor | None, ...]) -> None:
         """Take in the gradients (k, ...) of `some` k logits at `edges`."""
         for at, g in zip(self.by_node.values(), gradients, strict=True):
-            for share, each, place in at if g is not None else ():
-                if place is not None:
+            for share, each, place in at:
+                if g is None:
+                    if place is not None:
+                        place[:, some] = 0
+                elif place is not None:
                     place[:, some] = outputs(each, g)[: len(place)].transpose(2, 3)
                 else:
-                    add_gradients(self.formed[:, some, self.columns[share.name]], each, g)
+                    add_gradients(self.found.of(share, self.part, some), each, g)
 
     def finish(self) -> None:
         """Form the gradients of products that are not contracted otherwise, for all logits."""
-        for share, found, g in self.products:
-            a = torch.cat([each.rule.a[: len(g)] for each in found], 1)
-            gradients = torch.bmm(g.flatten(1, 2), a)
-            self.formed[:, :, self.columns[share.name]] += gradients.view(*g.shape[:2], -1)
+        for share, uses, g in self.products:
+            a = torch.cat([each.rule.a[: len(g)] for each in uses], 1)
+            gradients = self.found.alone[share.name][self.part].view(len(g), -1, a.shape[2])
+            torch.bmm(g.flatten(1, 2), a, out=gradients)
 
 
 def _sites(each: Taken) -> int:
@@ -79,28 +81,23 @@ def _sites(each: Taken) -> int:
 
 def _stack(
     share: Share,
-    found: list[Taken],
+    uses: list[Taken],
     part: slice,
     task: Task,
-    kept: dict[str, tuple[torch.Tensor, torch.Tensor]],
-    like: torch.Tensor,
+    found: Places,
 ) -> torch.Tensor:
-    """Zeros for the gradients of products' outputs, (examples, C, O, P). What the products take
-    goes to `kept` where it is needed later.
+    """Room for the gradients of products' outputs, (examples, C, O, P). What the products take is
+    kept where it is needed later.
     """
-    shape = share.operations[0].shape
-    width = shape[1:].numel() if isinstance(found[0].rule, Table) else shape[0]
-    stack = (task.backwards, width, sum(map(_sites, found)))
+    shape, count = share.operations[0].shape, part.stop - part.start
+    width = shape[1:].numel() if isinstance(uses[0].rule, Table) else shape[0]
+    stack = (task.backwards, width, sum(map(_sites, uses)))
     if share.order == "formed":
-        return zeros(share.order, like, part.stop - part.start, stack)
+        return empty(share.order, found.formed, count, stack)
     a = torch.cat(
-        [numbers(each) if isinstance(each.rule, Table) else each.rule.a for each in found], 1
+        [numbers(each) if isinstance(each.rule, Table) else each.rule.a for each in uses], 1
     )
-    if share.name not in kept:
-        g = zeros(share.order, like, task.n, stack)
-        kept[share.name] = a.new_zeros(task.n, *a.shape[1:]), g
-    kept[share.name][0][part] = a[: part.stop - part.start]
-    return kept[share.name][1][part]
+    return found.keep(share, part, a[:count], stack, share.order)
 
 
 def _ones(at: torch.Tensor, size: int) -> torch.Tensor:
