@@ -45,9 +45,14 @@ def _by_gradients(
     n, rows, width, sites = g.shape
     inner = patches.shape[2]
     step = max(1, task.chunk // (n * rows * (inner + sites)))
+    step = math.ceil(width / math.ceil(width / step))  # chunks of like size
+    flat = g.permute(0, 3, 1, 2) if g.stride(2) == 1 else g  # as it lies in memory
     buffer = g.new_empty(n * rows * min(step, width) * inner)
     for start in range(0, width, step):
-        some = g[:, :, start : start + step].reshape(n, -1, sites)
+        if flat is g:
+            some = g[:, :, start : start + step].reshape(n, -1, sites)
+        else:
+            some = flat[..., start : start + step].reshape(n, sites, -1).transpose(1, 2)
         gradients = buffer[: n * some.shape[1] * inner].view(n, -1, inner)
         torch.bmm(some, patches, out=gradients)
         add_gram(kernel, gradients.view(n * rows, -1), task.first * rows)
