@@ -35,7 +35,7 @@ from twophase.networks.resnet import resnet20
 from twophase.networks.vgg import vgg16
 
 TURNS = 3  # calls of each method, ...
-LONG = 4  # but one alone where it took more seconds
+LONG = 2  # but one alone where it took more seconds
 PATIENCE = 600  # seconds of processor time for all calls of one method; it fails where they end
 
 

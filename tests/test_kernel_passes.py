@@ -122,3 +122,15 @@ def test_blocks_that_miss_a_layer_count_as_zero(order, monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert error(entk(model, each), by_autograd(model, each)) < 1e-12
+
+
+@pytest.mark.parametrize("length", [1, 40])
+@pytest.mark.filterwarnings("error:torch.func computes", "error:plain autograd")
+def test_a_product_with_some_rows_of_a_matrix_is_exact(length):
+    class Some(Own):
+        def forward(self, x):
+            return self.head(torch.tanh(x[..., :3] @ self.a.weight.T[:3] * self.scale).sum(1))
+
+    torch.manual_seed(0)
+    model, inputs = Some().double(), torch.randn(4, length, 5).double()
+    assert error(entk(model, inputs), by_autograd(model, inputs)) < 1e-12
