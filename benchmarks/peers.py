@@ -293,6 +293,7 @@ def main():
     heads = " | ".join(f"{method} s | GB" for method in METHODS)
     print(f"| network | n | {heads} | time | memory | off |")
     print("|---" * (2 * len(METHODS) + 5) + "|")
+    rows.sort(key=lambda row: (row["n"], list(NETWORKS).index(row["network"])))
     print("\n".join(line(row) for row in rows))
 
 
