@@ -480,7 +480,7 @@ def test_conditions_that_move_both_times_alike_lie_along_the_band():
     means = {str(t): {"chaos": found(float(t)), "cone": found(1.5 * t)} for t in (10, 40, 160)}
     with style.theme():
         ax = Figure().subplots()
-        answer._conditions(means, ax)
+        answer._conditions(means, "entry", True, ax)
     places = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
     assert np.allclose(places, [(t, 1.5 * t) for t in (10, 40, 160)])
     band = ax.collections[0].get_paths()[0].vertices

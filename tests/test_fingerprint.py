@@ -124,12 +124,15 @@ MATRIX = {
     "edit the machine's settings": ([append("training/machine.py", "\nx = 1\n")], TRAINED),
     "edit evaluation": (
         [append("training/evaluation.py", "\nx = 1\n")],
-        TRAINING | CHAOS | LINEARIZED | MATCHING | OWN_MEASURES | OWN_STAGES,
+        TRAINING | CHAOS | LINEARIZED | MATCHING | OWN_MEASURES | OWN_STAGES | results_of("growth"),
     ),
     "edit the kernel engine": ([append("entk/__init__.py", "\nx = 1\n")], KERNEL),
     "edit the kernel engine's rules": ([append("entk/layers.py", "\nx = 1\n")], KERNEL),
     "edit the kernel engine's check": ([append("entk/check.py", "\nx = 1\n")], KERNEL),
-    "edit the barrier": ([append("measures/barrier.py", "\nx = 1\n")], CHAOS | MATCHING),
+    "edit the barrier": (
+        [append("measures/barrier.py", "\nx = 1\n")],
+        CHAOS | MATCHING | results_of("growth"),
+    ),
     "edit the permutation": ([append("measures/permutation.py", "\nx = 1\n")], MATCHING),
     "edit the kernels' measures": (
         [append("measures/kernel.py", "\nx = 1\n")],
@@ -137,7 +140,7 @@ MATRIX = {
     ),
     "edit the distance of networks": (
         [append("measures/distance.py", "\nx = 1\n")],
-        CHAOS | results_of("trajectory"),
+        CHAOS | results_of("trajectory", "growth"),
     ),
     "edit the tasks": ([append("training/tasks.py", "\nx = 1\n")], ALL),
     "edit stage data": ([append("stages/data.py", "\nx = 1\n")], ALL),

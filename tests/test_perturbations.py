@@ -506,7 +506,10 @@ def test_growth_takes_perturbations_of_the_study_by_name(raw, write_study):
     raw["chaos"]["perturbations"] = {"noise": SEVERAL["order"], "uphill": SEVERAL["uphill"]}
     for names, said in (
         (["uphill", "ulp"], None),
-        (["nope"], "= 'nope': must be ulp, noise, a number, or one of chaos.perturbations, noise"),
+        (
+            ["nope"],
+            "= 'nope': must be ulp, noise, control, a number, or one of chaos.perturbations, noise",
+        ),
         (["noise"], "= 'noise': is growth's own; call that of chaos.perturbations otherwise"),
     ):
         raw["growth"]["perturbations"] = names

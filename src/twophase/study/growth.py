@@ -126,9 +126,9 @@ def growth_part(run: Run, t0: int, precision: str) -> Result:
 
 
 def _work(run: Run, part: Result) -> Work:
-    """Steps of the base run and of each fork, one more than are looked at."""
+    """Steps of the base run and of each fork."""
     options = run.model.growth
-    return Work((options.steps + 1) * (1 + len(options.perturbations)))
+    return Work(options.steps * (1 + len(options.perturbations)))
 
 
 GROWTH = Stage(
