@@ -1,8 +1,8 @@
 """The tangent kernel of twelve networks beside other ways to compute it: time and memory.
 
 `python benchmarks/peers.py`, or `--only vit gpt --examples 16`. Each row is added to the file
-`--rows` as soon as it is there, and rows that the file has are not measured again: an interruption
-loses one row at most.
+`--rows`, which is one for each commit, as soon as it is there, and rows that the file has are not
+measured again: an interruption loses one row at most.
 
 Peers are the Jacobian of `torch.func` (`vmap(jacrev)`), a backward pass for each example and logit,
 and BackPACK's `BatchGrad` where that package is installed; each ends with matrix products of its
@@ -272,7 +272,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--examples", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--rows", type=Path, default=Path("peers.jsonl"), help="file of the rows")
+    describe = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True).stdout.strip() or "unknown"
+    parser.add_argument("--rows", type=Path, default=Path(f"peers-{commit}.jsonl"))
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)

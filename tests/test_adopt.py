@@ -304,19 +304,45 @@ def test_two_versions_of_the_code_do_not_make_one_run(run, code):
     assert begun.path.exists()
 
 
-def test_a_stage_whose_tables_have_other_columns_is_left_to_be_made_again(run, code, capsys):
+def _without(column, results):
+    """Write tables as they were before there was this column."""
+    for result in results:
+        content, origin = read_table(result), read_header(result.path)["origin"]
+        write_table(result, content.drop(columns=column), origin=origin)
+
+
+def test_what_is_made_from_tables_with_other_columns_is_left_as_they_are(run, code, capsys):
     code("old")
-    for part in stages.STAGES["chaos"].parts(run):  # before there was this column
-        content = read_table(part).drop(columns="disagreement")
-        write_table(part, content, origin=read_header(part.path)["origin"])
+    _without("disagreement", stages.STAGES["chaos"].parts(run))
     code("new")
     adopt(run.study, 0.02)
-    said = capsys.readouterr().out
-    assert "chaos of resnet, seed 0: a table of it has disagreement now; it is left to be" in said
+    assert "chaos of resnet, seed 0: its tables have disagreement now" in capsys.readouterr().out
     chaos = stages.STAGES["chaos"]
-    left = {part.path for part in chaos.parts(run)} | {
-        stages.run_table(run, table).path for table in chaos.tables
-    }
-    assert not any(path.exists() for path in left)
-    assert all(part.path.exists() for part in stages.STAGES["fork"].parts(run))
-    assert stages.run_table(run, "training").path.exists()
+    tables = [stages.run_table(run, table) for table in chaos.tables]
+    assert not any(result.path.exists() for result in [*chaos.parts(run), *tables])
+    for stage in ("base", "fork", "kernel", "cone"):
+        row = stages.STAGES[stage]
+        tables = [stages.run_table(run, table) for table in row.tables]
+        assert all(result.path.exists() for result in [*row.parts(run), *tables]), stage
+
+
+def test_a_table_with_other_columns_leaves_the_parts_that_are_proved(run, code, capsys):
+    code("old")
+    _without("lr", [stages.run_table(run, "training")])
+    code("new")
+    adopt(run.study, 0.02)
+    assert "base of resnet, seed 0: its tables have lr now" in capsys.readouterr().out
+    left = [result for result in _asked(run) if not result.path.exists()]
+    assert left == [stages.run_table(run, "training")]
+
+
+def test_what_is_made_from_what_cannot_be_proved_is_not_believed_either(run, code, capsys):
+    code("old")
+    for state in stages.STAGES["base"].parts(run):
+        state.path.unlink()
+    code("new")
+    adopt(run.study, 0.02)
+    assert "kernel of resnet, seed 0: cannot be proved" in capsys.readouterr().out
+    for stage in ("kernel", "cone", "across_seeds"):
+        tables = [stages.run_table(run, table) for table in stages.STAGES[stage].tables]
+        assert not any(table.path.exists() for table in tables), stage

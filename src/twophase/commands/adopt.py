@@ -57,8 +57,7 @@ def adopt(study: Study, sample: float) -> None:
     `sample` is the share of each stage's work, per run, that is done again; one part of each kind
     at least. Meanwhile the results take twice their space. Prints what it did.
 
-    A stage whose tables have other columns today is left to be made again, and so is what is made
-    from it.
+    Tables that have other columns today are left to be made again, and so is what is made of them.
 
     Raises `RunError` if one bit differs, with the first difference: then nothing is adopted. Also
     if the old results were made by other packages or on another kind of machine.
@@ -177,17 +176,17 @@ def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
     """Do a sample of one run's stage again and compare.
 
     Returns how many results were compared, and the paths of those that are believed: the parts of
-    what has ended, if one of each kind was compared, and the tables that could be made again. None
-    of a stage whose tables have other columns today.
+    what has ended, if one of each kind was compared, and the tables that could be made again. What
+    is not believed is gone from the scratch folder.
     """
     stage, run = adoptions[0].stage, adoptions[0].run
     row = stages.STAGES[stage]
     there = _as_far_as_ended(stage, run)
     ended = {part.path for part in row.parts(there)}
     if not all(path.exists() for path in ended) or (row.parts(run) and not ended):
-        return 0, set()
+        return _disbelieved(adoptions)
     if not ended and row.grid(there) != row.grid(run):  # a stage without parts gathers all or none
-        return 0, set()
+        return _disbelieved(adoptions)
     parts = [each.result for each in adoptions if each.result.path in ended]
     tables = [each.result for each in adoptions if each.result.identity["kind"] in row.tables]
     chosen = [*_sampled(stage, parts, sample, run.seed), *tables]
@@ -198,22 +197,32 @@ def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
     except ArtifactError as error:  # what the stage reads is gone
         print(f"{stage} of {run}: cannot be proved: {error}")
         for result in chosen:
-            _aside(result.path).replace(result.path)
-        return 0, set()
+            _aside(result.path).unlink()
+        return _disbelieved(adoptions)
     # A run that has not ended gives a table of fewer points, which is another result.
     again = [result for result in chosen if result.path.exists()]
-    if other := next(filter(None, map(_other_columns, again)), ""):
-        print(f"{stage} of {run}: {other}; it is left to be made again")
-    else:
-        for result in again:
+    other = {result.path: said for result in again if (said := _other_columns(result))}
+    for result in again:
+        if result.path not in other:
             _compare(result, _aside(result.path))
     for result in chosen:
         _aside(result.path).replace(result.path)
+    whole = not any(part.path in other for part in parts)
     if other:
-        for adoption in adoptions:  # nor is what is made from it to be proved
-            adoption.result.path.unlink()
-        return 0, set()
-    return len(again), {each.path for each in [*parts, *again]}
+        told = "these are" if whole else "the stage is"
+        print(f"{stage} of {run}: {next(iter(other.values()))}; {told} left to be made again")
+    if not whole:
+        return _disbelieved(adoptions)
+    _disbelieved([adoption for adoption in adoptions if adoption.result.path in other])
+    same = [result for result in again if result.path not in other]
+    return len(same), {each.path for each in [*parts, *same]}
+
+
+def _disbelieved(adoptions: list[Adoption]) -> tuple[int, set[Path]]:
+    """Take the copies away, so that nothing is proved from them; what `_prove` returns then."""
+    for adoption in adoptions:
+        adoption.result.path.unlink(missing_ok=True)
+    return 0, set()
 
 
 def _aside(path: Path) -> Path:
@@ -284,15 +293,15 @@ def _as_far_as_ended(stage: str, run: Run) -> Run:
 
 
 def _other_columns(result: Result) -> str:
-    """What of a table's columns today's code leaves out or adds, in words."""
+    """How the columns of a table by today's code differ from those by older code, in words."""
     if result.path.suffix != ".parquet":
         return ""
-    old, new = (
-        set(read_table(Result(path.absolute(), {}))) for path in (_aside(result.path), result.path)
-    )
-    gone, added = ", ".join(sorted(old - new)), ", ".join(sorted(new - old))
-    told = [gone and f"no longer has {gone}", added and f"has {added} now"]
-    return f"a table of it {' and '.join(filter(None, told))}" if gone or added else ""
+    paths = _aside(result.path).absolute(), result.path.absolute()
+    old, new = (list(read_table(Result(path, {}))) for path in paths)
+    gone, added = ", ".join(sorted({*old} - {*new})), ", ".join(sorted({*new} - {*old}))
+    told = [gone and f"no longer have {gone}", added and f"have {added} now"]
+    said = " and ".join(filter(None, told)) or "have their columns in another order now"
+    return f"its tables {said}" if old != new else ""
 
 
 def _compare(result: Result, before: Path) -> None:

@@ -50,7 +50,7 @@ def entk_action(
         beside = inputs if others is None else checked(model, others)
         refuse_batch_statistics(model)
         # Other ways to compute attention have no second derivatives.
-        with mended(model), Contiguous(), sdpa_kernel(SDPBackend.MATH):
+        with mended(model), sdpa_kernel(SDPBackend.MATH):
             refuse_dependence(model, inputs)
             _, logits, graph = measured(model, probes(inputs)[:2], [])
             several = vectors if vectors.dim() == 3 else vectors[None]
@@ -96,6 +96,7 @@ def _forward(
     """J u (n, C): the derivative of <J' w, u> with respect to w."""
     logits = logits_of(model, never_one(inputs))
     w = torch.zeros_like(logits, requires_grad=True)
-    gradients = torch.autograd.grad(logits, trained, w, create_graph=True, allow_unused=True)
-    product = sum((g * u).sum() for g, u in zip(gradients, direction, strict=True) if g is not None)
-    return torch.autograd.grad(product, w)[0][: len(inputs)]
+    with Contiguous():  # a checkpoint calls its layers again
+        found = torch.autograd.grad(logits, trained, w, create_graph=True, allow_unused=True)
+        product = sum((g * u).sum() for g, u in zip(found, direction, strict=True) if g is not None)
+        return torch.autograd.grad(product, w)[0][: len(inputs)]
