@@ -512,3 +512,11 @@ def without(runs):
         return found[~found["measure"].str.endswith("accuracy")]
 
     return read
+
+
+@pytest.mark.parametrize("figure", ["fig9", "fig5", "findings"])
+def test_a_figure_that_the_study_does_not_have_is_named(figure, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    said = f"digits-warmup: figure '{figure}': must be one of fig2, fig3, s7"
+    with pytest.raises(StudyError, match=said):
+        twophase.draw("digits-warmup", figure, published=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from twophase.errors import RunError
-from twophase.figures import files, load, panels, style, tables
-from twophase.figures.drawing import published_tables
+from twophase.errors import RunError, StudyError
+from twophase.figures import asked, files, load, panels, style, tables
+from twophase.figures.drawing import published_tables, redrawable
 from twophase.store.artifacts import whole_file
 from twophase.store.origin import ORIGIN
 from twophase.store.paths import Result, digest
@@ -36,8 +36,8 @@ def drawn(
 
     `panel` is the letter of one of its panels; `caption` adds the caption below; `sheet` is a
     matplotlib style sheet, used after the project's own looks. `study`, `published` and `root` are
-    those of `twophase.load`, and so is what is raised. The caller's backend, rcParams and pyplot
-    figures stay as they are.
+    those of `twophase.load`, and so is what is raised; also `StudyError` if the study has no such
+    figure. The caller's backend, rcParams and pyplot figures stay as they are.
 
     >>> import twophase
     >>> barrier = twophase.draw("digits", "fig3", width=3.25, panel="b", published=True)
@@ -46,10 +46,12 @@ def drawn(
     """
     if published:
         known, file = published_study(study, Path(root))
+        _one_of(redrawable(known, file), study, figure)
         found = published_tables(known, file, figure)
     else:
         studyfile.forget()
         known = studyfile.load(Path(root) / STUDIES / f"{study}.yaml")
+        _one_of(asked(known), study, figure)
         found = {
             name: replace(table, path=Path(root) / table.path)
             for name, table in tables(known, figure).items()
@@ -58,6 +60,13 @@ def drawn(
             raise RunError(not_finished(known, missing))
     with style.theme(sheet):
         return panels.composed(load(figure).draw(known, found), width, panel, caption)
+
+
+def _one_of(figures: list[str], study: str, figure: str) -> None:
+    """Raise `StudyError` for another figure; the findings are words, and drawn by none."""
+    pictures = [each for each in figures if each != "findings"]
+    if figure not in pictures:
+        raise StudyError(f"{study}: figure {figure!r}: must be one of {', '.join(pictures)}")
 
 
 def tried(study: Study, figure: str, drawn_from: dict[str, Result] | None = None) -> Figure | None:
