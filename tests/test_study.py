@@ -18,6 +18,7 @@ MISTAKES = {
     "fraction for a count": (["training", "batch_size"], 1.5, ["training.batch_size", "1.5"]),
     "negative": (["training", "lr"], -0.1, ["training.lr", "-0.1", "greater than 0"]),
     "infinite": (["training", "lr"], float("inf"), ["training.lr", "inf", "finite"]),
+    "value twice": (["chaos", "forks"], [0, 4, 4], ["chaos.forks", "rise, each value once"]),
     "unknown choice": (
         ["chaos", "perturbation", "kind"],
         "l0",
@@ -311,7 +312,10 @@ def test_all_examples_that_there_are_may_be_asked_for_and_not_one_more(raw, writ
 
 
 def test_every_iteration_that_a_stage_reads_is_kept(smoke):
-    assert smoke.models["vgg"].checkpoints() == [0, 4, 6, 8, 12]
+    model = smoke.models["vgg"]
+    assert model.checkpoints() == [0, 4, 6, 8, 12]
+    fifths = model.model_copy(update={"curvature": model.curvature.model_copy(update={"every": 5})})
+    assert fifths.checkpoints() == [0, 4, 5, 6, 8, 10, 12]
     assert smoke.models["vgg"].kernel.steps() == [0, 4, 8, 12]
     assert compare_points(Run(smoke, "vgg", 0), 6) == [12]
     every = [(t0, direction) for t0 in (0, 4) for direction in ("1", "2", "control")]

@@ -46,6 +46,15 @@ def test_a_sweep_is_what_its_file_spelt_out_would_be(raw, write_study):
     assert studyfile.load(write_study(raw)).models["vgg"] == first
 
 
+def test_each_model_of_a_sweep_has_sections_of_its_own(raw, write_study):
+    raw["models"]["vgg"]["training"] = {"batch_size": 16}
+    raw["sweep"] = {"training.lr": [0.01, 0.02]}
+    swept = studyfile.load(write_study(raw)).models
+    for lr in (0.01, 0.02):
+        training = swept[f"vgg-lr-{lr}"].training
+        assert (training.lr, training.batch_size) == (lr, 16)
+
+
 def test_a_swept_key_of_a_schedule_keeps_the_others(raw, write_study):
     del raw["training"]["lr_drops"]
     raw["training"]["schedule"] = {"kind": "cosine", "warmup": 3, "end_factor": 0.1}
