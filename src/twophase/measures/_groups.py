@@ -33,7 +33,7 @@ def grouped(labels: Labels) -> Units:
     same = labels.same.tolist()
     fixed = {same[unit] for unit in labels.fixed} | {u for u, head in heads.items() if u == head}
     outer, marks = {*heads.values()}, {}
-    for unit, mark in labels.marks:
+    for unit, mark in [*labels.marks, *labels.told_apart()]:
         marks.setdefault(same[unit], []).append(mark)
     alike: dict[tuple, list[int]] = {}
     for unit, own in sorted(marks.items()):

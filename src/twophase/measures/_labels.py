@@ -23,7 +23,7 @@ from twophase.measures import _operations as known
 ZERO = 0  # the label of entries that are always zero
 Field = torch.Tensor  # whole numbers (shape of the tensor), the same along the axes it is not of
 # A parameter and an axis of it; or the number of an operation, and the head whose units it takes,
-# or ZERO and which of each unit's entries.
+# or ZERO and in which order it has the unit's entries.
 Mark = tuple
 
 
@@ -36,7 +36,8 @@ class Labels(TorchDispatchMode):
 
     `same` (count,): the first of the units that each moves together with. `axes`: by name and axis
     of a parameter, the unit of each place. `marks`: what tells units apart. `heads`: (unit, head),
-    where a unit moves with its head, another unit, and beside it only within that head.
+    where a unit moves with its head, another unit, and beside it only within that head. `orders`:
+    what `ordered` was given, with the number of the operation.
     """
 
     def __init__(self, inputs: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
@@ -48,6 +49,7 @@ class Labels(TorchDispatchMode):
         self.axes: dict[tuple[str, int], torch.Tensor] = {}
         self.marks: list[tuple[int, Mark]] = []
         self.heads: list[tuple[int, int]] = []
+        self.orders: list[tuple[int, Field, Field, Field, Field]] = []
         self.fixed: set[int] = {ZERO}
         self.operations = 0
 
@@ -55,11 +57,12 @@ class Labels(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         given = [each for each in tree_leaves([args, kwargs]) if isinstance(each, torch.Tensor)]
+        laid = [layout(tensor) for tensor in given[:1]]  # it may change the first one in place
+        out = func(*args, **kwargs)
         if any(self.of(tensor) is not None for tensor in given):
             self.operations += 1
-            self._note(out, known.after(self, func, args, kwargs, given, out))
+            self._note(out, known.after(self, func, args, kwargs, given, laid, out))
         return out
 
     def _note(self, out: Any, fields: list) -> None:
@@ -145,6 +148,7 @@ class Labels(TorchDispatchMode):
                     found = found.unsqueeze(axis)
                 size = [1 if axis in axes else s for axis, s in enumerate(field.shape)]
                 left.append(found.expand(size))
+                self.ordered(field, numbers(left[-1]).expand(field.shape), left[-1])
         return left
 
     def set_apart(self, units: torch.Tensor, head: int = ZERO) -> None:
@@ -153,15 +157,42 @@ class Labels(TorchDispatchMode):
         if head != ZERO:
             self.heads += [(unit, head) for unit in units.unique().tolist()]
 
-    def take(self, field: Field, ranks: Field | None = None) -> None:
-        """Note that an operation takes these units from among others, or puts them there: which
-        entries of each, if it has several, `ranks` say.
+    def ordered(
+        self, field: Field, entries: Field, source: Field, which: torch.Tensor | None = None
+    ) -> None:
+        """Note from which entry of a source, by `numbers`, each of a field's comes.
+
+        A unit with several entries changes places with another one entry by entry, in their order
+        in each field. So units must be told apart unless the order is changed alike for them; and
+        unless as many of their entries are taken from each part of the source, which `which` says.
         """
         self.operations += 1
-        ranks = torch.zeros_like(field) if ranks is None else ranks
-        pairs = torch.stack([each.flatten() for each in less(field, ranks)], 1).unique(dim=0)
-        marks = [(unit, (self.operations, ZERO, rank)) for unit, rank in pairs.tolist()]
-        self.marks += [(unit, mark) for unit, mark in marks if unit != ZERO]
+        source = small(source).flatten()
+        which = torch.zeros_like(source) if which is None else which
+        self.orders.append((self.operations, *less(field, entries), source, which))
+
+    def carried(self, field: Field, move: Any) -> Any:
+        """A field after what moves entries, or takes some; or several such fields."""
+        moved, entries = move(field), move(numbers(field))
+        several = not isinstance(moved, torch.Tensor)
+        for units, places in zip(moved, entries, strict=True) if several else [(moved, entries)]:
+            self.ordered(units, places, field)
+        return moved
+
+    def told_apart(self) -> list[tuple[int, Mark]]:
+        """Marks of units by the order of their entries, when all joins are known."""
+        marks, seen = [], {}
+        for operation, field, entries, source, which in self.orders:
+            units, source = self.same[field].flatten(), self.same[source]
+            code = which * len(source) + ranks(source * (int(which.max()) + 1) + which)
+            code = torch.where(source == ZERO, -1, code)[entries.flatten()]
+            order = units.argsort(stable=True)
+            found, counts = units.unique(return_counts=True)
+            for unit, codes in zip(found.tolist(), code[order].split(counts.tolist()), strict=True):
+                if unit != ZERO:
+                    rank = seen.setdefault(tuple(codes.tolist()), len(seen))
+                    marks.append((unit, (operation, ZERO, rank)))
+        return marks
 
     def joint(
         self, shape: Sequence[int], operands: Sequence[tuple[list[Field], Sequence[int]]], zero: Any
@@ -191,9 +222,9 @@ class Labels(TorchDispatchMode):
             self.fix(field)
             return
         for axis in here & axes:
-            for part in small(field).unbind(axis):
-                self.operations += 1
-                self.set_apart(part[part != ZERO])
+            place = along(torch.arange(field.shape[axis]), axis, field.shape)
+            place = place.expand(field.shape)[tuple(slice(n) for n in small(field).shape)]
+            self.ordered(field, numbers(field), field, place.flatten())
 
     def _merged(self, fields: list[Field], field: Field, zero: Any) -> list[Field]:
         """Fields of one tensor with another one. Fields of the same axes become one; where one is
@@ -210,6 +241,9 @@ class Labels(TorchDispatchMode):
                 if zero is any and none.any():
                     self.fix(either[none])
                 either = torch.where(none, ZERO, one) if zero is any else either
+                if none.any():
+                    self.ordered(either, numbers(one).expand(either.shape), one)
+                    self.ordered(either, numbers(two).expand(either.shape), two)
                 field = either.expand(field.shape)
             elif here & there and (here < there or there < here):
                 inner, outer = (other, field) if here < there else (field, other)
@@ -228,7 +262,7 @@ class Labels(TorchDispatchMode):
         if len(pairs[:, 0].unique()) < len(pairs) or ZERO in pairs:
             self.fix(inner, outer)
             return
-        self.operations += 1
+        self.ordered(inner, numbers(outer), outer)
         for head in pairs[:, 1].unique():
             self.set_apart(pairs[pairs[:, 1] == head, 0], int(head))
 
@@ -261,14 +295,23 @@ def first(field: Field, axes: Iterable[int]) -> Field:
     return field
 
 
-def ranks(field: Field) -> Field:
-    """Which of its unit's entries each entry of a field is: 0 for the first, and so on."""
-    axes = varies(field)
-    once = first(field, set(range(field.dim())) - set(axes))
-    order = once.flatten().argsort(stable=True)
-    units, counts = once.flatten().unique(return_counts=True)
-    number = torch.cat([torch.arange(count) for count in counts.tolist()])
-    return torch.empty_like(order).scatter_(0, order, number).view(once.shape).expand(field.shape)
+def numbers(field: Field) -> Field:
+    """A number for each entry of a field that memory has."""
+    once = small(field)
+    return torch.arange(once.numel()).view(once.shape).expand(field.shape)
+
+
+def ranks(units: torch.Tensor) -> torch.Tensor:
+    """Which of its unit's entries each entry (n,) is: 0 for the first, and so on."""
+    counts = units.unique(return_counts=True)[1].tolist()
+    number = torch.cat([torch.arange(count) for count in counts])
+    return torch.empty_like(units).scatter_(0, units.argsort(stable=True), number)
+
+
+def layout(tensor: torch.Tensor) -> tuple:
+    """Where in memory the entries of a tensor are."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.storage_offset(), [(size, step) for size, step in steps if size > 1]
 
 
 def less(one: Field, two: Field) -> tuple[Field, Field]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,7 +31,9 @@ MADE |= {"new_empty", "new_zeros", "new_ones", "new_full"}
 Fields = list
 
 
-def after(labels: Any, func: Any, args: tuple, kwargs: dict, given: list, out: Any) -> Fields:
+def after(
+    labels: Any, func: Any, args: tuple, kwargs: dict, given: list, laid: list, out: Any
+) -> Fields:
     """The fields of what an operation gives, or of each of several tensors.
 
     Raises `Unknown` if it does something else with units than the rules say.
@@ -49,7 +52,7 @@ def after(labels: Any, func: Any, args: tuple, kwargs: dict, given: list, out: A
         return []
     if rule is None:
         raise at.Unknown(name)
-    fields = rule(labels, _Call(name, func, args, kwargs, given, out))
+    fields = rule(labels, _Call(name, func, args, kwargs, given, laid, out))
     if changes and rule is _each:
         before = labels.of(args[0]) or []
         same = len(before) == len(fields) and all(
@@ -62,13 +65,16 @@ def after(labels: Any, func: Any, args: tuple, kwargs: dict, given: list, out: A
 
 
 class _Call(NamedTuple):
-    """One call of an operation, and the tensors that it is given, in their order."""
+    """One call of an operation, the tensors that it is given, in their order, and how the first of
+    them lay in memory.
+    """
 
     name: str
     func: Any
     args: tuple
     kwargs: dict
     given: list[torch.Tensor]
+    laid: list[tuple]
     out: Any
 
     @property
@@ -128,7 +134,7 @@ def _copied(labels: Any, call: _Call) -> Fields:
 
 
 def _moved(labels: Any, call: _Call) -> Fields:
-    """The operation itself moves the labels. Those that it takes are told from the others."""
+    """The operation itself moves the labels."""
     fields = labels.of(call.args[0]) or []
     if any(labels.of(tensor) is not None for tensor in call.given[1:]):
         fields = _looked_up(labels, call, fields)
@@ -139,16 +145,7 @@ def _moved(labels: Any, call: _Call) -> Fields:
     move = getattr(torch.Tensor, call.name) if in_place else call.func
     move = torch.reshape if view else move
     several = not isinstance(call.out, torch.Tensor)
-    found = []
-    for field in fields:
-        moved = move(field, *call.args[1:], **call.kwargs)
-        if call.name in TAKE:
-            ranks = move(at.ranks(field), *call.args[1:], **call.kwargs)
-            pieces = zip(moved, ranks, strict=True) if several else [(moved, ranks)]
-            for units, rank in pieces:
-                if units.shape != field.shape:
-                    labels.take(units, rank)
-        found.append(moved)
+    found = [labels.carried(f, lambda t: move(t, *call.args[1:], **call.kwargs)) for f in fields]
     return [list(fields) for fields in zip(*found, strict=True)] if several else found
 
 
@@ -163,17 +160,20 @@ def _looked_up(labels: Any, call: _Call, fields: Fields) -> Fields:
 
 def _laid(labels: Any, call: _Call) -> Fields:
     """The same entries, which lie otherwise in memory."""
-    if call.shape != call.args[0].shape:
+    found = labels.of(call.args[0]) or []
+    if [at.layout(call.out)] != call.laid or any(f.shape != call.shape for f in found):
         raise at.Unknown(call.name)
-    return labels.of(call.args[0]) or []
+    return found
 
 
 def _places(labels: Any, call: _Call) -> Fields:
     shape = call.shape
     found = labels.of(call.args[0]) or []
-    if any(axis > 1 for field in found for axis in at.varies(field)):
+    # There may be no axis of examples, but the places are the last axes.
+    places = range(len(shape) - int(re.search(r"\dd", call.name)[0][0]), len(shape))
+    if any({*places} & {*at.varies(field)} for field in found):
         raise at.Unknown(call.name)
-    return [at.first(field, range(2, field.dim())).expand(shape) for field in found]
+    return [at.first(field, places).expand(shape) for field in found]
 
 
 def _padded(labels: Any, call: _Call) -> Fields:
@@ -226,30 +226,38 @@ def _joined(labels: Any, call: _Call) -> Fields:
     else:
         every, sizes = [labels.of(t) or [] for t in tensors], [t.shape[axis] for t in tensors]
     beside = [[f for f in fields if axis in at.varies(f)] for fields in every]
-    found = []
-    if any(beside):
-        parts = []
-        for own, size in zip(beside, sizes, strict=True):
-            if len(own) > 1:
-                raise at.Unknown(call.name)
-            part = [*shape]
-            part[axis] = size
-            if not own:
-                own = [at.along(labels.new(size), axis, part)]
-                labels.fix(own[0])
-            labels.take(own[0])
-            parts.append(own[0].expand(part))
-        found.append(torch.cat(parts, axis))
+    found = [_beside(labels, call, beside, sizes, axis)] if any(beside) else []
     rest = [[f for f in fields if axis not in at.varies(f)] for fields in every]
     wide = [([at.first(f, [axis]).expand(shape) for f in fields], shape) for fields in rest]
     return found + labels.joint(shape, wide, all)
+
+
+def _beside(labels: Any, call: _Call, beside: list, sizes: Sequence[int], axis: int) -> Any:
+    """The field of tensors beside each other along an axis, each with at most one field of it."""
+    parts, entries, sources, count = [], [], [], 0
+    for own, size in zip(beside, sizes, strict=True):
+        if len(own) > 1:
+            raise at.Unknown(call.name)
+        part = [*call.out.shape]
+        part[axis] = size
+        if not own:
+            own = [at.along(labels.new(size), axis, part)]
+            labels.fix(own[0])
+        parts.append(own[0].expand(part))
+        entries.append(at.numbers(own[0]).expand(part) + count)
+        sources.append(at.small(own[0]).flatten())
+        count += len(sources[-1])
+    which = [torch.full_like(source, place) for place, source in enumerate(sources)]
+    found = torch.cat(parts, axis)
+    labels.ordered(found, torch.cat(entries, axis), torch.cat(sources), torch.cat(which))
+    return found
 
 
 def _product(labels: Any, one: torch.Tensor, two: torch.Tensor) -> Fields:
     """Of matrices (..., i, k) and (..., k, j): products entry by entry, and their sums over k."""
     (ones, first), (twos, second) = _shaped(labels, one), _shaped(labels, two)
     ones = [field.unsqueeze(-2) for field in ones]
-    twos = [field.transpose(-1, -2).unsqueeze(-3) for field in twos]
+    twos = [labels.carried(f, lambda t: t.transpose(-1, -2)).unsqueeze(-3) for f in twos]
     shape = [*one.shape[:-1], two.shape[-1], one.shape[-1]]
     sizes = [*first[:-1], 1, first[-1]], [*second[:-2], 1, second[-1], second[-2]]
     found = labels.joint(shape, list(zip((ones, twos), sizes, strict=True)), any)
@@ -337,8 +345,9 @@ def _embedded(labels: Any, call: _Call) -> Fields:
 def _gated(labels: Any, call: _Call) -> Fields:
     """The first half of a tensor times a function of the second."""
     axis, shape = call.option("dim"), call.out.shape
-    halves = [f.chunk(2, axis) for f in labels.of(call.args[0]) or []]
-    _refuse_zeros(call.name, labels.of(call.args[0]) or [])
+    fields = labels.of(call.args[0]) or []
+    halves = [labels.carried(f, lambda t: t.chunk(2, axis)) for f in fields]
+    _refuse_zeros(call.name, fields)
     operands = [([pair[half] for pair in halves], shape) for half in (0, 1)]
     return labels.joint(shape, operands, any)
 
@@ -390,6 +399,6 @@ RULES: dict[str, Callable] = {
     "as_strided": _laid, "constant_pad_nd": _padded, "cat": _joined, "stack": _joined,
     "mm": _mm, "bmm": _mm, "addmm": _addmm, "baddbmm": _addmm, "convolution": _convolved,
     "embedding": _embedded, "native_layer_norm": _layer_norm, "native_group_norm": _group_norm,
-    "native_batch_norm": _per_channel, "cudnn_batch_norm": _per_channel,
+    "native_batch_norm": _per_channel,
     "_fused_rms_norm": _layer_norm, "glu": _gated, "_weight_norm_interface": _weight_norm,
 }  # fmt: skip
