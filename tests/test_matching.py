@@ -153,6 +153,10 @@ def test_a_permuted_network_computes_the_same_and_is_matched_back(name):
     one, other, between = (_any(name) for _ in range(3))
     images = _images(name)
     found = units(one, images[:2])
+    check_units(_any(name), found, images)
+    for seed in (1, 2, 3, 0):
+        permute(between, found, shuffled(found, seed))
+        assert torch.allclose(logits(one, images), logits(between, images), rtol=1e-3, atol=1e-4)
     places = shuffled(found)
     permute(other, found, places)
     assert moved(found, places) > 0.5
@@ -345,6 +349,16 @@ def test_what_changed_after_the_units_were_found_is_refused():
     model[1].register_forward_hook(lambda layer, inputs, out: out + torch.arange(9))
     with pytest.raises(RunError, match="Sequential itself: computes something else"):
         check_units(model, found, images)
+
+
+def test_the_check_moves_each_group_of_two():
+    model, images = _mlp(64, 2, 2, 10).eval(), _images("mlp")
+    found = units(model, images)
+    check_units(model, found, images)
+    for layer in ("1.weight", "3.weight"):  # of one group, what leads to it is forgotten
+        axes = {key: each for key, each in found.axes.items() if key != (layer, 0)}
+        with pytest.raises(RunError, match="computes something else with its units permuted"):
+            check_units(model, found._replace(axes=axes), images)
 
 
 def test_cka_of_equal_features_is_one_up_to_rotation_scale_and_offset():

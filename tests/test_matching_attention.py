@@ -179,10 +179,13 @@ def test_a_permuted_network_computes_the_same_and_is_matched_back(name):
     assert [sorted(tuple(kind.shape) for kind in kinds) for kinds in found.heads] == [
         sorted(kinds) for kinds in heads
     ]
+    before = logits(one, examples)
+    for seed in range(6):
+        permute(between, found, shuffled(found, seed))
+        assert (logits(between, examples) - before).abs().max() <= 1e-5 * before.abs().max()
     places = shuffled(found, seed=1)
     permute(other, found, places)
     assert moved(found, places) > 0.3
-    before = logits(one, examples)
     assert (logits(other, examples) - before).abs().max() <= 1e-5 * before.abs().max()
     back = weight_matching(one, other, found, 100)
     permute(other, found, back)

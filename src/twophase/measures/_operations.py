@@ -284,10 +284,8 @@ def _convolved(labels: Any, call: _Call) -> Fields:
     shape, where = call.out.shape, 0 if turned else 1
     inputs = labels.of(images) or []
     labels.fix(*(f for f in inputs if at.varies(f) != [1]))
-    inputs = [
-        at.first(f, [a for a in range(f.dim()) if a != 1]) for f in inputs if at.varies(f) == [1]
-    ]
-    inputs = [f.flatten() for f in inputs]
+    others = [axis for axis in range(len(shape)) if axis != 1]
+    inputs = [at.first(f, others).flatten() for f in inputs if at.varies(f) == [1]]
     kernel = {axis: f for f in labels.of(weight) or [] for axis in at.varies(f)}
     labels.fix(*(f for axis, f in kernel.items() if axis > 1))
     own = {a: kernel[a].movedim(a, 0).flatten(1)[:, 0] for a in (0, 1) if a in kernel}
@@ -305,8 +303,7 @@ def _convolved(labels: Any, call: _Call) -> Fields:
     if bias is None:
         return found
     along = [at.along(f, 1, shape) for f in labels.of(bias) or []]
-    size = [1] * len(shape)
-    size[1] = shape[1]
+    size = [s if axis == 1 else 1 for axis, s in enumerate(shape)]
     return labels.joint(shape, [(found, shape), (along, size)], all)
 
 
@@ -380,8 +377,7 @@ def _layer_norm(labels: Any, call: _Call) -> Fields:
 
 def _per_channel(labels: Any, call: _Call) -> Fields:
     images = call.args[0]
-    shape = [-1 if axis == 1 else 1 for axis in range(images.dim())]
-    shape[1] = images.shape[1]
+    shape = [size if axis == 1 else 1 for axis, size in enumerate(images.shape)]
     # Statistics move with their channels; instance norm has none.
     return _normed(labels, call, [], *((t, shape) for t in call.given[1:] if t.numel() > 1))
 
