@@ -194,11 +194,10 @@ def weight_matching(
     by group, in random order, the permutation with the largest inner product of the parameters of
     `one` and of `other` permuted, all other groups held; over and over until none changes, at most
     `sweeps` times. Heads change places with the best permutation within each pair of them. It
-    starts from no permutation, and each step but one kind raises the inner product, so it ends in a
-    local maximum. The exception: where one parameter has an axis of heads and another of their
-    units, the gain of both at once is not the sum that is counted, so that such a step may lower
-    it, and the end need not be a maximum. Units whose parameters are not finite stay where they
-    are.
+    starts from no permutation. It ends in a local maximum, unless a parameter has the units that a
+    step moves on two axes, as recurrent weights have, or their heads on one: the sum that a step
+    raises takes one axis at a time, so that the inner product itself may fall. Units whose
+    parameters are not finite stay where they are.
 
     >>> one = nn.Sequential(nn.Flatten(), nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> other, found = copy.deepcopy(one), units(one, torch.rand(2, 1, 1, 1))
