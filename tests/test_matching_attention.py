@@ -171,7 +171,7 @@ def _squares(out, labels):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_permuted_network_computes_the_same_and_is_matched_back(name):
+def test_a_permuted_network_with_heads_computes_the_same_and_is_matched_back(name):
     (one, examples), (other, _), (between, _) = (_any(name) for _ in range(3))
     found = units(one, examples[:2])
     _, groups, heads = NETWORKS[name]
