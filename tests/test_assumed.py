@@ -72,6 +72,12 @@ def test_no_assumed_value_has_changed():
     assert not merged["models"]["a"]["chaos"]  # what was read stays as it was
 
 
+def test_a_number_is_told_with_all_its_digits():
+    for value in (1.23456789e-7, 1e-10, 0.1 + 0.2, 5e-324, 1e22, -3.0, 123456789.0, 7):
+        assert float(assumed.plain(value)) == value
+    assert assumed.plain([1e-7, 2.0, 0.9, 1e-5]) == "[1e-7, 2, 0.9, 1e-5]"
+
+
 @pytest.mark.parametrize("file", sorted(CONFIG.glob("*.yaml")), ids=lambda file: file.stem)
 def test_nothing_is_assumed_of_the_studies_that_there_are(file):
     if file.stem not in studyfile.RESERVED:

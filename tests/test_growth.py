@@ -14,6 +14,7 @@ from twophase.stages.base import base
 from twophase.stages.data import data
 from twophase.stages.growth import growth
 from twophase.study import stages, studyfile
+from twophase.study.growth import growth_kind
 from twophase.study.run import Run
 
 
@@ -78,6 +79,24 @@ def test_the_table_follows_the_base_run_and_repeats(grown):
         part.path.unlink()
     growth(grown)
     assert file.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        (1.23456789e-7, "1.23456789e-7"),
+        (1e-7, "1e-7"),
+        (1e-12, "1e-12"),
+        (0.000123456789, "0.000123456789"),
+        (2.0, "2"),
+        (1, "1"),
+    ],
+)
+def test_a_number_without_quotes_is_run_as_it_is(number, name, raw, write_study):
+    raw["growth"] = {"forks": [4], "steps": 3, "examples": 20, "perturbations": [number]}
+    run = Run(studyfile.load(write_study(raw)), "vgg", 0)
+    assert run.model.growth.perturbations == [name]
+    assert growth_kind(run, name).size == number
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ class Estimate(NamedTuple):
     behind it.
 
     An end of an interval is infinite where the data only say that it lies outside of what was
-    measured, and not a number where there are too few seeds to give one.
+    measured, and not a number where there are too few seeds to give one. The number is none where
+    only its interval is known.
     """
 
     value: float

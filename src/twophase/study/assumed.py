@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from twophase.study.records import written
+
 BATCH = 128  # examples of a batch, where there are as many
 MOST_EXAMPLES = 1000  # that losses are measured on
 INPUTS = 20  # of a kernel, of all classes together
@@ -96,7 +98,7 @@ def lines(said: Said) -> Iterator[str]:
 def plain(value: Any) -> str:
     """A value as a study file says it."""
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
+        return written(value)
     if isinstance(value, list):
         return f"[{', '.join(map(plain, value))}]"
     if isinstance(value, dict):

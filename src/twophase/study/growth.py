@@ -10,7 +10,17 @@ from twophase.store.paths import Result
 from twophase.study import perturbations
 from twophase.study.base import BASE
 from twophase.study.perturbations import NAME, Kind, Perturbation
-from twophase.study.records import FEW, GIVEN, Count, Iterations, Mistakes, Section, must_rise, show
+from twophase.study.records import (
+    FEW,
+    GIVEN,
+    Count,
+    Iterations,
+    Mistakes,
+    Section,
+    must_rise,
+    show,
+    written,
+)
 from twophase.study.run import Run
 from twophase.study.stage import Code, Stage, Work, part
 
@@ -21,7 +31,7 @@ PATTERN = rf"^({NAME}|\d+(\.\d+)?(e-?\d+)?)$"
 def _name(value: Any) -> Any:
     """A number without quotes by the name that it has with them."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:g}".replace("e-0", "e-") if number else value
+    return written(value) if number else value
 
 
 class Growth(Section):

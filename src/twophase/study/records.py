@@ -82,6 +82,11 @@ def must_rise(option: str, grid: list[int] | list[float]) -> Mistakes:
         yield option, f"= {show(grid)}: must rise, each value once"
 
 
+def written(value: float) -> str:
+    """A number as people write it, with all its digits: 1e-7, not 1e-07, and 2, not 2.0."""
+    return repr(value).removesuffix(".0").replace("e-0", "e-")
+
+
 def show(value: object) -> str:
     """A value of a study file, short enough for one line."""
     text = "nothing" if value is None else repr(value)

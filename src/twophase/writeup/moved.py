@@ -1,8 +1,8 @@
 """Quantities of several conditions, which are the same seeds under several settings: whether what
 moves the end of chaos moves the kernel's time.
 
-Nothing is skipped: a seed that has no number in one of the conditions, such as a fork that ended
-with a loss that is none, leaves the quantity without a value.
+Nothing is skipped: a seed that one of the conditions that are compared lacks, or that has no number
+there, such as a fork that ended with a loss that is none, leaves the quantity without a value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from twophase.estimators.seeds import LEVEL, CannotSay, Estimate, over_seeds
 from twophase.estimators.seeds import transformed as on
 from twophase.writeup.sources import Source
 from twophase.writeup.transitions import (
-    chaos_time,
     chaos_times,
     depths,
     horizon_bounds,
@@ -45,28 +44,25 @@ def covariation(conditions: Conditions, reading: Reading, level: float = LEVEL) 
     """
     if len(conditions) < 3:
         raise CannotSay("has fewer than 3 conditions")
-    x, y = [], []
-    for source in conditions.values():
-        x.append(np.log(chaos_time(source).value))
-        y.append(phases.logs(kernel_times(source, reading)).mean(axis=1).rename(len(y)))
-    table = pd.concat(y, axis=1)
-    if not (np.isfinite(x).all() and np.isfinite(table.to_numpy()).all()):
-        raise CannotSay("a time has no bound, or a condition lacks a seed")
-    x = np.array(x)
+    kernels, chaos = _both_times(conditions, reading)
+    x = np.log([phases.mean_time(own).value for own in chaos])
+    y = np.stack([phases.logs(own).mean(axis=1) for own in kernels], axis=1)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise CannotSay("a time has no bound")
     if np.ptp(x) < np.log(1.5):
         raise CannotSay("chaos times of the conditions differ by less than a factor of 1.5")
     x -= x.mean()
-    return over_seeds(table.to_numpy() @ x / (x @ x), level=level)
+    return over_seeds(y @ x / (x @ x), level=level)
 
 
 def chaos_times_ratio(conditions: Conditions, level: float = LEVEL) -> Estimate:
-    """The chaos time of the last condition over that of the first, for the seeds of both."""
+    """The chaos time of the last condition over that of the first.
+
+    Raises `CannotSay` if seeds of these two differ, or fewer than two have a bound.
+    """
     first, *_, last = conditions.values()
-    one, other = (phases.logs(chaos_times(source)) for source in (first, last))
-    seeds = one.index.intersection(other.index)
-    if seeds.empty:
-        raise CannotSay("the first and the last condition have no seed in common")
-    return on(shift(one.loc[seeds].to_numpy(), other.loc[seeds].to_numpy(), level=level), np.exp)
+    one, other = _same_seeds([chaos_times(source) for source in (first, last)])
+    return on(shift(phases.logs(one), phases.logs(other), level=level), np.exp)
 
 
 def kernel_follows(conditions: Conditions, reading: Reading, level: float = LEVEL) -> Estimate:
@@ -82,9 +78,8 @@ def kernel_follows(conditions: Conditions, reading: Reading, level: float = LEVE
     """
     for source in conditions.values():
         phases.falls(depths(source, reading))
-    kernels = {name: kernel_times(source, reading) for name, source in conditions.items()}
-    chaos = {name: chaos_times(source) for name, source in conditions.items()}
-    return followed.slope(*(followed.contrast(*_logs(each)) for each in (kernels, chaos)), level)
+    both = _both_times(conditions, reading)
+    return followed.slope(*(followed.contrast(*_logs(each)) for each in both), level)
 
 
 def first_horizon_exponent(
@@ -100,9 +95,25 @@ def first_horizon_exponent(
     return over_intervals(*horizon_bounds(source, reading), level)
 
 
-def _logs(each: dict[str, pd.DataFrame]) -> list[np.ndarray]:
-    """Logarithms of times' bounds, low and high, each (seeds, conditions)."""
-    table = pd.concat({name: phases.logs(own) for name, own in each.items()}, axis=1)
-    if table.isna().any(axis=None):
-        raise CannotSay("a condition lacks a seed")
-    return [table.xs(end, axis=1, level=1).to_numpy() for end in ("low", "high")]
+def _both_times(conditions: Conditions, reading: Reading) -> tuple[list[pd.DataFrame], ...]:
+    """The kernel's and chaos' times of each condition. Raises `CannotSay` if seeds differ."""
+    each = [chaos_times(source) for source in conditions.values()]
+    each += [kernel_times(source, reading) for source in conditions.values()]
+    each = _same_seeds(each)
+    return each[len(conditions) :], each[: len(conditions)]
+
+
+def _same_seeds(each: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tables with a row for each seed, in the same order. Raises `CannotSay` if seeds differ."""
+    each = [own.sort_index() for own in each]
+    if not all(own.index.equals(each[0].index) for own in each):
+        raise CannotSay("seeds differ: a condition lacks one, or one of its two times does")
+    return each
+
+
+def _logs(each: list[pd.DataFrame]) -> list[np.ndarray]:
+    """Logarithms of the bounds of times of the same seeds, low and high: (seeds, conditions)."""
+    table = np.stack([phases.logs(own)[["low", "high"]].to_numpy() for own in each], axis=1)
+    if np.isnan(table).any():
+        raise CannotSay("a seed has no value")
+    return [table[..., end] for end in (0, 1)]
