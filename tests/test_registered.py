@@ -3,18 +3,18 @@
 import inspect
 import json
 import shutil
-import subprocess
 
 import pytest
+import registering
 from conftest import ROOT, edit
+from registering import FILE, PUBLISHED, commit, git, register
 
 from twophase.errors import StudyError
 from twophase.estimators.seeds import CannotSay, Estimate
 from twophase.figures import style
 from twophase.store import history
-from twophase.store.artifacts import sha256, write_table
-from twophase.store.paths import Result
-from twophase.study import beginning, stages, studyfile
+from twophase.store.artifacts import sha256
+from twophase.study import beginning, studyfile
 from twophase.study.base import base_state
 from twophase.study.run import Run
 from twophase.writeup import (
@@ -113,64 +113,16 @@ claims:
         at: {measure: disagreement, t0: first, t1: last}
         holds: {above: 0.1}
 """
-FILE = "workflow/config/made-up.yaml"
-PUBLISHED = "paper/measurements/made-up"
-
-
-def git(folder, *arguments):
-    who = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-def commit(folder, what="all"):
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", what, "--allow-empty")
-    return git(folder, "rev-parse", "HEAD")
 
 
 @pytest.fixture
 def world(in_tmp):
     """A checkout in which a study was registered, with its registration committed."""
-    for file, content in ((FILE, STUDY), ("paper/claims.yaml", CLAIMS)):
-        (in_tmp / file).parent.mkdir(parents=True, exist_ok=True)
-        (in_tmp / file).write_text(content)
-    git(in_tmp, "init", "-q")
-    commit(in_tmp, "before")
-    register()
-    commit(in_tmp, "registered")
-    return in_tmp
-
-
-def register():
-    return frozen.register("made-up", claims.load())
+    return registering.registered_in(in_tmp, STUDY, CLAIMS)
 
 
 def publish(folder, *seeds, truth="one", **record):
-    """Publish made-up tables of these seeds, with records of having begun now."""
-    study = studyfile.load(folder / FILE)
-    place = folder / PUBLISHED
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / FILE, place)
-    provenance = {"published_at_commit": "?", "processor_seconds": {}, "tables": {}}
-    (place / "provenance.json").write_text(json.dumps(provenance))
-    for seed in seeds:
-        run = Run(study, "net", seed)
-        each = simulated.tables(study, run.name, truth, [seed])
-        for name, table in each.items():
-            result = Result(
-                place / f"net/seed{seed}/{name}.parquet", stages.run_table(run, name).identity
-            )
-            write_table(result, table.assign(study=study.name, model="net"))
-        said = {
-            "commit": git(folder, "rev-parse", "HEAD"),
-            "changed": [],
-            "study": sha256(folder / FILE),
-            "began": "2026-01-03T00:00:00+00:00",
-        }
-        (place / f"net/seed{seed}/record.json").write_text(json.dumps(said | record))
+    registering.publish(folder, "net", seeds, truth, **record)
 
 
 def judged():

@@ -1,24 +1,21 @@
 """Registered claims over several models: as those on one, and of all of them together."""
 
 import json
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
+import registering
 from conftest import ROOT, edit
+from registering import PUBLISHED
 
 from twophase.errors import StudyError
-from twophase.store.artifacts import read_table, sha256, write_table
-from twophase.store.paths import Result
-from twophase.study import stages, studyfile
-from twophase.study.run import Run
+from twophase.store.artifacts import read_table
+from twophase.study import studyfile
 from twophase.writeup import (
     claims,
     frozen,
     quantities,
     registered,
-    simulated,
     sources,
     standing,
     text,
@@ -97,53 +94,17 @@ claims:
         at: {reading: entry}
         holds: {above: 0.5}
 """
-FILE, PUBLISHED, MODELS = (
-    "workflow/config/made-up.yaml",
-    "paper/measurements/made-up",
-    ("none", "some", "most"),
-)
-
-
-def git(folder, *arguments):
-    who = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", *who, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
+MODELS = ("none", "some", "most")
 
 
 @pytest.fixture
 def world(in_tmp):
     """A checkout in which a study was registered, with its registration committed."""
-    for file, content in ((FILE, STUDY), ("paper/claims.yaml", CLAIMS)):
-        (in_tmp / file).parent.mkdir(parents=True, exist_ok=True)
-        (in_tmp / file).write_text(content)
-    git(in_tmp, "init", "-q")
-    git(in_tmp, "add", ".")
-    git(in_tmp, "commit", "-qm", "before")
-    frozen.register("made-up", claims.load())
-    git(in_tmp, "add", ".")
-    git(in_tmp, "commit", "-qm", "registered")
-    return in_tmp
+    return registering.registered_in(in_tmp, STUDY, CLAIMS)
 
 
 def publish(folder, model, seeds, truth="follows", **record):
-    """Publish made-up tables of a model, with records of having begun now."""
-    study = studyfile.load(folder / FILE)
-    place = folder / PUBLISHED
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / FILE, place)
-    provenance = {"published_at_commit": "?", "processor_seconds": {}, "tables": {}}
-    (place / "provenance.json").write_text(json.dumps(provenance))
-    for seed in seeds:
-        run = Run(study, model, seed)
-        for name, table in simulated.tables(study, model, truth, [seed]).items():
-            path = place / f"{model}/seed{seed}/{name}.parquet"
-            result = Result(path, stages.run_table(run, name).identity)
-            write_table(result, table.assign(study=study.name, model=model))
-        said = {"commit": git(folder, "rev-parse", "HEAD"), "changed": [],
-                "study": sha256(folder / FILE), "began": "2026-01-03T00:00:00+00:00"}  # fmt: skip
-        (place / f"{model}/seed{seed}/record.json").write_text(json.dumps(said | record))
+    registering.publish(folder, model, seeds, truth, **record)
 
 
 def judged():
