@@ -201,10 +201,7 @@ def _prove(adoptions: list[Adoption], sample: float) -> tuple[int, set[Path]]:
         return _disbelieved(adoptions)
     # A run that has not ended gives a table of fewer points, which is another result.
     again = [result for result in chosen if result.path.exists()]
-    other = {result.path: said for result in again if (said := _other_columns(result))}
-    for result in again:
-        if result.path not in other:
-            _compare(result, _aside(result.path))
+    other = {r.path: said for r in again if (said := _compare(r, _aside(r.path)))}
     for result in chosen:
         _aside(result.path).replace(result.path)
     whole = not any(part.path in other for part in parts)
@@ -292,23 +289,18 @@ def _as_far_as_ended(stage: str, run: Run) -> Run:
     return replace(run, only=tuple((name, tuple(points)) for name, points in only.items()))
 
 
-def _other_columns(result: Result) -> str:
-    """How the columns of a table by today's code differ from those by older code, in words."""
-    if result.path.suffix != ".parquet":
-        return ""
-    paths = _aside(result.path).absolute(), result.path.absolute()
-    old, new = (list(read_table(Result(path, {}))) for path in paths)
-    gone, added = ", ".join(sorted({*old} - {*new})), ", ".join(sorted({*new} - {*old}))
-    told = [gone and f"no longer have {gone}", added and f"have {added} now"]
-    said = " and ".join(filter(None, told)) or "have their columns in another order now"
-    return f"its tables {said}" if old != new else ""
+def _compare(result: Result, before: Path) -> str:
+    """Compare a result, made again, with the file `before`. Returns in words how the columns of a
+    table are others; nothing if all is the same.
 
-
-def _compare(result: Result, before: Path) -> None:
-    """Raise `RunError` if the result, made again, differs in one bit from the file `before`."""
+    Raises `RunError` if one bit differs.
+    """
     old = Result(before.absolute(), {})
     if result.path.suffix == ".parquet":
-        difference = _difference_of_tables(read_table(old), read_table(result))
+        tables = read_table(old), read_table(result)
+        if other := _other_columns(*map(list, tables)):
+            return other
+        difference = _difference_of_tables(*tables)
     else:
         difference = _difference_of_tensors(read_tensors(old), read_tensors(result))
     if difference:
@@ -316,11 +308,19 @@ def _compare(result: Result, before: Path) -> None:
             f"{result.path}: made again by this code it differs from what older code made "
             f"({difference}); nothing was adopted"
         )
+    return ""
+
+
+def _other_columns(old: list[str], new: list[str]) -> str:
+    gone, added = ", ".join(sorted({*old} - {*new})), ", ".join(sorted({*new} - {*old}))
+    told = [gone and f"no longer have {gone}", added and f"have {added} now"]
+    said = " and ".join(filter(None, told)) or "have their columns in another order now"
+    return f"its tables {said}" if old != new else ""
 
 
 def _difference_of_tables(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    if list(old) != list(new) or len(old) != len(new):
-        return f"columns {list(old)} and {len(old)} rows became {list(new)} and {len(new)}"
+    if len(old) != len(new):
+        return f"{len(old)} rows became {len(new)}"
     for column in old:
         for row, (a, b) in enumerate(zip(old[column], new[column], strict=True)):
             if not np.array_equal(a, b, equal_nan=isinstance(a, float)):
