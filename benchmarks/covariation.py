@@ -17,14 +17,14 @@ from pathlib import Path
 
 import made_up
 import numpy as np
-from operating import ROOT, shares, table, write
+from operating import ROOT, shares, table, word, write
 
 from twophase.estimators import followed, phases, times
 from twophase.estimators.censored import over_intervals, shift
 from twophase.estimators.seeds import Estimate, exact_share, transformed
 from twophase.study import studyfile
 from twophase.study.model import Study
-from twophase.writeup import claims, verdicts
+from twophase.writeup import claims
 from twophase.writeup.claims import Claims
 from twophase.writeup.transitions import horizon_bounds
 
@@ -113,10 +113,7 @@ def _contrast(pool: Bounds, drawn: np.ndarray) -> followed.Bounds:
 
 def said(rules: Claims, claim: str, found: Estimate) -> str:
     """What a claim's first part says of an estimate."""
-    low, high = verdicts.limits(rules.claim(claim).parts[0], 1.0)
-    if low < found.low and found.high < high:
-        return "yes"
-    return "no" if found.high <= low or high <= found.low else "open"
+    return word(rules.claim(claim).parts[:1], lambda _: found)
 
 
 def dose_verdicts(rules: Claims, study: Study, trials: int) -> list[list[str]]:

@@ -64,15 +64,10 @@ def word(rules: Iterable[claims.Part], say: Callable[[claims.Part], Estimate]) -
     """The verdict of a claim's parts, as `twophase.writeup.verdicts` finds it."""
     held = set()
     for part in rules:
-        low, high = verdicts.limits(part, 1.0)
         try:
-            found = say(part)
+            held.add(verdicts.holds(part, say(part), 1.0))
         except CannotSay:
             held.add(None)
-            continue
-        inside = low < found.low and found.high < high
-        outside = found.high <= low or high <= found.low
-        held.add(True if inside else False if outside else None)
     if held >= {True, False}:
         return "partly"
     return "open" if None in held else "yes" if held == {True} else "no"

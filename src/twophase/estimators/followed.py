@@ -71,9 +71,8 @@ def slope(moved: Bounds, by: Bounds, level: float = LEVEL) -> Estimate:
 
 def unexplained(moved: Bounds, by: Bounds, b: float, level: float = LEVEL) -> Estimate:
     """Mean over seeds of moved - b x by: above 0 if the slope is more than b, and by moves up."""
-    ends = [
-        b * end if b else np.zeros_like(end) for end in by
-    ]  # no times an infinite bound is none
+    # No times an infinite bound is none.
+    ends = [b * end if b else np.zeros_like(end) for end in by]
     low, high = np.minimum(*ends), np.maximum(*ends)
     return over_intervals(moved[0] - high, moved[1] - low, level)
 

@@ -18,8 +18,7 @@ BARRIERS = {
     "matched_barrier": "… and units matched",
 }
 OVER = partial(Lines, x="t0", over="perturbed at iteration $t_0$", markers=True)
-BARRIER = OVER("barrier", "test loss barrier (nats)", hue="line",
-               threshold=True)  # fmt: skip
+BARRIER = OVER("barrier", "test loss barrier (nats)", hue="line", threshold=True)
 OTHERS = (
     OVER("cka", "CKA of last features", floor=True),
     OVER("moved", "share of units that move", floor=True),

@@ -95,9 +95,10 @@ def _side_by_side(
                     "deterministic"
                 )
             rows.append(row)
+        if step == run.model.growth.steps:
+            break
         for name, state in (("", base), *forks.items()):
-            if step < run.model.growth.steps:
-                _train(run, data, state, dtype, *noises.get(name, (run.seed, None)))
+            _train(run, data, state, dtype, *noises.get(name, (run.seed, None)))
     if run.model.growth.barrier_points:
         for row, fork in zip(rows[-len(forks) :], forks.values(), strict=True):
             row |= _end(run, data, base, fork, _in_precision(run, data, t0, dtype), dtype)

@@ -90,8 +90,8 @@ def _times(run: Run, truth: Truth, middle: float, own: float) -> list[float | No
 def _can_flip(run: Run) -> bool:
     """Whether the network has gates that are open or shut, or winners."""
     network = run.model.network
-    smooth = getattr(network, "activation", "relu") != "relu"
-    return not (smooth and getattr(network, "pooling", "max") == "average")
+    gates = getattr(network, "activation", "relu") == "relu"
+    return gates or getattr(network, "pooling", "max") != "average"
 
 
 def _training(run: Run, rng: np.random.Generator) -> pd.DataFrame:

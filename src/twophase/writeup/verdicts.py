@@ -63,22 +63,27 @@ def limits(part: Part, tolerance: float) -> tuple[float, float]:
     return (-np.inf if low is None else low), (np.inf if high is None else high)
 
 
-def judge(part: Part, source: Source, claims: Claims, level: float = LEVEL) -> Outcome:
+def holds(part: Part, estimate: Estimate, tolerance: float) -> bool | None:
     """A part holds if the interval lies between its limits, does not hold if it lies outside of
     them, and if it lies across one nothing can be said.
     """
+    low, high = limits(part, tolerance)
+    if low < estimate.low and estimate.high < high:
+        return True
+    return False if estimate.high <= low or high <= estimate.low else None
+
+
+def judge(part: Part, source: Source, claims: Claims, level: float = LEVEL) -> Outcome:
+    """What a part's quantity says of a source, and whether the part holds; if not known, why."""
     try:
         estimate = estimated(part, source, level)
     except CannotSay as reason:
         return Outcome(part, None, None, str(reason))
     if estimate.seeds < claims.fewest_seeds:
         return Outcome(part, estimate, None, "too few seeds")
-    low, high = limits(part, claims.tolerance)
-    if low < estimate.low and estimate.high < high:
-        return Outcome(part, estimate, True, "")
-    if estimate.high <= low or high <= estimate.low:
-        return Outcome(part, estimate, False, "")
-    return Outcome(part, estimate, None, "the interval holds both yes and no")
+    held = holds(part, estimate, claims.tolerance)
+    why = "the interval holds both yes and no" if held is None else ""
+    return Outcome(part, estimate, held, why)
 
 
 def estimated(part: Part, source: Source, level: float) -> Estimate:
