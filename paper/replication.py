@@ -52,7 +52,7 @@ display(
         f"seeds and {text.span(lengths)} iterations each.{twice} It has a verdict for each "
         "network, computed by a rule from tables that are published with this page. Seeds and "
         f"iterations are enough to judge some claim on {text.counted(len(judged), 'network')}.\n\n"
-        f"**The registered answer.** {text.answer(registered)}\n\n"
+        f"**The registered answer.**\n\n{text.answer(registered)}\n\n"
         f"**Exploratory.** How many networks got which verdict:\n\n{text.summary(exploratory)}"
     )
 )

@@ -167,7 +167,7 @@ def test_before_a_look_nothing_is_read_and_nothing_is_said(world, monkeypatch):
     told = text.details(list(found.values()), rules)
     assert told.count("<i>2 of 3 seeds; not looked at</i>") == 3
     readme = text.quoted(list(found.values()), rules)
-    assert readme.count("net *2 of 3 seeds; not looked at*") == 1  # once for all claims
+    assert readme.count("net: *2 of 3 seeds; not looked at*") == 1  # once for all claims
     assert "cannot say yet" not in readme
     assert "[" not in readme
 
@@ -209,10 +209,7 @@ def test_figures_show_the_seeds_of_the_look_and_no_others(world):
 
 def test_the_answer_is_of_the_look_and_says_what_the_tables_do(world):
     publish(world, 7, 3)
-    assert text.answer(list(judged().values())) == (
-        "It is withheld until as many seeds are there as was registered (made-up, net: 2 of 3 "
-        "seeds; not looked at)."
-    )
+    assert text.answer(list(judged().values())) == ("- made-up, net: *2 of 3 seeds; not looked at*")
     publish(world, 4, 5)  # one more than the look is at
     study, file = sources.published()[0]
     (source,) = sources.sources()
@@ -224,8 +221,8 @@ def test_the_answer_is_of_the_look_and_says_what_the_tables_do(world):
     half = style.transitions(part, drawn["answer"], half=True)["net"]
     assert (half["chaos"].horizon, half["cone"].horizon) == (300, 300)
     told = text.answer(list(judged().values()))
-    assert "withheld" not in told
-    assert told.startswith("early, made-up, net: **replicated**: ")
+    assert "not looked at" not in told
+    assert told.startswith("- made-up, net: **replicated**: early ")
 
 
 def test_a_verdict_is_registered_if_its_rule_was_there_before_the_seeds_began(world):

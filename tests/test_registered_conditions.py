@@ -158,10 +158,12 @@ def test_it_is_withheld_until_all_models_have_reached_a_look(world, monkeypatch)
     every = standing.judged(claims.load(), sources.sources())
     assert [v.word for v in every if v.claim.id == "early"].count(verdicts.REPLICATED) == 2
     told = text.quoted(every, claims.load())
-    assert "(slope; made-up, none, some, most)*: *3 of 4 seeds; not looked at*" in told
-    assert text.answer([v for v in every if text.is_test(v)]).endswith(
-        "as was registered (made-up, most: 3 of 4 seeds; not looked at)."
-    )
+    compared = "- made-up, its networks compared: *3 of 4 seeds; not looked at*"
+    assert told.count("not looked at") == told.count(compared) == 1
+    told = text.answer([v for v in every if text.is_test(v)])
+    assert compared in told
+    assert "- made-up, most: *3 of 4 seeds; not looked at*" in told
+    assert "- made-up, some: **replicated**: early " in told
     publish(world, "most", [11])
     monkeypatch.setattr(sources, "read_table", read_table)
     assert {v.word for v in judged().values()} == {verdicts.REPLICATED}

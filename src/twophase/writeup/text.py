@@ -167,22 +167,28 @@ def _cell(v: Verdict | None) -> str:
 
 
 def answer(tests: list[Verdict]) -> str:
-    """What the registered verdicts say, in words; or how many seeds are there, before a look."""
+    """What the registered verdicts say, as a list in Markdown: for each network, and for those that
+    a study compares, the claims by their verdicts; or how many seeds are there, before a look.
+    """
     if not tests:
         return "No study here was registered before its first seed began."
-    waits = dict.fromkeys(
-        f"{name_of(source)}: {source.withheld}" for source in _alone(tests) if source.withheld
-    )
-    said = [f"{short(v.claim)}, {name_of(v.source)}: **{v.word}**{_measured(v)}"
-            for v in tests if not v.source.withheld]  # fmt: skip
-    told = [f"It is withheld until as many seeds are there as was registered ({'; '.join(waits)})."]
-    return " ".join([*("; ".join(said) + "." for _ in said[:1]), *told * bool(waits)])
+    each: dict[str, list[Verdict]] = {}
+    for v in tests:
+        compared = f"{v.source.study}, its networks compared" if v.source.conditions else ""
+        each.setdefault(compared or name_of(v.source), []).append(v)
+    return "\n".join(f"- {name}: {_by_verdict(own)}" for name, own in each.items())
 
 
-def _alone(found: list[Verdict]) -> list[Source]:
-    """The models that verdicts are on, each by itself."""
-    each = (v.source.conditions.values() or [v.source] for v in found)
-    return list(dict.fromkeys(source for own in each for source in own))
+def _by_verdict(found: list[Verdict]) -> str:
+    """Claims behind the verdict that they have; those that are withheld share one."""
+    words = [f"**{word}**: " for word in WORDS]
+    groups: dict[str, list[str]] = {word: [] for word in words}
+    for v in found:
+        if not v.source.withheld:
+            groups[f"**{v.word}**: "].append(" ".join([short(v.claim), *_measured(v)]))
+    told = [word + ", ".join(own) for word, own in groups.items() if own]
+    withheld = dict.fromkeys(f"*{v.source.withheld}*" for v in found if v.source.withheld)
+    return "; ".join([*told, *withheld])
 
 
 def figure_name(name: str) -> str:
@@ -289,35 +295,21 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
     """The registered verdicts, and what was registered and is not published."""
     if not claims.registered:
         return []
+    names = [f"{each.study}: {len(each.claims)} claims, {each.date}" for each in claims.registered]
+    lines = [
+        f"Registered ({'; '.join(names)}) before the first seed began, by rules in `{CLAIMS}`:",
+        "",
+    ]
     tests = [v for v in found if is_test(v)]
-    lines = ["Registered before the first of their seeds began:", ""] * bool(tests)
     for each in claims.registered:
         own = [v for v in tests if v.source.study == each.study]
-        if own and all(v.source.withheld for v in own):
-            told = dict.fromkeys(f"{s.name} *{s.withheld}*" for s in _alone(own) if s.withheld)
-            count = f"{len(each.claims)} claims, registered on {each.date}"
-            lines += [f"{each.study} ({count}): {', '.join(told)}.", ""]
-        elif own:
-            # Where models are compared, the verdicts on each by itself are on the page alone.
-            lines += _compared(own) or [*_grid(each.claims, own), ""]
-    there = {v.source.study for v in found}
-    if waiting := [
-        f"{each.study} ({each.date})" for each in claims.registered if each.study not in there
-    ]:
-        lines += [f"Registered, none of it published yet: {', '.join(waiting)}.", ""]
-    if lost := fallen(found):
-        lines += [lost, ""]
-    return [*lines, "Exploratory:", ""]
-
-
-def _compared(found: list[Verdict]) -> list[str]:
-    """The verdicts over several models, as a list in Markdown."""
-    lines = [
-        f"- {v.claim.claim} *({v.claim.parts[0].says}; {name_of(v.source)})*: {_quoted_cell(v)}"
-        for v in found
-        if v.source.conditions
-    ]
-    return [*lines, ""] if lines else []
+        # Where models are compared, the verdicts on each by itself are on the page alone.
+        if own := [v for v in own if v.source.conditions] or own:
+            lines.append(answer(own))
+        elif each.study not in {v.source.study for v in found}:
+            lines.append(f"- {each.study}: *none of it published yet*")
+    lost = fallen(found)
+    return [*lines, *[lost] * bool(lost), "", "Exploratory:", ""]
 
 
 def _grid(names: list[str], found: list[Verdict]) -> list[str]:
@@ -342,11 +334,11 @@ def _quoted_cell(verdict: Verdict | None) -> str:
         return "–"
     if verdict.source.withheld:
         return f"*{verdict.source.withheld}*"
-    return f"**{verdict.word}**{_measured(verdict)}" + " \\*" * verdict.seen
+    return ": ".join([f"**{verdict.word}**", *_measured(verdict)]) + " \\*" * verdict.seen
 
 
-def _measured(verdict: Verdict) -> str:
-    return "".join(f": {interval(o.estimate)}" for o in verdict.outcomes[:1] if o.estimate)
+def _measured(verdict: Verdict) -> list[str]:
+    return [interval(o.estimate) for o in verdict.outcomes[:1] if o.estimate]
 
 
 def in_readme(readme: str, block: str) -> str:
