@@ -9,7 +9,7 @@ import pandas as pd
 from twophase.errors import RunError
 from twophase.figures import names, style
 from twophase.figures.lines import AGAINST, against, row
-from twophase.figures.panels import Page
+from twophase.figures.panels import Page, Panel
 from twophase.store.artifacts import read_table
 from twophase.store.paths import Result
 from twophase.study.functions import imported
@@ -30,6 +30,16 @@ def draw(figure: str, study: Study, tables: dict[str, Result]) -> Page:
         kind = type(page).__name__
         raise RunError(
             f"figures.{figure}: returns a {kind}; must return a Page of {Page.__module__}"
+        )
+    rows = page.rows if isinstance(page.rows, list | tuple) else []
+    panels = [each for row in rows for each in (row if type(row) in (list, tuple) else [row])]
+    whole = all(type(row) in (list, tuple) and row for row in rows) and isinstance(
+        page.caption, str
+    )
+    if not (panels and whole and all(isinstance(each, Panel) for each in panels)):
+        raise RunError(
+            f"figures.{figure}: its Page must hold rows, which are lists of one Panel or more, and "
+            "a caption: Page([[Panel(draw, 'title')]], 'What it shows.')"
         )
     return page._replace(caption=names.caption(study, page.caption))
 
@@ -53,7 +63,7 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
     for name, kind in each:
         title = titles[name] + f": {kind}" * bool(kind)
         here = style.where(found, model=name, direction=kind or "perturbed")
-        there = here.dropna(subset="value")["measure"].unique()
+        there = here["measure"].unique()
         shown = [AGAINST(measure, measure.replace("_", " "), log=True) for measure in there]
         title, shown = against(models[name], title, shown)
         rows.append(row(study, name, here, shown, title=title))

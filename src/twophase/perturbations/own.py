@@ -1,29 +1,34 @@
 """What a function of the user's own adds."""
 
 import inspect
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from twophase.errors import RunError
-from twophase.study.functions import imported
+from twophase.errors import Problem, RunError, at_its_line
+from twophase.study import stages
+from twophase.study.functions import imported, near
 from twophase.study.perturbations import OwnKick
 from twophase.training import switches
+from twophase.training.loop import initial_state, load_state
 from twophase.training.perturbation import Added, At
 from twophase.training.tensors import bits, named_state, trained
 
 
 def added(perturbation: OwnKick, at: At) -> Added:
     """What the function returns, a tensor or array for each parameter that it names, in float64.
+    What it returns for buffers of real numbers, such as batch norm's means, is added to them here.
 
     It gets `options`, and of these what it names: `parameters` (by name, float64 copies on the CPU,
-    in the order of the network) and `initial` (the same as the run began), `model` (the network),
-    `batch` (images and labels of a batch that training does not see), `rng` (a numpy generator),
-    `step` (t0) and `direction` (1, 2, …). PyTorch's generators are seeded before, as `rng` is, for
-    the run and the direction.
+    in the order of the network), `initial` (the same as the run began), `optimizer` (what that
+    keeps of each parameter, by names such as `momentum.0.weight`), `model` (the network), `batch`
+    (images and labels of a batch that training does not see), `rng` (a numpy generator), `step`
+    (t0) and `direction` (1, 2, …). PyTorch's generators are seeded before, as `rng` is, for the run
+    and the direction. Buffers that change as the function calls the network are set back.
 
-    Raises `RunError` if that is not such a thing, or the function changes the network itself.
+    Raises `RunError` if it returns anything else, fails, or changes parameters itself.
     """
     key, name = "file" if perturbation.file else "function", perturbation.function
     said = f"perturbation.function = {name!r}"
@@ -31,21 +36,44 @@ def added(perturbation: OwnKick, at: At) -> Added:
     where = switches.kept(f"perturbation.{key} = {perturbation.file or name!r}")
     with where, torch.random.fork_rng(), torch.enable_grad():
         function = imported(perturbation.file, name)
+        given = _given(function, at)
         torch.manual_seed(at.other_seed())
-        found = function(**_given(function, at), **perturbation.arguments)
-    for tensor_name, tensor in named_state(at.model).items():
-        if not torch.equal(bits(tensor), bits(before[tensor_name])):
-            raise RunError(f"{said}: changes {tensor_name} itself; return what is to be added")
-    return _checked(found, at.model, said)
+        try:
+            found = function(**given, **perturbation.arguments)
+        except Problem:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            raise RunError(f"{said}: {at_its_line(error)}") from error
+    _set_back(at.model, before, said)
+    for name, tensor in _copies(trained(at.model)).items():
+        if not torch.equal(given.get("parameters", {}).get(name, tensor), tensor):
+            line = f"changes parameters[{name!r}] in place; return what is to be added"
+            raise RunError(f"{said}: {line}")
+    found, buffers = _checked(found, at.model, said), _buffers(at.model)
+    for name in found.keys() & buffers.keys():
+        buffers[name].copy_(buffers[name].double() + found.pop(name))
+    return found
 
 
-def _given(function, at: At) -> dict:  # noqa: ANN001
+def _set_back(model: nn.Module, before: Added, said: str) -> None:
+    """Give buffers their values again. Raises `RunError` if parameters have others, too."""
+    parameters = dict(model.named_parameters())
+    for name, tensor in named_state(model).items():
+        if torch.equal(bits(tensor), bits(before[name])):
+            continue
+        if name in parameters:
+            raise RunError(f"{said}: changes {name} itself; return what is to be added")
+        tensor.copy_(before[name])
+
+
+def _given(function: Callable, at: At) -> dict:
     takes = inspect.signature(function).parameters.values()
     every = any(parameter.kind == parameter.VAR_KEYWORD for parameter in takes)
     named = {parameter.name for parameter in takes}
     values = {
         "parameters": lambda: _copies(trained(at.model)),
         "initial": lambda: _copies(at.initial()),
+        "optimizer": lambda: _copies(_of_optimizer(at)),
         "model": lambda: at.model,
         "batch": at.batch,
         "rng": at.rng,
@@ -55,23 +83,38 @@ def _given(function, at: At) -> dict:  # noqa: ANN001
     return {name: value() for name, value in values.items() if every or name in named}
 
 
-def _copies(parameters: dict[str, torch.Tensor]) -> Added:
-    return {n: p.detach().to("cpu", torch.float64, copy=True) for n, p in parameters.items()}
+def _copies(tensors: dict[str, torch.Tensor]) -> Added:
+    return {n: t.detach().to("cpu", torch.float64, copy=True) for n, t in tensors.items()}
+
+
+def _of_optimizer(at: At) -> dict[str, torch.Tensor]:
+    """What the optimizer of the base run keeps at t0."""
+    state = initial_state(at.run.model, at.data, at.seed)
+    if at.step:
+        load_state(stages.base_state(at.run, at.step), state, at.step)
+    return {n: t for n, t in state.tensors().items() if not n.startswith("model.")}
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Those of real numbers, by name."""
+    parameters = dict(model.named_parameters())
+    found = {n: t for n, t in named_state(model).items() if n not in parameters}
+    return {name: tensor for name, tensor in found.items() if tensor.is_floating_point()}
 
 
 def _checked(found: object, model: nn.Module, said: str) -> Added:
-    parameters = trained(model)
+    may, added = trained(model) | _buffers(model), {}
     if not isinstance(found, dict):
         kind = type(found).__name__
         raise RunError(f"{said}: returns a {kind}; must return by name what is added to parameters")
-    added = {}
     for name, value in found.items():
-        if name not in parameters:
-            raise RunError(f"{said}: returns {name!r}, which is no parameter that is trained")
+        if name not in may:
+            line = "which is no parameter that is trained, and no buffer of real numbers"
+            raise RunError(f"{said}: returns {name!r}, {line}; {near(str(name), may)}")
         if not isinstance(value, torch.Tensor | np.ndarray):
             kind = type(value).__name__
             raise RunError(f"{said}: returns a {kind} for {name!r}; must be a tensor")
-        like = parameters[name]
+        like = may[name]
         tensor = torch.as_tensor(value).detach().to(like.device, torch.float64)
         if tensor.shape != like.shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(like.shape)}"

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from twophase import figures
-from twophase.errors import Problem, RunError, in_a_line
+from twophase.errors import Problem, RunError, at_its_line, in_a_line
 from twophase.figures import pictures
-from twophase.stages import network_checks, network_starts, perturbation_checks
+from twophase.stages import network_checks, network_starts, own_checks, perturbation_checks
 from twophase.stages.linearized import linear_logits
 from twophase.stages.summary import summary
 from twophase.store.artifacts import write_table, write_tensors
@@ -36,6 +36,8 @@ from twophase.training.layer_calls import described, raising
 from twophase.training.loop import initial_state
 from twophase.training.machine import prepare
 from twophase.training.tasks import CLASSIFICATION, of_outputs
+
+OWN = ("own_measures", "own_stages")  # stages of the user's own functions
 
 
 class Few(Record):
@@ -122,6 +124,8 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
         for stage in there:
             with _told(stage, brief, data):
                 stages.imported(stage)(brief)
+                if stage in OWN:
+                    own_checks.same_again(brief, stage)
 
 
 def _outputs(run: Run, model: nn.Module, data: Data) -> nn.Module:
@@ -154,15 +158,17 @@ def _draw(study: Study, data: Data) -> None:
     for table in stages.tables_of(few):
         summary(few, table)
     for figure in figures.asked(few):
+        own = study.figures.get(figure)
+        key = f"{STUDIES / study.name}.yaml"
         try:
-            pictures.tried(few, figure)
-        except Exception as error:  # a figure may be of a user's own
-            own = study.figures.get(figure)
+            own_checks.drawn(study, few, figure) if own else pictures.tried(few, figure)
+        except Problem as error:  # says what to do
+            raise RunError(f"{key}: {error}") from None
+        except Exception as error:
             place = own.function if own else f"figures/{figure}.py"
-            raise RunError(
-                f"{STUDIES / study.name}.yaml: figure {figure} cannot be drawn from two "
-                f"iterations: {in_a_line(error)}; mend {place}"
-            ) from error
+            said = at_its_line(error) if own else in_a_line(error)
+            line = f"figure {figure} cannot be drawn from two iterations: {said}; mend {place}"
+            raise RunError(f"{key}: {line}") from error
 
 
 def _made_up(run: Run, inputs: int) -> None:

@@ -3,13 +3,12 @@
 import pandas as pd
 
 from twophase.errors import RunError
-from twophase.stages.own_stages import called, examples, numbers
+from twophase.stages.own_stages import at, called, examples, numbers
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
 from twophase.study.chaos import alone, comparisons
 from twophase.study.run import Run
 from twophase.training.batches import load_data
-from twophase.training.loop import initial_state, load_state
 from twophase.training.machine import prepare
 from twophase.training.progress import progress
 
@@ -25,7 +24,6 @@ def own_measures(run: Run) -> None:
     were made by other packages or on another kind of machine.
     """
     data = load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
-    base, fork = (initial_state(run.model, data, run.seed) for _ in range(2))
     points, rows = comparisons(run), []
     with progress(f"own measures of {run}", len(points), "pair") as bar:
         for t0, direction, t1 in points:
@@ -37,9 +35,7 @@ def own_measures(run: Run) -> None:
                 called_there = alone(run, direction)[1]  # as the only one of its study
                 row = {**run.identity, "direction": called_there, "t0": t0, "t1": t1}
                 for name, own in sorted(run.model.measures.items()):
-                    for each, state in zip(files, (base, fork), strict=True):
-                        load_state(each, state, t1)  # for each: a function may change them
-                    networks = base.model.eval(), fork.model.eval()
+                    networks = [at(run, data, each, t1) for each in files]
                     said = called(f"measures.{name}", own, *networks, examples(run, data))
                     found = numbers(f"measures.{name}", name, said)
                     if twice := row.keys() & found.keys():

@@ -12,6 +12,7 @@ from torch import nn
 
 from twophase.errors import Problem, RunError, at_its_line
 from twophase.store.artifacts import write_table
+from twophase.store.paths import Result
 from twophase.study import functions, stages
 from twophase.study.own import OwnFunction, asked
 from twophase.study.run import Run
@@ -39,10 +40,10 @@ class States(Mapping):
 
     def __getitem__(self, t: int) -> nn.Module:
         if t not in self._at:
-            raise KeyError(t)
-        state = initial_state(self._run.model, self._data, self._run.seed)
-        load_state(stages.base_state(self._run, t), state, t)
-        return state.model.eval()
+            raise KeyError(f"no state at {t}; there are {', '.join(map(str, self._at))}")
+        # In a trial of two iterations those after it are as its last.
+        kept = min(t, self._run.model.training.iterations)
+        return at(self._run, self._data, stages.base_state(self._run, kept), kept)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._at)
@@ -72,8 +73,20 @@ def own_stages(run: Run) -> None:
 
 
 def examples(run: Run, data: Data) -> Sets:
-    """What functions of the user's own are given of the data."""
-    return Sets(**evaluation_sets(data, run.model.evaluation))
+    """What functions of the user's own are given of the data: copies, which they may change."""
+    sets = evaluation_sets(data, run.model.evaluation)
+    return Sets(
+        **{name: (images.clone(), labels.clone()) for name, (images, labels) in sets.items()}
+    )
+
+
+def at(run: Run, data: Data, file: Result, t: int) -> nn.Module:
+    """A network of a run in the state of a file, in eval mode; made anew, as functions of the
+    user's own may change it.
+    """
+    state = initial_state(run.model, data, run.seed)
+    load_state(file, state, t)
+    return state.model.eval()
 
 
 def called(key: str, own: OwnFunction, *given: Any) -> Any:
@@ -101,7 +114,7 @@ def numbers(key: str, name: str, said: Any) -> dict[str, float]:
     found = {}
     for column, value in values.items():
         try:
-            found[column] = float(value)
+            found[column] = float(value if not isinstance(value, str) else None)
         except (TypeError, ValueError, RuntimeError):
             kind = type(value).__name__
             line = f"returns a {kind} for {column}; must return a number, or numbers by name"

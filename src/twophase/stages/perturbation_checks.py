@@ -1,25 +1,34 @@
 """What a perturbation must be for a fork to be made again, tried on a few images."""
 
+import sys
+
 import torch
 
 from twophase.errors import RunError
 from twophase.study.run import Run
 from twophase.training.batches import Data
 from twophase.training.loop import initial_state
-from twophase.training.perturbation import perturb
-from twophase.training.tensors import bits
+from twophase.training.perturbation import norm, perturb
+from twophase.training.tensors import bits, trained
+
+LARGE = (
+    0.5  # of the parameters' norm: as what adds the new values in the place of a change would be
+)
 
 
 def same_again(run: Run, data: Data) -> None:
     """Raise `RunError` if a perturbation cannot be made, or adds other numbers when it is made
     again from the same state: a fork that is made again would be another.
+
+    Notes tell of one of the user's own that adds nothing, or as much as the parameters are.
     """
     for name, kind in run.model.chaos.kinds().items():
         key = f"chaos.perturbations.{name}" if name else "chaos.perturbation"
         one, other = (initial_state(run.model, data, run.seed) for _ in range(2))
+        whole = norm([p.detach() for p in trained(one.model).values()])
         for state in (one, other):
             try:
-                perturb(state.model, kind, run.seed, "1", run, data, 0)
+                size, _ = perturb(state.model, kind, run.seed, "1", run, data, 0)
             except RunError as error:  # which does not know which of several it is
                 said = str(error)
                 own = said.startswith("perturbation.")
@@ -33,3 +42,9 @@ def same_again(run: Run, data: Data) -> None:
                     "same state; draw random numbers from `rng` or PyTorch, and keep nothing "
                     "between calls"
                 )
+        if kind.kind == "own" and not size:
+            print(f"{run.name}: {key}: adds nothing to parameters at iteration 0", file=sys.stderr)
+        elif kind.kind == "own" and size > LARGE * whole:
+            told = f"of norm {size:.3g} to parameters of norm {whole:.3g} at iteration 0"
+            line = "the function returns what is added, and not the new values"
+            print(f"{run.name}: {key}: adds a change {told}; {line}", file=sys.stderr)

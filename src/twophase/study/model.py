@@ -88,8 +88,9 @@ class Model(Record):
     def checkpoints(self) -> list[int]:
         """Iterations whose state something of the model asks for."""
         asked = [section.states(self) for section in self.sections().values()]
-        asked += [set(own.at or ()) for own in (self.stages or {}).values()]
-        return sorted({0, self.training.iterations}.union(*asked))
+        last = self.training.iterations  # in a trial fewer than stages of the user's own ask for
+        asked += [{min(t, last) for t in own.at or ()} for own in (self.stages or {}).values()]
+        return sorted({0, last}.union(*asked))
 
     def passing(self) -> set[int]:
         """Those of them that only kernels ask for, of a model that does not keep these."""
@@ -102,11 +103,7 @@ class Model(Record):
 
     def brief(self) -> Model:
         """The same model in a trial of two iterations (see `stages/check.py`)."""
-        sections = {name: section.brief() for name, section in self.sections().items()}
-        if self.stages:
-            update = {"at": None}
-            sections["stages"] = {k: v.model_copy(update=update) for k, v in self.stages.items()}
-        return self.model_copy(update=sections)
+        return self.model_copy(update={n: each.brief() for n, each in self.sections().items()})
 
 
 def misfits(model: Model, train: int | None, test: int | None, rarest: int | None) -> Mistakes:

@@ -153,8 +153,8 @@ class OwnKick(Kind):
     """What a `function` of the user's own returns: in a `file` beside the study file, or without a
     file `module:function` of an installed package.
 
-    It returns by name what is added to parameters. It takes `options`, and those of GIVEN that it
-    names. What the code says counts, not where the file lies.
+    It returns by name what is added to parameters, or to buffers of real numbers. It takes
+    `options`, and those of GIVEN that it names. What the code says counts, not where the file lies.
     """
 
     kind: Literal["own"] = "own"
@@ -170,7 +170,7 @@ class OwnKick(Kind):
 
 
 # What a function of the user's own may ask for; `perturbations/own.py` says what each is.
-GIVEN = ("parameters", "initial", "model", "batch", "rng", "step", "direction")
+GIVEN = ("parameters", "initial", "optimizer", "model", "batch", "rng", "step", "direction")
 
 
 def _kind(value: object) -> object:

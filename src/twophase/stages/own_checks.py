@@ -1,0 +1,93 @@
+"""What functions of the user's own must be, tried before training: the same again, and fit for the
+tables that the study will have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from twophase.errors import RunError
+from twophase.figures import pictures
+from twophase.store.artifacts import read_table, write_table
+from twophase.study import stages
+from twophase.study.model import Model, Study
+from twophase.study.run import Run
+
+ITERATIONS = ("t0", "t1", "t", "u")  # columns of tables
+
+
+def same_again(run: Run, stage: str) -> None:
+    """Do the work of `own_measures` or `own_stages` once more in place of the first.
+
+    Raises `RunError` if its table is another.
+    """
+    (name,) = stages.STAGES[stage].tables
+    table = stages.run_table(run, name)
+    first = read_table(table)
+    for file in [*stages.STAGES[stage].parts(run), table]:
+        file.path.unlink()
+    stages.imported(stage)(run)
+    again = read_table(table)
+    if not first.equals(again):
+        alike = first.shape == again.shape and first.columns.equals(again.columns)
+        columns = [c for c in first if alike and not first[c].equals(again[c])] or [name]
+        raise RunError(
+            f"{columns[0]} is another when the function is called again; draw random numbers from "
+            "PyTorch, whose generators are seeded, and keep nothing between calls"
+        )
+
+
+def drawn(study: Study, few: Study, figure: str) -> None:
+    """Draw a figure of the user's own from the tables of two iterations of `few`, or if it fails
+    from as many rows as the `study` will have: it may ask for iterations by their numbers.
+    """
+    try:
+        pictures.tried(few, figure)
+        return
+    except Exception:  # it is any code
+        given = pictures.tables(few, figure)
+    for key, result in given.items():
+        path = Path("whole") / result.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        given[key] = replace(result, path=path)
+        write_table(given[key], whole(study, read_table(result)))
+    pictures.tried(few, figure, given)
+
+
+def whole(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of two iterations, with the rows of its last as those of all seeds, directions and
+    iterations of the study: numbers that nothing has measured, for a trial.
+    """
+    if "model" not in table:
+        return table
+    parts = [_whole(study, study.models[name], own) for name, own in table.groupby("model")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _whole(study: Study, model: Model, table: pd.DataFrame) -> pd.DataFrame:
+    key = [column for column in ITERATIONS if column in table]
+    if key:
+        table = table[(table[key] == table[key].iloc[-1]).all(axis=1)]
+    chaos = model.chaos
+    at = {
+        "t0": chaos.forks if chaos else [],
+        "t1": chaos.compared() if chaos else [],
+        "t": model.checkpoints(),
+        "u": model.checkpoints(),
+    }
+    points = [dict(zip(key, point, strict=True)) for point in product(*(at[c] for c in key))]
+    points = [point for point in points if point.get("t0", -1) < point.get("t1", point.get("t", 0))]
+    parts = [table.assign(**point) for point in points] or [table]
+    if "seed" in table:
+        parts = [part.assign(seed=seed) for seed in study.seeds for part in parts]
+    if "direction" in table and chaos:
+        parts += [
+            part.assign(direction=part["direction"].str.replace(r"1$", str(number), regex=True))
+            for number in range(2, chaos.directions + 1)
+            for part in (part[part["direction"].str.endswith("1")] for part in parts)
+        ]
+    return pd.concat(parts, ignore_index=True)
