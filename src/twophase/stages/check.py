@@ -31,6 +31,7 @@ from twophase.study.model import STUDIES, Model, Study
 from twophase.study.records import FEW, Record
 from twophase.study.run import Run, runs
 from twophase.study.stages import missing
+from twophase.study.tasks import own
 from twophase.training.batches import Data, Split, load_data
 from twophase.training.layer_calls import described, raising
 from twophase.training.loop import initial_state
@@ -99,10 +100,12 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
     brief = _brief(run)
     images, labels = data.normalised(data.train.images[:FEW]), data.train.labels[:FEW]
     with _told("base", brief, data):
+        if own(run.study.data.images.task):
+            own_checks.task(brief, data, images, labels)
         state = network_checks.two_steps(brief, data, images)
         network_starts.other_weights(run, data)
     loss = data.task.loss
-    own = {
+    trials = {
         "fork": lambda: perturbation_checks.same_again(brief, data),
         "kernel": lambda: network_checks.two_examples(
             state.model, images, brief.model.kernel.kind, _outputs(brief, state.model, data)
@@ -111,7 +114,7 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
         "linearized": lambda: network_checks.tangents(state.model, images, linear_logits),
     }
     compute = run.study.compute
-    for stage, attempt in own.items():
+    for stage, attempt in trials.items():
         if stage in tried:
             prepare(compute.of_kernels() if stage == "kernel" else compute)
             with _told(stage, brief, data):
@@ -158,15 +161,15 @@ def _draw(study: Study, data: Data) -> None:
     for table in stages.tables_of(few):
         summary(few, table)
     for figure in figures.asked(few):
-        own = study.figures.get(figure)
+        given = study.figures.get(figure)
         key = f"{STUDIES / study.name}.yaml"
         try:
-            own_checks.drawn(study, few, figure) if own else pictures.tried(few, figure)
+            own_checks.drawn(study, few, figure) if given else pictures.tried(few, figure)
         except Problem as error:  # says what to do
             raise RunError(f"{key}: {error}") from None
         except Exception as error:
-            place = own.function if own else f"figures/{figure}.py"
-            said = at_its_line(error) if own else in_a_line(error)
+            place = given.function if given else f"figures/{figure}.py"
+            said = at_its_line(error) if given else in_a_line(error)
             line = f"figure {figure} cannot be drawn from two iterations: {said}; mend {place}"
             raise RunError(f"{key}: {line}") from error
 
@@ -220,6 +223,9 @@ def _told(stage: str, run: Run, data: Data) -> Iterator[None]:
     except Problem as error:  # says what to do
         raise RunError(f"stage {stage}: {'; '.join(str(error).splitlines())}") from None
     except Exception as error:  # a network is any code
+        task, place = run.study.data.images.task, at_its_line(error)
+        if own(task) and place.startswith(f"{task.file}:"):
+            raise RunError(f"stage {stage}: data.images.task: {place}") from error
         where = raising(error) or _underivable(run, data)
         said = re.split(r"\n|\. ", str(error).strip())[0][:200] or type(error).__name__
         remedy = f", or do without this stage: `{section}: false`" if section else ""

@@ -255,7 +255,8 @@ def _check_logits(model: nn.Module, images: torch.Tensor, data: Data, training: 
     if not isinstance(out, torch.Tensor):
         raise RunError(
             f"{described(model, '')}: gives a {type(out).__name__}{' in training' * training}; "
-            f"return only the logits, a tensor {wanted or ''} for {len(images)} images"
+            f"return only the logits, a tensor{f' {wanted}' * bool(wanted)} for {len(images)} "
+            "images"
         )
     if wanted and out.shape != wanted:
         # The last layer that gives it.

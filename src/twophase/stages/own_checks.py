@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from twophase.errors import RunError
 from twophase.figures import pictures
@@ -16,6 +17,9 @@ from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.model import Model, Study
 from twophase.study.run import Run
+from twophase.training.batches import Data
+from twophase.training.loop import initial_state
+from twophase.training.tensors import bits
 
 ITERATIONS = ("t0", "t1", "t", "u")  # columns of tables
 
@@ -39,6 +43,32 @@ def same_again(run: Run, stage: str) -> None:
             f"{columns[0]} is another when the function is called again; draw random numbers from "
             "PyTorch, whose generators are seeded, and keep nothing between calls"
         )
+
+
+def task(run: Run, data: Data, images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Raise `RunError` if a function of the user's own task gives no tensor, or another when it is
+    called again: losses are measured outside training, too, where no random numbers are shared.
+    """
+    model = initial_state(run.model, data, run.seed).model.eval()
+    try:
+        out = model(images)
+    except Exception:  # a network is any code, and is tried by itself
+        return
+    called = {
+        "loss": lambda: data.task.losses(out, labels),
+        "prediction": lambda: data.task.prediction(out),
+        "outputs": lambda: data.task.outputs(out),
+    }
+    for role, name in run.study.data.images.task.named().items():
+        said = f"data.images.task.{role} = {name!r}"
+        found, again = called[role](), called[role]()
+        if not isinstance(found, torch.Tensor):
+            raise RunError(f"{said}: returns a {type(found).__name__}; must return a tensor")
+        if not torch.equal(bits(found), bits(again)):
+            line = "draws random numbers, or keeps something between calls; draw them in the data"
+            raise RunError(f"{said}: returns other numbers for the same outputs: it {line}")
+        if role == "loss" and not found.requires_grad:
+            raise RunError(f"{said}: does not depend on what the network gives; no `detach`")
 
 
 def drawn(study: Study, few: Study, figure: str) -> None:
