@@ -283,13 +283,103 @@ def test_a_function_may_change_what_it_gets_and_draw_random_numbers(study):
     assert 0 < drawn[0] < 1
 
 
+def test_what_a_function_changes_the_next_call_does_not_see(study):
+    changing = """    base.layers[-1] = torch.nn.Identity()
+    seen = float(data.test[1].double().mean())
+    data.test[1].zero_()
+    return seen
+
+
+def after(base, fork, data, *, order):
+    return {"seen": data.test[1].double().mean(), "classes": base.layers[-1].out_features}
+
+"""
+    text = CODE.replace("    images, labels = data.test\n", changing, 1)
+    Path("workflow/config/mine.py").write_text(text)
+    sections = yaml.safe_load(SECTIONS)
+    sections["measures"]["later"] = sections["measures"]["apart"] | {"function": "after"}
+    run = next(run for run in runs(study(**sections)) if run.name == "vgg")
+    own_measures(run)
+    table = read_table(stages.run_table(run, "own_measures"))
+    labels = float(twophase.examples("smoke", "vgg")[1].double().mean())
+    assert (table["apart"] == labels).all()
+    assert (table["later_seen"] == labels).all()
+    assert (table["later_classes"] == 10).all()
+
+
+def _checked(known, code, capsys):
+    """What `check` says of a study whose file of functions is this."""
+    Path("workflow/config/mine.py").write_text(code)
+    __main__._function("stages.check:check")(known)
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def one_model(study):
+    """The same with the VGG alone, and no more than what its own functions need."""
+    raw = {"kernel": None, "linearized": None, "curvature": None, "growth": None}
+    raw |= {"trajectory": None, "matching": None, "sizes": None}
+    return lambda **changed: study(
+        models={"vgg": {"network": {"architecture": "vgg_small"}}}, **raw, **changed
+    )
+
+
+def test_functions_may_ask_for_iterations_of_the_study_by_number(one_model, capsys):
+    text = CODE.replace("for t, network in states.items()", "for t, network in [(12, states[12])]")
+    text = text.replace(
+        """query("direction != 'control'")""",
+        """query("t0 == 4 and t1 == 12 and direction == '2' and seed == 0")
+    perturbed["apart_mean"].iloc[0]""",
+    )
+    assert text.count("iloc") == 1
+    assert text.count("states[12]") == 1
+    assert "vgg: base" in _checked(one_model(), text, capsys)
+    wrong = text.replace("t0 == 4", "t0 == 5")  # no fork is from there
+    with pytest.raises(RunError, match=r"figure growing cannot .*mine\.py:\d+: IndexError") as told:
+        _checked(one_model(), wrong, capsys)
+    assert "\n" not in str(told.value)
+    with pytest.raises(
+        RunError, match=r"mine\.py:\d+: KeyError: 'no state at 5; there are 0, 6, 12"
+    ):
+        _checked(one_model(), text.replace("states[12]", "states[5]"), capsys)
+
+
+def test_what_is_another_when_it_is_called_again_is_refused(one_model, capsys):
+    number = "    import numpy\n    return numpy.random.rand()\n"
+    text = CODE.replace("    images, labels = data.test\n", number, 1)
+    with pytest.raises(RunError, match="stage own_measures: apart is another when the function"):
+        _checked(one_model(), text, capsys)
+    text = CODE.replace('"norm": float(', '"norm": __import__("numpy").random.rand() + float(')
+    text = text.replace('__import__("numpy")', "pd.core.common.np")
+    with pytest.raises(RunError, match="stage own_stages: norm is another when the function"):
+        _checked(one_model(), text, capsys)
+
+
+def test_a_measure_without_a_number_has_a_panel_that_says_so(one_model, capsys):
+    text = CODE.replace("    images, labels = data.test\n", "    return float('nan')\n", 1)
+    text = text.replace("apart_mean", "apart")
+    known = one_model()
+    assert "vgg: base" in _checked(known, text, capsys)
+
+
+@pytest.mark.parametrize(
+    "page", ["Page(panels, 'A.')", "Page([], 'A.')", "Page([panels], None)", "Page('x', 'A.')"]
+)
+def test_a_page_without_rows_of_panels_is_told_what_it_must_be(page, one_model, capsys):
+    text = re.sub(r"return Page\(.*\)", f"return {page}", CODE)
+    said = r"smoke\.yaml: figures\.growing: its Page must hold rows, which are lists of one Panel"
+    with pytest.raises(RunError, match=said):
+        _checked(one_model(), text, capsys)
+
+
 def test_numbers_are_of_any_kind_that_is_one():
     import numpy as np
 
     said = {"a": torch.tensor(1.5), "b": np.float32(2), "c": True, "d": 3}
     assert numbers("k", "m", said) == {"m_a": 1.5, "m_b": 2.0, "m_c": 1.0, "m_d": 3.0}
-    with pytest.raises(RunError, match="k: returns a list for m"):
-        numbers("k", "m", [1, 2])
+    for value, kind in (([1, 2], "list"), ("1.5", "str"), (None, "NoneType")):
+        with pytest.raises(RunError, match=f"k: returns a {kind} for m"):
+            numbers("k", "m", value)
 
 
 def test_tables_that_cannot_be_kept_are_refused(study):

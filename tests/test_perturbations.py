@@ -440,6 +440,63 @@ def test_a_kick_of_ones_own_does_what_it_says(raw, write_study, in_tmp):
     same_again(run, images)
 
 
+def test_a_kick_may_pass_through_the_network_in_training_and_adds_to_buffers(
+    raw, write_study, in_tmp
+):
+    text = """
+def kick(model, batch):
+    model.train()
+    model(batch[0])
+    return {name: 0 * b + 1 for name, b in model.named_buffers() if name.endswith("mean")}
+"""
+    run = Run(_own(raw, write_study, text), "resnet", 0)
+    data(run.study)
+    file = stages.data_file(run.study)
+    images = load_data(file, run.study.data.images, prepare(run.study.compute))
+    state = initial_state(run.model, images, 0)
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    assert any(name.endswith("mean") for name in before)
+    kind = run.model.chaos.perturbations["mine"]
+    assert perturb(state.model, kind, 0, "1", run, images) == (0.0, 1.0)
+    for name, tensor in state.tensors().items():
+        # Means begin at 0, and the pass through the network has left nothing.
+        assert torch.equal(tensor, before[name] + name.endswith("mean")), name
+
+
+def test_a_kick_is_given_what_the_optimizer_keeps(raw, write_study, in_tmp):
+    text = """
+def kick(parameters, optimizer):
+    return {name: optimizer[f"momentum.{name}"] for name in parameters}
+"""
+    del raw["models"]["resnet"], raw["sizes"]
+    run = Run(_own(raw, write_study, text), "vgg", 0)
+    data(run.study)
+    base(run)
+    file = stages.data_file(run.study)
+    images = load_data(file, run.study.data.images, prepare(run.study.compute))
+    kind, state = run.model.chaos.perturbations["mine"], initial_state(run.model, images, 0)
+    load_state(stages.base_state(run, 4), state, 4)
+    norm, _ = perturb(state.model, kind, 0, "1", run, images, 4)
+    kept = torch.cat([each.flatten() for each in state.optimizer["momentum"]])
+    assert norm == pytest.approx(float(kept.double().norm()), rel=1e-5)
+    assert norm > 0
+
+
+def test_a_kick_that_adds_nothing_or_the_new_values_is_noted(raw, write_study, in_tmp, capsys):
+    for body, said in (
+        ("{}", "adds nothing to parameters at iteration 0"),
+        ("parameters", "the function returns what is added, and not the new values"),
+    ):
+        studyfile.forget()
+        study = _own(raw, write_study, f"def kick(parameters):\n    return {body}\n")
+        data(study)
+        images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
+        same_again(Run(study, "vgg", 0), images)
+        assert f"vgg: chaos.perturbations.mine: {said}" in re.sub(
+            "adds a change .*; ", "", capsys.readouterr().err
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -451,6 +508,14 @@ def test_a_kick_of_ones_own_does_what_it_says(raw, write_study, in_tmp):
         (
             "next(model.parameters()).data += 1; return {}",
             "itself; return what is to be added",
+        ),
+        (
+            "[p.mul_(1.1) for p in parameters.values()]; return parameters",
+            r"changes parameters\['.*'\] in place; return what is to be added",
+        ),
+        (
+            "return {k: p @ p.flatten() for k, p in parameters.items()}",
+            r"function = 'kick': \S+mine\.py:2: RuntimeError: ",
         ),
         ("import random; return {k: p * random.random() for k, p in parameters.items()}",
          r"chaos\.perturbations\.mine: adds other numbers"),

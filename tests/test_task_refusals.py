@@ -98,6 +98,30 @@ BEFORE = {
         check,
         r"data.images.task.loss = 'total': returns one number; must return a tensor",
     ),
+    "a loss that draws random numbers": (
+        "own",
+        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "noisy"}),
+        check,
+        r"data.images.task.loss = 'noisy': returns other numbers for the same outputs",
+    ),
+    "a loss that has no derivative": (
+        "own",
+        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "apart"}),
+        check,
+        r"data.images.task.loss = 'apart': does not depend on what the network gives",
+    ),
+    "a loss that fails": (
+        "own",
+        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "product"}),
+        check,
+        r"stage base: data.images.task: \S+mine_task\.py:\d+: RuntimeError",
+    ),
+    "a prediction that is a list": (
+        "own",
+        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"prediction": "words"}),
+        check,
+        r"data.images.task.prediction = 'words': returns a list; must return a tensor",
+    ),
     "labels of classes that are real": (
         "vectors",
         lambda raw: raw["data"]["images"].update(function="lines"),
