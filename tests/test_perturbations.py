@@ -492,9 +492,23 @@ def test_a_kick_that_adds_nothing_or_the_new_values_is_noted(raw, write_study, i
         data(study)
         images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
         same_again(Run(study, "vgg", 0), images)
-        assert f"vgg: chaos.perturbations.mine: {said}" in re.sub(
-            "adds a change .*; ", "", capsys.readouterr().err
-        )
+        told = capsys.readouterr().err
+        assert "vgg: chaos.perturbations.mine: adds" in told
+        assert said in told
+        assert "chaos.directions" not in told
+
+
+def test_directions_that_are_the_same_are_noted(raw, write_study, in_tmp, capsys):
+    for size, same in (("torch.randn_like(p)", False), ("p", True)):
+        studyfile.forget()
+        body = f"import torch\n    return {{n: 1e-3 * {size} for n, p in parameters.items()}}\n"
+        study = _own(raw, write_study, f"def kick(parameters):\n    {body}")
+        data(study)
+        images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
+        capsys.readouterr()
+        same_again(Run(study, "vgg", 0), images, directions=3)
+        told = capsys.readouterr().err
+        assert ("adds the same in each of chaos.directions = 3" in told) is same
 
 
 @pytest.mark.parametrize(

@@ -68,4 +68,5 @@ def _norms(norms: pd.Series) -> str:
     """Their range; nothing, where nothing was added."""
     if not norms.any():
         return ""
-    return f"; after rounding its L2 norm was {norms.min():.2g} to {norms.max():.2g}"
+    ends = dict.fromkeys(f"{norm:.2g}" for norm in (norms.min(), norms.max()))
+    return f"; after rounding its L2 norm was {' to '.join(ends)}"

@@ -63,7 +63,10 @@ def images(study: Study) -> str:
 
 def words(study: Study) -> Words:
     """What the study's task is called."""
-    return tasks.words(study.data.images.task)
+    found = tasks.words(study.data.images.task)
+    if study.data.images.form == "images":
+        return found
+    return found._replace(disagreement=found.disagreement.replace("test images", "test examples"))
 
 
 def axis(study: Study, label: str) -> str:
@@ -139,6 +142,7 @@ def noise(perturbation: Kind) -> str:
     others = {
         k: v for k, v in given.items() if v != fields[k].get_default(call_default_factory=True)
     }
+    others |= others.pop("arguments", {})  # of a function of the user's own
     told = f" ({', '.join(f'{k}: {plain(v)}' for k, v in others.items())})" * bool(others)
     return perturbation.words() + told
 

@@ -74,8 +74,8 @@ def _measures(study: Study, tables: dict[str, Result]) -> Page:
         names.caption(
             study,
             f"Forks compared with their base run by measures of the study's own: {told}. At "
-            f"iteration t0 a copy of each base run was perturbed; it then {then}, and at t1 is "
-            "compared with its undisturbed self.",
+            f"iteration t0 a copy of each base run got {names.all_perturbed(study)}; it then "
+            f"{then}, and at t1 is compared with its undisturbed self.",
             names.every(study, forks=True),
             names.rates(study),
             style.lost(found),

@@ -106,7 +106,7 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
         network_starts.other_weights(run, data)
     loss = data.task.loss
     trials = {
-        "fork": lambda: perturbation_checks.same_again(brief, data),
+        "fork": lambda: perturbation_checks.same_again(brief, data, run.model.chaos.directions),
         "kernel": lambda: network_checks.two_examples(
             state.model, images, brief.model.kernel.kind, _outputs(brief, state.model, data)
         ),

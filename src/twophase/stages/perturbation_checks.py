@@ -1,13 +1,15 @@
 """What a perturbation must be for a fork to be made again, tried on a few images."""
 
 import sys
+from collections.abc import Iterator
 
 import torch
 
 from twophase.errors import RunError
+from twophase.study.perturbations import Kind
 from twophase.study.run import Run
 from twophase.training.batches import Data
-from twophase.training.loop import initial_state
+from twophase.training.loop import State, initial_state
 from twophase.training.perturbation import norm, perturb
 from twophase.training.tensors import bits, trained
 
@@ -16,11 +18,12 @@ LARGE = (
 )
 
 
-def same_again(run: Run, data: Data) -> None:
+def same_again(run: Run, data: Data, directions: int = 1) -> None:
     """Raise `RunError` if a perturbation cannot be made, or adds other numbers when it is made
     again from the same state: a fork that is made again would be another.
 
-    Notes tell of one of the user's own that adds nothing, or as much as the parameters are.
+    Notes tell of one of the user's own that adds nothing, or as much as the parameters are, or
+    of several `directions` the same in each.
     """
     for name, kind in run.model.chaos.kinds().items():
         key = f"chaos.perturbations.{name}" if name else "chaos.perturbation"
@@ -42,9 +45,28 @@ def same_again(run: Run, data: Data) -> None:
                     "same state; draw random numbers from `rng` or PyTorch, and keep nothing "
                     "between calls"
                 )
-        if kind.kind == "own" and not size:
-            print(f"{run.name}: {key}: adds nothing to parameters at iteration 0", file=sys.stderr)
-        elif kind.kind == "own" and size > LARGE * whole:
-            told = f"of norm {size:.3g} to parameters of norm {whole:.3g} at iteration 0"
-            line = "the function returns what is added, and not the new values"
-            print(f"{run.name}: {key}: adds a change {told}; {line}", file=sys.stderr)
+        if kind.kind == "own":
+            for line in _notes(run, data, kind, one, size / whole, directions):
+                print(f"{run.name}: {key}: {line}", file=sys.stderr)
+
+
+def _notes(
+    run: Run, data: Data, kind: Kind, first: State, size: float, directions: int
+) -> Iterator[str]:
+    """What to tell of a perturbation whose first direction is this state, of that `size` relative
+    to the parameters.
+    """
+    if not size:
+        yield "adds nothing to parameters at iteration 0"
+    elif size > LARGE:
+        line = "the function returns what is added, and not the new values"
+        yield f"adds {size:.3g} times the parameters' norm at iteration 0; {line}"
+    if directions > 1:
+        second = initial_state(run.model, data, run.seed)
+        perturb(second.model, kind, run.seed, "2", run, data, 0)
+        theirs = second.tensors()
+        if all(torch.equal(bits(t), bits(theirs[name])) for name, t in first.tensors().items()):
+            yield (
+                f"adds the same in each of chaos.directions = {directions}; draw from `rng` or "
+                "PyTorch what tells them apart, or ask for 1"
+            )
