@@ -303,7 +303,7 @@ def test_a_study_of_several_names_each_everywhere(several):
         "start, Gaussian noise of 0.001 times each tensor's deviation at initialisation (only: "
         "*weight); after rounding its L2 norm was",
         "uphill, a step of length 0.001 up the gradient of another batch; after rounding its L2 "
-        "norm was 0.001 to 0.001",
+        "norm was 0.001",
         "saw the same batches, unless these are what differs",
     ):
         assert said in page.caption
