@@ -197,6 +197,9 @@ def test_a_measure_is_called_as_no_column_is(study):
     sections["measures"]["seed"] = sections["measures"].pop("apart")
     with pytest.raises(StudyError, match=r"measures\.seed: is a column of tables; must be none"):
         study(**sections)
+    sections["measures"]["my-cka"] = sections["measures"].pop("seed")
+    with pytest.raises(StudyError, match=r"smoke\.yaml: measures\.my-cka: must match \^\[A-Z"):
+        study(**sections)
 
 
 def test_two_measures_do_not_give_one_column(study, in_trained):

@@ -570,6 +570,12 @@ def test_mistakes_are_told_in_a_line(change, expected, raw, write_study):
     assert any(expected in line for line in str(caught.value).splitlines()), str(caught.value)
 
 
+def test_a_kick_that_asks_for_what_there_is_not_is_told_what_there_is(raw, write_study, in_tmp):
+    said = "options.theta: is missing; 'kick' in mine.py needs it; given by itself are parameters,"
+    with pytest.raises(StudyError, match=said):
+        _own(raw, write_study, "def kick(theta):\n    return {}\n")
+
+
 def test_a_model_s_own_takes_the_place_of_the_shared(raw, write_study):
     raw["models"]["resnet"]["chaos"] |= {"perturbation": {"kind": "gradient", "size": 1.0}}
     kinds = studyfile.load(write_study(raw)).models["resnet"].chaos.kinds()

@@ -58,7 +58,8 @@ def _notes(
     """
     if not size:
         yield "adds nothing to parameters at iteration 0"
-    elif size > LARGE:
+        return
+    if size > LARGE:
         line = "the function returns what is added, and not the new values"
         yield f"adds {size:.3g} times the parameters' norm at iteration 0; {line}"
     if directions > 1:

@@ -173,7 +173,8 @@ def _unfit(
     needed += [a.arg for a, default in pairs if default is None]
     for name in needed:
         if name in own and name not in options and name not in filled:
-            yield f"options.{name}", f": is missing; '{function.name}' in {where} needs it"
+            named = f"; given by itself are {', '.join(given)}" * bool(given) * (not count)
+            yield f"options.{name}", f": is missing; '{function.name}' in {where} needs it{named}"
 
 
 def near(name: str, names: Iterable[str]) -> str:

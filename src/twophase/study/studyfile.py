@@ -227,7 +227,7 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
         named = location[1]
         quotes = "" if isinstance(named, str) else "; write it in quotes"
         return f"{path}: {_key(raw, location[:2])}: a model's name {NAMES}{quotes}"
-    key = _key(raw, location)
+    key = _key(raw, location[:-1] if location[-1] == "[key]" else location)
     ask = ""
     if location == ("data", "images", "sha256"):
         ask = f"; `twophase data {path} --digest` prints it"
