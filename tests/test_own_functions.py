@@ -15,6 +15,7 @@ from twophase import __main__, figures, jobs
 from twophase.commands import provenance
 from twophase.errors import RunError, StudyError
 from twophase.figures import drawing, manifest
+from twophase.stages import own_checks
 from twophase.stages.own_measures import own_measures
 from twophase.stages.own_stages import numbers, own_stages
 from twophase.stages.summary import summary
@@ -345,6 +346,20 @@ def test_functions_may_ask_for_iterations_of_the_study_by_number(one_model, caps
         RunError, match=r"mine\.py:\d+: KeyError: 'no state at 5; there are 0, 6, 12"
     ):
         _checked(one_model(), text.replace("states[12]", "states[5]"), capsys)
+
+
+def test_a_trial_s_table_has_the_rows_of_the_study(study):
+    known = study(seeds=[0, 3])
+    chaos = known.models["vgg"].chaos
+    brief = {"model": "vgg", "seed": 0, "direction": ["1", "control"], "t0": 1, "t1": 2}
+    found = own_checks.whole(known, pd.DataFrame(brief | {"x": [2.0, 0.0]}))
+    numbers = {str(number) for number in range(1, chaos.directions + 1)} | {"control"}
+    points = {(t0, t1) for t0 in chaos.forks for t1 in chaos.after(t0)}
+    rows = [*found[["seed", "direction", "t0", "t1"]].itertuples(index=False, name=None)]
+    assert len(rows) == len({*rows})
+    assert {*rows} == {(s, d, *point) for s in (0, 3) for d in numbers for point in points}
+    assert (found.groupby("direction")["x"].first() == [2.0] * chaos.directions + [0.0]).all()
+    assert own_checks.whole(known, found[:0]).empty
 
 
 def test_what_is_another_when_it_is_called_again_is_refused(one_model, capsys):

@@ -92,32 +92,34 @@ def whole(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """A table of two iterations, with the rows of its last as those of all seeds, directions and
     iterations of the study: numbers that nothing has measured, for a trial.
     """
-    if "model" not in table:
+    if "model" not in table or table.empty:
         return table
     parts = [_whole(study, study.models[name], own) for name, own in table.groupby("model")]
     return pd.concat(parts, ignore_index=True)
 
 
 def _whole(study: Study, model: Model, table: pd.DataFrame) -> pd.DataFrame:
+    columns, chaos = table.columns, model.chaos
     key = [column for column in ITERATIONS if column in table]
-    if key:
-        table = table[(table[key] == table[key].iloc[-1]).all(axis=1)]
-    chaos = model.chaos
     at = {
         "t0": chaos.forks if chaos else [],
         "t1": chaos.compared() if chaos else [],
         "t": model.checkpoints(),
         "u": model.checkpoints(),
     }
-    points = [dict(zip(key, point, strict=True)) for point in product(*(at[c] for c in key))]
-    points = [point for point in points if point.get("t0", -1) < point.get("t1", point.get("t", 0))]
-    parts = [table.assign(**point) for point in points] or [table]
+    points = pd.DataFrame(product(*(at[column] for column in key)), columns=key)
+    if {"t0", "t1"} <= {*key}:
+        points = points[points["t0"] < points["t1"]]
+    if key and len(points):
+        last = (table[key] == table[key].iloc[-1]).all(axis=1)
+        table = table[last].drop(columns=key).merge(points, how="cross")
     if "seed" in table:
-        parts = [part.assign(seed=seed) for seed in study.seeds for part in parts]
+        table = table.drop(columns="seed").merge(pd.DataFrame({"seed": study.seeds}), how="cross")
     if "direction" in table and chaos:
-        parts += [
-            part.assign(direction=part["direction"].str.replace(r"1$", str(number), regex=True))
+        first = table[table["direction"].str.endswith("1")]
+        others = [
+            first.assign(direction=first["direction"].str.slice(stop=-1) + str(number))
             for number in range(2, chaos.directions + 1)
-            for part in (part[part["direction"].str.endswith("1")] for part in parts)
         ]
-    return pd.concat(parts, ignore_index=True)
+        table = pd.concat([table, *others], ignore_index=True)
+    return table[columns]
