@@ -55,7 +55,7 @@ def over_intervals(low: ArrayLike, high: ArrayLike, level: float = LEVEL) -> Est
 
 
 def _hold(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which bounds hold a number: those in this order, with a finite number from one to the other."""
+    """Which bounds hold a finite number: they are in this order, and not one infinity."""
     return (low <= high) & (low < np.inf) & (high > -np.inf)
 
 
