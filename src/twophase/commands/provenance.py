@@ -39,11 +39,13 @@ def read_note(file: Path) -> dict:
     if file.suffix not in (".pdf", ".png", ".md"):
         raise ArtifactError(f"{file}: is no result or figure")
     found = re.search(rb"made by ([0-9a-f]{8}) on (\{[^{}]*\})", file.read_bytes())
-    if not found:
-        raise ArtifactError(f"{file}: does not say what made it; delete it and draw it again")
-    # A PDF escapes parentheses and backslashes.
-    text = re.sub(rb"\\([()\\])", rb"\1", found[2]).decode("utf-8", "replace")
-    return {"made by": found[1].decode(), **json.loads(text)}
+    try:
+        # A PDF escapes parentheses and backslashes.
+        text = re.sub(rb"\\([()\\])", rb"\1", found[2]).decode("utf-8", "replace")
+        return {"made by": found[1].decode(), **json.loads(text)}
+    except (TypeError, ValueError):  # there is none, or it was changed
+        why = "does not say what made it; delete it and draw it again"
+        raise ArtifactError(f"{file}: {why}") from None
 
 
 def _current(file: Path) -> str:
