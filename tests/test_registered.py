@@ -401,6 +401,8 @@ def test_mistakes_in_a_registration_are_one_line(world):
         ("needs: [early]", "needs: [free]", "late: needs: must be ids of claims above it"),
         ("study: made-up", "study: other", "made-up is not there"),
         ("level: 0.95", "level: 95", "level"),
+        ('date: "2026-01-02"', 'date: "2.1.2026"', "registered.0.date = '2.1.2026': must be a day"),
+        ('fixed: "2026-01-01"', 'fixed: "2026-13-01"', "fixed = '2026-13-01': must be a day"),
     ):
         edit(file, old, new)
         with pytest.raises(StudyError) as error:

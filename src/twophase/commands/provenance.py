@@ -81,7 +81,8 @@ def _why_figure(study: Study, figure: str, file: Path) -> str:
     manifest beside it tells.
     """
     try:
-        drawn = json.loads((file.parent / "manifest.json").read_text())["figures"][figure]
+        manifest = (file.parent / "manifest.json").read_text(encoding="utf-8")
+        drawn = json.loads(manifest)["figures"][figure]
         if drawn["files"][str(Path("figures") / study.name / file.name)] != sha256(file):
             return ""
         tables, code = drawn["tables"], drawn["code"]
