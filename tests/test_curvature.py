@@ -1,5 +1,7 @@
 """Known answers for the curvature of the loss."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from twophase.measures.curvature import batch_sharpness, largest_eigenvalue, sha
 from twophase.networks.resnet import resnet8
 from twophase.stages.curvature import _thresholds
 from twophase.study.optimizers import SGD
+from twophase.training.tasks import REGRESSION
 
 
 def _examples(n, seed=0):
@@ -29,6 +32,15 @@ def test_lanczos_finds_a_quadratics_largest_eigenvalue():
     # An invariant subspace ends it early: this start sees two eigenvalues only.
     start = basis[:, 0] + basis[:, 20]
     assert largest_eigenvalue(lambda v: matrix @ v, start, 40) == pytest.approx(float(values[20]))
+
+
+def test_a_curvature_that_is_no_number_says_so():
+    assert math.isnan(largest_eigenvalue(lambda v: math.nan * v, torch.ones(3), steps=3))
+    model = nn.Linear(2, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    fitted = torch.ones(4, 2), torch.zeros(4, 1)
+    assert math.isnan(batch_sharpness(model, [fitted], loss=REGRESSION.loss))
 
 
 def _mlp():

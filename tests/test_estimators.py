@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from twophase.estimators import changepoint, coincidence, transition
+from twophase.estimators import changepoint, coincidence, columns, transition
 from twophase.estimators.seeds import CannotSay, Estimate, Scale, over_seeds
 
 DRAWS = 200
@@ -206,6 +206,15 @@ def test_the_interval_over_seeds_is_students():
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert over_seeds(values) == pytest.approx((3.75, low, high, 4))
     assert over_seeds([1.0, 3.0]).high == pytest.approx(2 + 12.7062)  # Student's t of one degree
+
+
+def test_a_column_is_estimated_at_each_point_that_there_is():
+    table = pd.DataFrame({"seed": [0, 1, 0, 1], "t0": [5, 5, np.nan, np.nan], "x": [1.0, 3, 5, 7]})
+    found = columns.estimate(table, "x", by="t0")
+    assert found["mean"].tolist() == [2.0, 6.0]  # a point without a number is one, too
+    assert columns.estimate(table[:0], "x").empty
+    with pytest.raises(ValueError, match=r"level = 95: must be between 0 and 1"):
+        columns.estimate(table, "x", by=["t0"], level=95)
 
 
 def test_one_seed_has_no_interval():

@@ -22,6 +22,8 @@ def test_rates_of_a_distance_that_doubles():
     distances = [1e-7 * 2**step for step in range(40)]
     assert steps_to(distances, 0.1) == 20
     assert steps_to([0.0, 0.0], 0.1) == math.inf
+    assert math.isnan(steps_to([0.0, math.nan, 0.3], 0.1))
+    assert steps_to([0.0, 0.3, math.nan], 0.1) == 1
     rate = finite_size_rate(distances, 1e-6, 1e-6 * 2**10)
     assert rate == pytest.approx(math.log(2), rel=1e-12)
     assert math.isnan(finite_size_rate([0.0, 1.0], 0.03, 0.3))

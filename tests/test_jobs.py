@@ -218,6 +218,23 @@ def test_a_mistake_in_how_work_is_shared_out_is_told(said, wrong, smoke, in_tmp)
         jobs.jobs(smoke, said, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"whole_runs: [a", "not YAML: while parsing"),
+        (b"whole_runs: [\xe4]", "not YAML: 'utf-8' codec"),
+        (b"- a", "must be keys with values, is"),
+    ],
+)
+def test_a_damaged_config_is_told_in_one_line(text, said, in_tmp):
+    file = in_tmp / "workflow/config/config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(text)
+    with pytest.raises(StudyError, match=f"config.yaml: {said}") as caught:
+        jobs.config()
+    assert "\n" not in str(caught.value)
+
+
 def test_each_stage_has_its_rule_in_the_order_of_the_work():
     text = "".join((ROOT / f"workflow/rules/{name}.smk").read_text() for name in ("data", "runs"))
     rules = re.findall(r"^(?:use rule \w+ as|rule) (\w+)\b", text, re.M)

@@ -182,6 +182,7 @@ OTHERS = {
         lambda s, x: s.b(torch.tanh(s.a(x)).squeeze() * s.c),
         {"c": nn.Parameter(torch.ones(4))},
     ),
+    "within vmap": (lambda s, x: torch.vmap(lambda one: s.b(torch.tanh(s.a(one))))(x), {}),
     "in no_grad": (lambda s, x: s.b(torch.tanh(F.linear(x, s.a.weight)) + s.a(x).detach()), {}),
 }
 

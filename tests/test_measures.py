@@ -63,6 +63,14 @@ def test_a_path_below_its_line_has_no_barrier():
     assert barrier.barrier([0.0, 0.5, 1.0], [1.0, 0.2, 1.0]) == 0.0
 
 
+@pytest.mark.parametrize(
+    "alphas", [[0.0, 1.0], [0.5], [], [0.25, 0.5, 0.75], [1.0, 0.5, 0.0], [0.5, 0.0, 1.0]]
+)
+def test_a_path_must_run_from_one_end_to_the_other(alphas):
+    with pytest.raises(ValueError, match="alphas must rise from 0 to 1"):
+        barrier.barrier(alphas, [1.0] * len(alphas))
+
+
 def test_path_losses_agree_with_a_plain_interpolation(examples):
     images, labels = examples
     one, other, between = _network(1), _network(2), _network(3)
@@ -223,6 +231,13 @@ def test_disagreement_counts_other_predictions():
     other = torch.eye(4)[[0, 1, 3, 2]] * 5
     assert distance.disagreement(one, other) == 0.5
     assert distance.disagreement(one, 7 * one) == 0
+
+
+def test_outputs_that_are_no_numbers_predict_nothing():
+    lost, whole = torch.full((4, 3), torch.nan), torch.eye(4, 3)
+    for pair in ((lost, lost), (whole, lost), (lost, whole)):
+        assert np.isnan(distance.disagreement(*pair))
+    assert distance.disagreement(whole, torch.where(whole > 0, whole, -torch.inf)) == 0.0
 
 
 def test_disagreement_is_between_the_classes_of_each_example():

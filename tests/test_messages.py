@@ -104,6 +104,9 @@ def test_provenance_of_what_is_no_result_says_so_and_no_more(in_tmp, capsys, mon
     (in_tmp / "mine.yaml").write_text("title: mine")
     for file, expected in (("mine.yaml", "is no result or figure"), ("x.parquet", "is missing")):
         assert says(capsys, monkeypatch, "provenance", file) == (1, f"{file}: {expected}\n")
+    (in_tmp / "cut.md").write_text("made by 01234567 on {machine}")
+    said = "cut.md: does not say what made it; delete it and draw it again\n"
+    assert says(capsys, monkeypatch, "provenance", "cut.md") == (1, said)
 
 
 @pytest.mark.parametrize("name", ["CIFAR100", "v2.1", "2024", "a_b-c", "X"])

@@ -405,6 +405,8 @@ def test_tables_that_cannot_be_kept_are_refused(study):
         ("    return 3", "stages.norms: returns a int; must return a pandas DataFrame"),
         ("    return pd.DataFrame({'seed': [1]})", "has a column 'seed', which is put in for it"),
         ("    return pd.DataFrame({'x': [[1]]})", "column 'x' of its table must hold numbers"),
+        ("    return pd.DataFrame({'x': [1, 'a']})", "column 'x' of its table must hold numbers"),
+        ("    return pd.DataFrame([[1, 2]], columns=['x', 'x'])", "two columns of one name"),
     ):
         text = CODE.replace(
             '    """The norm of each layer', body + '\n    """The norm of each layer'
@@ -412,6 +414,24 @@ def test_tables_that_cannot_be_kept_are_refused(study):
         Path("workflow/config/mine.py").write_text(text)
         with pytest.raises(RunError, match=said):
             own_stages(runs(study())[0])
+
+
+def test_what_rows_are_called_is_a_column_and_kinds_must_agree(study):
+    Path("workflow/config/mine.py").write_text(
+        "import pandas as pd\n\n\n"
+        "def norms(states, data, x=1.0):\n"
+        "    return pd.DataFrame({'layer': ['a', 'a', 'b'], 'x': x}).groupby('layer').count()\n\n\n"
+        "def words(states, data):\n"
+        "    return pd.DataFrame({'x': ['a']})\n"
+    )
+    mine = {"file": "mine.py", "function": "norms"}
+    run = runs(study(measures=None, figures=None, stages={"norms": mine}))[0]
+    own_stages(run)
+    found = read_table(stages.run_table(run, "own_stages"))
+    assert found[["layer", "x"]].to_numpy().tolist() == [["a", 2], ["b", 1]]
+    both = {"norms": mine, "words": {"file": "mine.py", "function": "words"}}
+    with pytest.raises(RunError, match="stages: column 'x' is of another kind in two"):
+        own_stages(runs(study(measures=None, figures=None, stages=both))[0])
 
 
 def test_no_figure_of_ones_own_can_be_named_as_one_of_the_package():

@@ -9,13 +9,15 @@ from conftest import CONFIG, ROOT, planned
 from staleness import with_own
 
 from twophase import jobs
-from twophase.commands import plan
+from twophase.commands import plan, publish, status
 from twophase.commands.costs import Measured, Price, measure
+from twophase.errors import ArtifactError
 from twophase.optimizers import sgd
 from twophase.store.artifacts import write_tensors
 from twophase.study import stages, studyfile
 from twophase.study.run import Run, runs
 from twophase.study.stage import Work
+from twophase.study.tables import provenance
 
 FREE = Measured({}, {}, 0)
 
@@ -177,6 +179,21 @@ def test_published_times_stand_in_for_a_machine_that_is_not_there(config, monkey
         row for row in plan.rows(longer, measured, jobs.left(longer, 2)) if row.stage == "base"
     )
     assert base.seconds == pytest.approx(2 * 65.9)
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"tables": {}}', b"\xff"])
+def test_a_damaged_provenance_is_told(text, tmp_path):
+    (tmp_path / "provenance.json").write_bytes(text)
+    with pytest.raises(ArtifactError, match=r"provenance\.json: is damaged"):
+        provenance(tmp_path)
+
+
+def test_a_log_may_hold_any_bytes(smoke, in_tmp):
+    log = in_tmp / f"results/smoke/logs/base-{min(stages.fingerprints(smoke))}.log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"caf\xe9\nbase: processor time 1.5 s to start, 2.5 s at work\n")
+    assert publish._processor_seconds(smoke) == {"base": 4.0}
+    assert any(status.lines(smoke))
 
 
 def test_the_price_of_work_is_that_of_its_parts():

@@ -118,6 +118,7 @@ claims:
 @pytest.fixture
 def world(in_tmp):
     """A checkout in which a study was registered, with its registration committed."""
+    frozen._said.cache_clear()  # of another test, which changed an estimator
     return registering.registered_in(in_tmp, STUDY, CLAIMS)
 
 
@@ -400,6 +401,8 @@ def test_mistakes_in_a_registration_are_one_line(world):
         ("needs: [early]", "needs: [free]", "late: needs: must be ids of claims above it"),
         ("study: made-up", "study: other", "made-up is not there"),
         ("level: 0.95", "level: 95", "level"),
+        ('date: "2026-01-02"', 'date: "2.1.2026"', "registered.0.date = '2.1.2026': must be a day"),
+        ('fixed: "2026-01-01"', 'fixed: "2026-13-01"', "fixed = '2026-13-01': must be a day"),
     ):
         edit(file, old, new)
         with pytest.raises(StudyError) as error:
@@ -439,6 +442,72 @@ def test_a_record_is_written_once_and_only_at_the_beginning(world, monkeypatch):
     state.touch()
     beginning.begin(late, world / FILE)
     assert not beginning.record_file(late).exists()
+
+
+@pytest.fixture
+def code(world, monkeypatch):
+    """A checkout with a file of code, and what differs from its commit."""
+    (world / "src/twophase").mkdir(parents=True)
+    (world / "src/twophase/a.py").write_text("")
+    monkeypatch.setattr(beginning, "CODE", world / "src/twophase")
+    monkeypatch.setattr(history, "CODE", world / "src/twophase")
+    commit(world)
+    study = studyfile.load(world / FILE)
+    assert beginning.changed(study, world / FILE) == []
+    return lambda: beginning.changed(study, world / FILE)
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_a_file_that_git_is_told_not_to_look_at_is_not_in_the_commit(world, code, flag):
+    git(world, "update-index", flag, "src/twophase/a.py")
+    (world / "src/twophase/a.py").write_text("1")
+    assert code() == ["src/twophase/a.py"]
+
+
+def test_a_name_that_is_not_utf8_hides_no_edit(world, code):
+    (world / "src/twophase/a.py").write_text("1")
+    with open(bytes(world / "src/twophase") + b"/x\xe4.py", "w"):
+        pass
+    assert code() == ["src/twophase/a.py", r"src/twophase/x\xe4.py"]
+
+
+def test_where_a_link_leads_counts(world, code):
+    (world / "studies").mkdir()
+    (world / FILE).rename(world / "studies/made-up.yaml")
+    (world / FILE).symlink_to("../../studies/made-up.yaml")
+    commit(world)
+    assert code() == []
+    edit(world / "studies/made-up.yaml", "title: Made up", "title: Made  up")
+    assert code() == ["studies/made-up.yaml"]
+
+
+def test_where_git_cannot_say_nothing_is_known_to_be_in_the_commit(world, code):
+    (world / ".git/index").write_bytes(b"damaged")
+    assert str(world / FILE) in code()
+    assert str(world / "src/twophase") in code()
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "{}", '{"commit": 5, "changed": [], "study": ""}', '{"commit": null}']
+)
+def test_a_damaged_record_is_none(world, text):
+    publish(world, 7, 3, 4)
+    (world / PUBLISHED / "net/seed3/record.json").write_text(text)
+    found = judged()["early"]
+    assert found.standing == verdicts.EXPLORATORY
+    assert found.because == "seed 3 has no record of when it began"
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "5", '{"study": "", "tables": {}, "claims": []}'])
+def test_a_damaged_registration_is_told(world, text):
+    file = world / "paper/registration/made-up/registered.json"
+    good = file.read_text()
+    file.write_text(text)
+    commit(world)
+    publish(world, 7, 3, 4)
+    assert judged()["early"].because.endswith("registered.json is missing or damaged")
+    file.write_text(good)  # mended after the seeds began
+    assert judged()["early"].because == "seed 7 began before this was registered"
 
 
 def test_registered_studies_of_this_checkout_are_as_they_were_registered():

@@ -20,7 +20,7 @@ from twophase.stages.data import data, digest
 from twophase.study import stage as rows
 from twophase.study import stages, studyfile
 from twophase.study.beginning import own_files
-from twophase.study.datasets import FunctionOfArrays, TorchvisionSet
+from twophase.study.datasets import FunctionOfArrays, TorchvisionSet, Vectors
 from twophase.study.run import runs
 from twophase.training.batches import load_data
 
@@ -286,6 +286,48 @@ def test_the_code_of_the_function_and_its_options_make_the_results(own, raw, wri
     ]
 
 
+VECTORS = """
+import numpy as np
+import pandas as pd
+
+
+def rows():
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    y = np.arange(20) % 2
+    made = {"train_vectors": x, "train_labels": y, "test_vectors": x, "test_labels": y}
+    return made | CHANGED
+"""
+NOT_KEPT = {
+    "beyond float32": ("{'test_vectors': 1e300 * x}", "test_vectors holds numbers beyond 3.4e38"),
+    "seconds since 1970": (
+        "{'train_vectors': x * [1, 600] + [0, 1.7e9]}",
+        r"train_vectors: feature 1 lies between 1699\d+.* hardly tells apart: subtract its mean",
+    ),
+    "columns in another order": (
+        "{'train_vectors': pd.DataFrame(x, columns=['a', 'b']), "
+        "'test_vectors': pd.DataFrame(x, columns=['b', 'a'])}",
+        "train_vectors and test_vectors have other columns, or others first",
+    ),
+}
+KEPT = {
+    "constant but for rounding": "{'train_vectors': x * [1, 1e-17] + [0, 0.1]}",
+    "days since 1970": "{'train_vectors': x * [1, 600] + [0, 2e4]}",
+    "whole numbers": "{'train_vectors': (9 * x).astype(int)}",
+    "the same columns": "{'train_vectors': pd.DataFrame(x), 'test_vectors': pd.DataFrame(x)}",
+}
+
+
+@pytest.mark.parametrize("name", [*NOT_KEPT, *KEPT])
+def test_vectors_are_kept_in_float32_or_refused(name, own):
+    changed, said = NOT_KEPT.get(name) or (KEPT[name], None)
+    (own.folder / "mine_data.py").write_text(VECTORS.replace("CHANGED", changed))
+    file = str(own.folder / "mine_data.py")
+    images = Vectors(source="vectors", file=file, function="rows", features=2, sha256=ANY)
+    with pytest.raises(RunError, match=said or "have the digest") as caught:
+        read_images(images)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_installed_function_needs_no_file(own, monkeypatch):
     package = own.folder / "installed" / "sets"
     package.mkdir(parents=True)
@@ -315,6 +357,10 @@ WRONG = {
     "rows of several lengths": (
         "halves.split(images, labels) | {'train_images': [[1], [1, 2]]}",
         r"train_images is no array \(ValueError: ",
+    ),
+    "masked": (
+        "halves.split(images, np.ma.masked_equal(labels, 2))",
+        "train_labels has masked entries",
     ),
     "too few labels": (
         "halves.split(images, labels) | {'test_labels': labels[:9]}",

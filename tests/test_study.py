@@ -233,6 +233,7 @@ def test_a_mistake_in_a_shared_section_is_told_once(raw, write_study):
         ("training: {lr: 1", "not YAML"),
         ("training: {lr: " + 5000 * "9" + "}", r"line 1: not YAML: '9+\.\.\. is no number"),
         ("title: 2026-02-31", "line 1: not YAML: '2026-02-31' is no number or date"),
+        ("# mine\n%YAML 1.1\n---\nseeds: [010]", "line 2: '%YAML 1.1': must be read as 1.2"),
         ("title: \x07", "not YAML: unacceptable character #x0007"),
         ("- a list", "must be a mapping"),
         ("", "must be a mapping"),
@@ -283,13 +284,13 @@ def test_a_number_is_what_people_mean_by_it(written, meant, raw, write_study):
         assert load(path).models["vgg"].training.batch_size == 10
 
 
-@pytest.mark.parametrize("written", ["1:30", "'2e-2'", "0,02", "2e", "1 000"])
+@pytest.mark.parametrize("written", ["1:30", "'2e-2'", "2001-01-31", "0,02", "2e", "1 000"])
 def test_what_is_no_number_is_refused_by_its_key(written, raw, write_study):
     # YAML 1.1 reads 1:30 as 90.
     path = write_study(raw)
     path.write_text(path.read_text().replace("lr: 0.02", f"lr: {written}"))
     said = re.escape(written.strip("'"))
-    with pytest.raises(StudyError, match=rf"training\.lr = '{said}': must be a valid number"):
+    with pytest.raises(StudyError, match=rf"training\.lr = '?{said}'?: must be a valid number"):
         load(path)
 
 

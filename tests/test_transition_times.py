@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from twophase.estimators import confinement, times
+from twophase.estimators import changepoint, confinement, phases, times
 from twophase.estimators.censored import over_intervals, shift
 from twophase.estimators.seeds import (
     CannotSay,
@@ -131,6 +131,71 @@ def test_bounds_of_nothing_say_nothing():
     with pytest.raises(CannotSay, match="fewer than two seeds have a bound"):
         shift([[-np.inf, np.inf]] * 3, [[-np.inf, np.inf]] * 3)
     assert np.isnan(over_intervals([0], [1]).low)
+    for low, high in (([2, 1], [1, 2]), ([np.inf, 1], [np.inf, 2])):
+        with pytest.raises(CannotSay, match="a seed has no value"):
+            over_intervals(low, high)
+        with pytest.raises(CannotSay, match="a seed has no value"):
+            shift([[0, 1], [0, 1]], np.stack([low, high], 1))
+    for nothing in (over_seeds, exact_share, lambda none: over_intervals(none, none)):
+        with pytest.raises(CannotSay, match="has no seed"):
+            nothing([])
+
+
+def test_of_a_fork_whose_end_is_not_known_no_time_is_said():
+    runs = forks("11000").astype({"above": object})
+    runs.loc[1, "above"] = None
+    with pytest.raises(CannotSay, match="of a fork it is not known"):
+        times.chaos_times(runs)
+
+
+READ = {
+    "entry": lambda d: times.kernel_times(d, times.entry_curve),
+    "speed": lambda d: times.kernel_times(d, times.speed_curve),
+    "radius": lambda d: confinement.radius_ratios(d, late=True),
+    "exponent": confinement.exponent_excess,
+    "blocks": changepoint.block_boundary,
+}
+
+
+@pytest.mark.parametrize("read", READ.values(), ids=READ)
+def test_of_kernels_that_lack_a_distance_nothing_is_said(read):
+    t = np.arange(0, 2001, 100)
+    whole = kernels(along(t, lambda t: 1 / (1 + t / 300), 0.01), t)
+    read(whole)
+    damaged = {
+        "no number": whole.assign(distance=whole["distance"].where(whole["t"] != 100)),
+        "twice, or lacks one": pd.concat([whole, whole[:1]]),
+        "or lacks one": whole[1:],
+    }
+    for said, table in damaged.items():
+        with pytest.raises(CannotSay, match=said):
+            read(table)
+
+
+def test_a_kernel_that_stays_has_no_cone_and_one_alone_no_window():
+    t = np.arange(0, 2001, 100)
+    with pytest.raises(CannotSay, match="does not turn"):
+        confinement.radius_ratios(kernels(np.ones((len(t), len(t))), t), late=True)
+    for ratio in (READ["radius"], READ["exponent"]):
+        with pytest.raises(CannotSay, match="fewer than 2 kernels"):
+            ratio(kernels(np.ones((1, 1)), [0]))
+
+
+def test_where_the_widest_gap_comes_last_no_later_speed_is_known():
+    t = np.r_[0:1000:50, 2500]
+    distances = kernels(along(t, lambda t: 1 / (1 + t / 300), 0.01), t)
+    with pytest.raises(CannotSay, match="no later kernels as far apart"):
+        times.kernel_times(distances, times.speed_curve)
+
+
+def test_a_rate_that_drops_before_the_first_kernel_leaves_no_time():
+    t = np.arange(100, 2001, 100)
+    distances = kernels(along(t, lambda t: 1 / (1 + t / 300), 0.01), t)
+    training = pd.DataFrame({"t": [0, 50, 2000], "lr": [0.1, 0.01, 0.01]})
+    with pytest.raises(CannotSay, match="no kernel before the learning rate drops"):
+        phases.kernel_time(distances, training)
+    with pytest.raises(CannotSay, match="near half"):
+        phases.half_way([0])
 
 
 def test_a_change_smaller_than_a_cell_is_seen_by_how_many_seeds_it_moves(rng):

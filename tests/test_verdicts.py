@@ -9,6 +9,7 @@ import yaml
 from conftest import ROOT, edit
 
 from twophase.errors import StudyError
+from twophase.estimators.seeds import CannotSay
 from twophase.writeup import (
     claims,
     methods,
@@ -219,6 +220,52 @@ def test_a_loss_that_is_no_number_is_no_low_barrier():
     tables = {**clear.tables, "chaos": chaos.assign(test_barrier=lost)}
     found = words(dataclasses.replace(clear, tables=tables))
     assert found["late-stable"] == found["same-point"] == verdicts.CANNOT_SAY
+
+
+@pytest.mark.parametrize("measure", ["test_barrier", "disagreement", "l2"])
+def test_a_fork_that_diverged_is_left_out_of_no_mean(measure):
+    """Of two directions, the mean of the other one is not that of the seed."""
+    clear = two_phases(np.random.default_rng(4), 8)
+    chaos = clear.tables["chaos"]
+    one = (chaos["seed"] == 0) & (chaos["direction"] == "1") & (chaos["t1"] == 400)
+    lost = chaos.assign(**{measure: chaos[measure].where(~one)})
+    found = dataclasses.replace(clear, tables={**clear.tables, "chaos": lost})
+    asked = {"measure": measure, "t0": "first"}
+    for each in (clear, found):
+        quantities.chaos(each, **asked, t1="last")
+    for quantity, at in (
+        (quantities.chaos, asked | {"t1": 400}),
+        (quantities.peak, asked),
+        (quantities.peak_time, asked),
+    ):
+        quantity(clear, **at)
+        with pytest.raises(CannotSay, match="a seed has no"):
+            quantity(found, **at)
+    if measure == "test_barrier":
+        with pytest.raises(CannotSay, match="a seed has no value"):
+            quantities.barrier(found, "first", 400)
+
+
+def test_a_grid_of_one_comparison_has_no_time_of_a_peak():
+    clear = two_phases(np.random.default_rng(4), 5)
+    once = clear.tables["chaos"].query("t1 == 600")
+    found = dataclasses.replace(clear, tables={**clear.tables, "chaos": once})
+    assert quantities.peak(found, "disagreement", "first").seeds == 5
+    with pytest.raises(CannotSay, match="but one point"):
+        quantities.peak_time(found, "disagreement", "first")
+    with pytest.raises(CannotSay, match="has no typo"):
+        quantities.peak(found, "typo", "first")
+
+
+def test_a_rate_that_drops_at_once_leaves_no_kernels():
+    clear = two_phases(np.random.default_rng(4), 5)
+    distances = clear.tables["kernel_distance"].query("t >= 100 and u >= 100")
+    training = pd.DataFrame({"seed": 0, "t": [0, 20, 600], "lr": [0.1, 0.01, 0.01]})
+    tables = {**clear.tables, "kernel_distance": distances, "training": training}
+    found = dataclasses.replace(clear, tables=tables)
+    for quantity in (quantities.entry_time, quantities.cone_radius, quantities.block_boundary):
+        with pytest.raises(CannotSay, match="no kernel before the learning rate drops"):
+            quantity(found)
 
 
 def test_a_control_is_no_fork():

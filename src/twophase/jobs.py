@@ -62,9 +62,16 @@ class Asked(NamedTuple):
 
 
 def config() -> dict[str, Any]:
-    """What config.yaml says of how work is shared out."""
+    """What config.yaml says of how work is shared out. Raises `StudyError` if that is not keys."""
     file = STUDIES / "config.yaml"
-    return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+    try:
+        # As Snakemake reads it, which is YAML 1.1.
+        said = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(said, dict | None):
+        raise StudyError(f"{file}: must be keys with values, is {said!r}")
+    return said or {}
 
 
 def left(study: Study, cores: int) -> list[Job]:

@@ -215,6 +215,6 @@ def tail(file: str) -> str:
 def progress(logs: list[str]) -> float:
     """How far a job is, as a share, as its log says."""
     try:
-        return share(Path(logs[0]).read_text(errors="replace"))
+        return share(Path(logs[0]).read_text(encoding="utf-8", errors="replace"))
     except (OSError, IndexError):
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from twophase.study.model import Study
 from twophase.study.records import show
 from twophase.study.run import Run
 from twophase.study.stage import Work
+from twophase.study.tables import provenance
 
 # Seconds of processor time of a summary and a figure, and to start with pandas and matplotlib; of
 # Snakemake, and what it adds to each job: of `digits`, on the machine of docs/speed.md.
@@ -55,7 +55,10 @@ def plan(study: Study, file: Path, cores: int | None) -> None:
 def lines(study: Study, file: Path, cores: int) -> Iterator[str]:
     """The plan in words: a table, and what it comes to."""
     yield f"{study.name}: {_count(len(study.models), 'model')}, {_count(len(study.seeds), 'seed')}"
-    notes = [*overrides(studyfile.mapping(file, file.read_text())), *studyfile.taken(file)]
+    notes = [
+        *overrides(studyfile.mapping(file, file.read_text(encoding="utf-8"))),
+        *studyfile.taken(file),
+    ]
     notes += unmatched(study)
     jobs = left(study, cores)
     if not jobs:
@@ -132,16 +135,16 @@ def _measured(study: Study, names: list[str]) -> tuple[Measured, str]:
 def _published(folder: Path, name: str) -> tuple[dict[str, Price], str]:
     """Prices by stage from the processor times of a published study, and its machine."""
     study = studyfile.load(folder / f"{name}.yaml")
-    provenance = json.loads((folder / "provenance.json").read_text())
+    said = provenance(folder)
     prices = {}
-    for stage, seconds in provenance["processor_seconds"].items():
+    for stage, seconds in said["processor_seconds"].items():
         if stage in stages.STAGES and (its_runs := stages.runs_of(study, stage)):
             all_ = [(run, result) for run in its_runs for result in wanted(stage, run)]
             each = [stages.STAGES[stage].work(run, result) for run, result in all_]
             iterations, rest = sum(w.iterations for w in each), sum(w.rest for w in each)
             unit = seconds / (iterations or rest)
             prices[stage] = Price(iteration=unit) if iterations else Price(rest=unit)
-    machines = sorted({table["origin"]["machine"] for table in provenance["tables"].values()})
+    machines = sorted({table["origin"]["machine"] for table in said["tables"].values()})
     with_gpu = [machine for machine in machines if "CUDA" in machine]
     return prices, " and ".join(with_gpu or machines)
 

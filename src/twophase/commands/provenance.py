@@ -39,11 +39,13 @@ def read_note(file: Path) -> dict:
     if file.suffix not in (".pdf", ".png", ".md"):
         raise ArtifactError(f"{file}: is no result or figure")
     found = re.search(rb"made by ([0-9a-f]{8}) on (\{[^{}]*\})", file.read_bytes())
-    if not found:
-        raise ArtifactError(f"{file}: does not say what made it; delete it and draw it again")
-    # A PDF escapes parentheses and backslashes.
-    text = re.sub(rb"\\([()\\])", rb"\1", found[2]).decode("utf-8", "replace")
-    return {"made by": found[1].decode(), **json.loads(text)}
+    try:
+        # A PDF escapes parentheses and backslashes.
+        text = re.sub(rb"\\([()\\])", rb"\1", found[2]).decode("utf-8", "replace")
+        return {"made by": found[1].decode(), **json.loads(text)}
+    except (TypeError, ValueError):  # there is none, or it was changed
+        why = "does not say what made it; delete it and draw it again"
+        raise ArtifactError(f"{file}: {why}") from None
 
 
 def _current(file: Path) -> str:
@@ -79,7 +81,8 @@ def _why_figure(study: Study, figure: str, file: Path) -> str:
     manifest beside it tells.
     """
     try:
-        drawn = json.loads((file.parent / "manifest.json").read_text())["figures"][figure]
+        manifest = (file.parent / "manifest.json").read_text(encoding="utf-8")
+        drawn = json.loads(manifest)["figures"][figure]
         if drawn["files"][str(Path("figures") / study.name / file.name)] != sha256(file):
             return ""
         tables, code = drawn["tables"], drawn["code"]

@@ -99,7 +99,7 @@ def _write_provenance(study: Study, file: Path, folder: Path) -> None:
         "tables": {str(path.with_suffix("")): _origin(folder / path) for path in tables},
     }
     with whole_file(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(provenance, indent=2) + "\n")
+        temporary.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 
 def _lacking(study: Study, sources: dict[str, Path | None]) -> list[Run]:
@@ -165,6 +165,8 @@ def _processor_seconds(study: Study) -> dict[str, float]:
     current = stages.fingerprints(study)
     for log in (RESULTS / study.name).rglob("logs/*.log"):
         if log.stem.partition("-")[2][:8] in current:
-            for stage, start, work in SPENT.findall(log.read_text()):
+            for stage, start, work in SPENT.findall(
+                log.read_text(encoding="utf-8", errors="replace")
+            ):
                 seconds[stage] = round(seconds.get(stage, 0) + float(start) + float(work), 1)
     return seconds

@@ -21,6 +21,8 @@ from twophase.study.functions import imported
 from twophase.training import switches
 
 SOURCES = {"function": FunctionOfArrays, "vectors": Vectors, "tokens": Tokens}
+COARSE = 0.01  # of a feature's deviation: more may not be lost to rounding
+CONSTANT = 1e-12  # deviation, over its size, of a feature that varies by rounding alone
 HASH_SEEDS = ("1", "2")  # of the processes that the function is called in, beside this one
 
 
@@ -77,7 +79,8 @@ def _elsewhere(images: OfFunction, hash_seed: str) -> tuple[str | None, str]:
             input=json.dumps([images.source, images.model_dump()]),
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         said = (ended.stderr.strip() or "nothing").splitlines()[-1]
@@ -103,12 +106,18 @@ def _arrays(images: OfFunction) -> Arrays:
             f"{what}: returns {given or f'a {type(found).__name__}'}; must return a mapping of "
             f"{', '.join(names)}"
         )
+    columns = [list(getattr(found[f"{split}_{images.form}"], "columns", ())) for split in SPLITS]
+    if all(columns) and columns[0] != columns[1]:
+        raise RunError(
+            f"{what}: {' and '.join(f'{split}_{images.form}' for split in SPLITS)} have other "
+            "columns, or others first; choose the same, in one order"
+        )
     arrays = {}
     for split in SPLITS:
         examples = _array(found, f"{split}_{images.form}", what)
         labels = _array(found, f"{split}_labels", what)
         _check_examples(examples, images, f"{what}: {split}_{images.form}")
-        examples = _plain(examples, images.form)
+        examples = _plain(examples, images.form, f"{what}: {split}_{images.form}")
         labels = _labels(labels, len(examples), images, f"{what}: {split}_labels")
         arrays[f"{split}_images"] = torch.from_numpy(np.array(examples, order="C"))
         arrays[f"{split}_labels"] = torch.from_numpy(labels)
@@ -145,10 +154,29 @@ def _range(examples: np.ndarray) -> str:
     return f", from {examples.min()} to {examples.max()}" if examples.dtype.kind in "fiu" else ""
 
 
-def _plain(examples: np.ndarray, form: str) -> np.ndarray:
-    """In the type in which they are kept."""
-    kept = {"vectors": np.float32, "tokens": np.int32}
-    return examples.astype(kept[form]) if form in kept else examples
+def _plain(examples: np.ndarray, form: str, name: str) -> np.ndarray:
+    """In the type in which they are kept. Raises `RunError` if that does not tell them apart."""
+    if form == "tokens":
+        return examples.astype(np.int32)
+    if form == "images":
+        return examples
+    exact = examples.astype(float)
+    with np.errstate(over="ignore"):
+        kept = exact.astype(np.float32)
+    if not np.isfinite(kept).all():
+        raise RunError(f"{name} holds numbers beyond 3.4e38, which float32 does not: divide them")
+    deviation = exact.std(0)
+    # What varies by less is rounding itself, and counts as constant.
+    varies = deviation > CONSTANT * np.abs(exact).max(0)
+    lost = varies & (np.abs(kept - exact).max(0) > COARSE * deviation)
+    if lost.any():
+        index = int(lost.argmax())
+        low, high = exact[:, index].min(), exact[:, index].max()
+        raise RunError(
+            f"{name}: feature {index} lies between {low:.12g} and {high:.12g}, which float32 "
+            "hardly tells apart: subtract its mean"
+        )
+    return kept
 
 
 def _labels(labels: np.ndarray, examples: int, images: OfFunction, name: str) -> np.ndarray:
@@ -176,6 +204,8 @@ def _labels(labels: np.ndarray, examples: int, images: OfFunction, name: str) ->
 
 
 def _array(found: Mapping, name: str, what: str) -> np.ndarray:
+    if np.ma.is_masked(found[name]):
+        raise RunError(f"{what}: {name} has masked entries: fill them, or leave these rows out")
     try:
         return np.asarray(found[name])
     except Exception as error:  # rows of several lengths, tensors on a GPU or with gradients

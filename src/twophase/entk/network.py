@@ -193,7 +193,8 @@ def recorded(modules: Iterable[nn.Module]) -> Iterator[list[Call]]:
     calls: list[Call] = []
 
     def record(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor:
-        if not torch.is_grad_enabled():
+        # A layer within `torch.vmap` sees one example at a time: its rule does not hold.
+        if not torch.is_grad_enabled() or is_functorch_wrapped_tensor(output):
             return output
         if not output.requires_grad:
             # Gradients start here. The copy may be changed in place, a leaf may not.

@@ -27,10 +27,10 @@ def over_intervals(low: ArrayLike, high: ArrayLike, level: float = LEVEL) -> Est
     bound on the same side, the interval ends at the last of the others' if this many seeds can
     show a median (2^-n below the share of errors of that side), and nowhere else.
 
-    Raises `CannotSay` if a bound is no number, or none is finite.
+    Raises `CannotSay` if a seed has no bounds, or none is finite.
     """
     low, high = np.asarray(low, float), np.asarray(high, float)
-    if np.isnan(low).any() or np.isnan(high).any():
+    if not _hold(low, high).all():
         raise CannotSay("a seed has no value")
     count, known = len(low), low == high
     if known.all():
@@ -52,6 +52,11 @@ def over_intervals(low: ArrayLike, high: ArrayLike, level: float = LEVEL) -> Est
     if open_high.any() and stop > bounds.max():
         stop = np.inf
     return Estimate(float(value), float(start), float(stop), count)
+
+
+def _hold(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which bounds hold a finite number: they are in this order, and not one infinity."""
+    return (low <= high) & (low < np.inf) & (high > -np.inf)
 
 
 def _one_sided(low: np.ndarray, high: np.ndarray, level: float) -> Estimate:
@@ -107,10 +112,10 @@ def shift(first: ArrayLike, second: ArrayLike, level: float = LEVEL) -> Estimate
     to the span of all bounds. Median and central interval of the posterior, summed on a grid; an
     end is infinite where the posterior does not end within the span.
 
-    Raises `CannotSay` if a bound is no number, or fewer than two seeds have one.
+    Raises `CannotSay` if a seed has no bounds, or fewer than two seeds have a finite one.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)
-    if np.isnan(first).any() or np.isnan(second).any():
+    if not (_hold(*first.T).all() and _hold(*second.T).all()):
         raise CannotSay("a seed has no value")
     both = np.concatenate([first, second])
     bounds = both[np.isfinite(both)]

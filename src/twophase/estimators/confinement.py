@@ -16,10 +16,25 @@ FEWEST = 5  # kernels of a window
 
 
 def matrix(distances: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Times (n,) and distances (n, n) of a run's table with `t`, `u`, `distance`."""
-    times = np.sort(distances["t"].unique()).astype(float)
-    rows = distances.sort_values(["t", "u"])["distance"].to_numpy()
-    return times, rows.reshape(len(times), len(times))
+    """Times (n,) and distances (n, n) of a run's table with `t`, `u`, `distance`.
+
+    Raises `CannotSay` if a pair is not there once, or its distance is no number.
+    """
+    t, u, d = distances.sort_values(["t", "u"])[["t", "u", "distance"]].to_numpy(float).T
+    times = np.unique(t)
+    count = len(times)
+    if not (np.array_equal(t, times.repeat(count)) and np.array_equal(u, np.tile(times, count))):
+        raise CannotSay("has a pair of kernels twice, or lacks one")
+    if not np.isfinite(d).all():
+        raise CannotSay("a distance of kernels is no number")
+    return times, d.reshape(count, count)
+
+
+def widest(times: np.ndarray) -> float:
+    """The widest distance of neighbours. Raises `CannotSay` if there are fewer than 2 kernels."""
+    if len(times) < 2:
+        raise CannotSay("has fewer than 2 kernels")
+    return float(np.diff(times).max())
 
 
 def spread(cosines: np.ndarray) -> float:
@@ -80,16 +95,21 @@ def radius_ratios(distances: pd.DataFrame, late: bool) -> pd.Series:
 
     `distances` has `seed`, `t`, `u`, `distance`. Both windows are of one length, and their kernels
     as far apart as the widest of neighbours.
+
+    Raises `CannotSay` if a kernel is the same in a whole window: then there is no cone.
     """
     logs = {}
     for seed, run in distances.groupby("seed"):
         times, d = matrix(run)
-        step = np.diff(times).max()
+        step = widest(times)
         length = step * np.floor((times[-1] - times[0]) / 4 / step)
         start = times[-1] - length if late else times[0]
         found = window(times, start, start + length, step)
         cosines = 1 - d[np.ix_(found, found)]
-        logs[seed] = np.log(spread(cosines) / spread(walk(cosines)))
+        own, walked = spread(cosines), spread(walk(cosines))
+        if not (own > 0 and walked > 0):
+            raise CannotSay("the kernel does not turn")
+        logs[seed] = np.log(own / walked)
     return pd.Series(logs)
 
 
@@ -100,7 +120,7 @@ def exponent_excess(distances: pd.DataFrame) -> pd.Series:
     found = {}
     for seed, run in distances.groupby("seed"):
         times, d = matrix(run)
-        step = np.diff(times).max()
+        step = widest(times)
         length = step * np.floor((times[-1] - times[0]) / 2 / step)
         kept = window(times, times[-1] - length, times[-1], step)
         d = d[np.ix_(kept, kept)]

@@ -112,7 +112,7 @@ def half_way(grid: list[int], why: str = "nothing was measured near half of the 
     """The point of a grid that is nearest, as a ratio, to half of its last, from a quarter to three
     quarters of it. Raises `CannotSay`, with `why`, if there is none.
     """
-    near = [each for each in grid if grid[-1] / 4 <= each <= grid[-1] * 3 / 4]
+    near = [each for each in grid if each > 0 and grid[-1] / 4 <= each <= grid[-1] * 3 / 4]
     if not near:
         raise CannotSay(why)
     return min(near, key=lambda each: abs(np.log(each / grid[-1] * 2)))
@@ -158,6 +158,8 @@ def kernel_time(
     Raises `CannotSay` if there is no such time.
     """
     table, curve = first_phase(distances, training), READINGS[reading]
+    if table.empty:
+        raise CannotSay("has no kernel before the learning rate drops")
     grid = sorted(table["t"].unique())
     horizon = half_way(grid) if half else grid[-1]
     falls(times.depths(table[(table[["t", "u"]] <= horizon).all(axis=1)], curve))

@@ -51,9 +51,13 @@ def over_seeds(values: ArrayLike, resolution: float = 0.0, level: float = LEVEL)
     For few seeds it is wide, and holds the mean as often as it says if the values are normal. It
     is wider by `resolution` at both ends: how far a value may be off because its grid is coarse,
     which seeds that agree cannot show.
+
+    Raises `CannotSay` if there is no seed, or one has no finite value.
     """
     values = np.asarray(values, float)
     count = len(values)
+    if not count:
+        raise CannotSay("has no seed")
     if not np.isfinite(values).all():
         raise CannotSay("a seed has no value")
     if count < 2:
@@ -70,9 +74,13 @@ def exact_share(shares: ArrayLike, level: float = LEVEL) -> Estimate:
     `shares` (n,) are of each seed's runs. Seeds are the independent draws. So for the upper end a
     seed counts if any of its runs does, and for the lower if all do: with one run a seed the
     interval is exact, with more it is wider.
+
+    Raises `CannotSay` if there is no seed, or one has no share.
     """
     shares = np.asarray(shares, float)
     count = len(shares)
+    if not count:
+        raise CannotSay("has no seed")
     if not np.isfinite(shares).all():
         raise CannotSay("a seed has no value")
     every, some = int((shares >= 1).sum()), int((shares > 0).sum())

@@ -34,8 +34,10 @@ def chaos_times(runs: pd.DataFrame) -> pd.DataFrame:
     out of order, that is the last t0 with a barrier and the first without. A t0 of 0 has no
     logarithm: what falls behind it lies before the first positive t0, and `low` is 0.
 
-    Raises `CannotSay` if there are fewer than two positive t0.
+    Raises `CannotSay` if there are fewer than two positive t0, or of a fork it is not known.
     """
+    if runs["above"].isna().any():
+        raise CannotSay("of a fork it is not known whether it ended behind a barrier")
     found = {}
     counts = runs.groupby(["seed", "t0"])["above"].agg(["mean", "size"])
     for seed, own in counts.groupby(level="seed"):
@@ -89,7 +91,7 @@ def speed_curve(times: np.ndarray, cosines: np.ndarray, dt: float | None = None)
     neighbours from `SETTLED` on. Where no kernel stands at t + dt, S is interpolated between the
     nearest two, log S over log of their distance.
 
-    Raises `CannotSay` if there are fewer than 8 such times.
+    Raises `CannotSay` if there are fewer than 8 such times, or none in the later half.
     """
     used = times >= SETTLED if times[0] < SETTLED <= times[-1] / 4 else times >= times[0]
     times, d = times[used], 1 - cosines[np.ix_(used, used)]
@@ -105,6 +107,8 @@ def speed_curve(times: np.ndarray, cosines: np.ndarray, dt: float | None = None)
     if len(at) < 8:
         raise CannotSay("has fewer than 8 kernels as far apart as the widest of neighbours")
     weights, early, late = stands_for(at), at <= max(EARLY, at[0]), at >= times[-1] / 2
+    if not late.any():
+        raise CannotSay("has no later kernels as far apart as the widest of neighbours")
 
     def level(part: np.ndarray) -> float:
         return float(np.exp(np.average(np.log(values[part]), weights=weights[part])))
@@ -186,5 +190,5 @@ def _way(
 
 
 def _table(found: dict, function: Callable = lambda x: x) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(found, orient="index", columns=["low", "high"])
+    table = pd.DataFrame.from_dict(found, "index", dtype=float, columns=["low", "high"])
     return function(table.rename_axis("seed").sort_index())

@@ -47,7 +47,7 @@ def manifest(study: Study, file: Path, folder: Path) -> None:
         },
     }
     with whole_file(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def made_by(study: Study, file: Path) -> str:
@@ -60,7 +60,7 @@ def made_by(study: Study, file: Path) -> str:
 def current(study: Study, file: Path, folder: Path) -> bool:
     """Whether the manifest in `folder` is that of the study and the code as they are now."""
     try:
-        found = json.loads((folder / "manifest.json").read_text())
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("made_by") == made_by(study, file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -154,10 +155,13 @@ def barrier(alphas: list[float], losses: list[float]) -> float:
     barrier is never negative. The maximum is of the gap, not of the loss. Where a loss is not
     finite the barrier is not a number.
 
+    Raises `ValueError` as `largest_gap` does.
+
     >>> barrier([0.0, 0.5, 1.0], [0.2, 1.0, 0.4])  # 1.0 against 0.3 halfway
     0.7
     """
-    return max(0.0, largest_gap(alphas, losses)) if all(map(math.isfinite, losses)) else math.nan
+    gap = largest_gap(alphas, losses)
+    return gap if math.isnan(gap) else max(0.0, gap)
 
 
 def largest_gap(alphas: list[float], losses: list[float]) -> float:
@@ -165,9 +169,17 @@ def largest_gap(alphas: list[float], losses: list[float]) -> float:
     below the line between the ends. Its size is then that of the places, since gaps go to zero at
     the ends. Not a number where a loss is not finite.
 
+    Raises `ValueError` if alphas do not rise from 0 to 1, or there are not as many losses.
+
     >>> largest_gap([0.0, 0.25, 0.5, 1.0], [1.0, 0.5, 0.25, 1.0])
     -0.5
     """
+    rise = all(one < next_ for one, next_ in itertools.pairwise(alphas))
+    if not (len(alphas) == len(losses) > 2 and rise and (alphas[0], alphas[-1]) == (0, 1)):
+        raise ValueError(
+            f"{len(losses)} losses at alphas = {alphas}: alphas must rise from 0 to 1, with one or "
+            "more in between, and there must be a loss at each"
+        )
     if not all(map(math.isfinite, losses)):
         return math.nan
     return max(_gaps(alphas, losses)[1:-1])

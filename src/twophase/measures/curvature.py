@@ -5,6 +5,7 @@ The Hessian is never formed: its products with vectors come from two backward pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,8 @@ def largest_eigenvalue(product: Product, start: torch.Tensor, steps: int) -> flo
     """Largest eigenvalue of a symmetric matrix, by `steps` steps of Lanczos from `start` (p,).
 
     `product(v)` multiplies the matrix with v (p,). All vectors are kept orthogonal to each other,
-    so that no eigenvalue is found twice. Exact after p steps, and from below before.
+    so that no eigenvalue is found twice. Exact after p steps, and from below before. Not a number
+    if a product is not finite.
 
     >>> matrix = torch.diag(torch.tensor([3.0, -5.0, 1.0]))
     >>> round(largest_eigenvalue(lambda v: matrix @ v, torch.ones(3), steps=3), 4)
@@ -48,7 +50,7 @@ def largest_eigenvalue(product: Product, start: torch.Tensor, steps: int) -> flo
     if size > 1:
         off = torch.stack(beside[: size - 1]).double()
         matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
-    return float(torch.linalg.eigvalsh(matrix.cpu())[-1])
+    return float(torch.linalg.eigvalsh(matrix.cpu())[-1]) if matrix.isfinite().all() else math.nan
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def batch_sharpness(
     model: nn.Module, batches: list[Examples], loss: Loss = CLASSIFICATION.loss
 ) -> float:
     """E[g^T H g] / E[g^T g] over batches, with each batch's own gradient g and Hessian H
-    (Andreyev and Beneventano 2024, arXiv 2412.20553).
+    (Andreyev and Beneventano 2024, arXiv 2412.20553). Not a number where all gradients are zero.
 
     >>> model = torch.nn.Linear(1, 2, bias=False).double()
     >>> _ = torch.nn.init.zeros_(model.weight)
@@ -152,4 +154,4 @@ def batch_sharpness(
             g = gradient.detach()
             above += float((hessian_product(gradient, parameters)(g) * g).double().sum())
             below += float(g.double().square().sum())
-    return above / below
+    return above / below if below else math.nan

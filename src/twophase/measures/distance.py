@@ -6,6 +6,7 @@ arXiv 2505.13900, section 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,7 +25,8 @@ def disagreement(
 
     Of another task `prediction(out)` makes what is compared of the networks' outputs. Of whole
     numbers, such as tokens (n, positions), it is the share that is not the same. Of real ones it is
-    the root mean square difference, in the unit of the labels.
+    the root mean square difference, in the unit of the labels. Not a number where an output is
+    none: a network that diverged predicts nothing.
 
     >>> one = torch.tensor([[2.0, 1.0], [0.0, 3.0]])
     >>> disagreement(one, one.flip(1)), disagreement(one, 5 * one)
@@ -32,6 +34,8 @@ def disagreement(
     >>> disagreement(one, torch.tensor([[2.0, 1.0], [0.0, 5.0]]), prediction=lambda out: out)
     1.0
     """
+    if one.isnan().any() or other.isnan().any():
+        return math.nan
     one, other = prediction(one), prediction(other)
     if one.is_floating_point():
         return float((one.double() - other.double()).square().mean().sqrt())

@@ -54,13 +54,16 @@ def branches(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def steps_to(distances: list[float], threshold: float) -> float:
-    """The first step at which the distance reaches `threshold`; infinite if none does.
+    """The first step at which the distance reaches `threshold`; infinite if none does, and not a
+    number if one before is none.
 
     >>> steps_to([0.001, 0.02, 0.3], 0.1), steps_to([0.001], 0.1)
     (2.0, inf)
     """
-    reached = [step for step, distance in enumerate(distances) if distance >= threshold]
-    return float(reached[0]) if reached else math.inf
+    for step, distance in enumerate(distances):
+        if not distance < threshold:
+            return math.nan if math.isnan(distance) else float(step)
+    return math.inf
 
 
 def finite_size_rate(distances: list[float], low: float, high: float) -> float:

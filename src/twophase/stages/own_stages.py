@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -68,6 +69,10 @@ def own_stages(run: Run) -> None:
         table = called(key, own, States(run, data, at), examples(run, data))
         found.append(_checked(key, table).assign(**run.identity, stage=name))
     whole = pd.concat(found, ignore_index=True)
+    for column in whole:
+        if not _kept(whole[column]):
+            line = "is of another kind in two of the tables; rename one, or return one kind"
+            raise RunError(f"stages: column {column!r} {line}")
     first = [*run.identity, "stage"]
     write_table(stages.run_table(run, "own_stages"), whole[[*first, *whole.columns.drop(first)]])
 
@@ -115,7 +120,7 @@ def numbers(key: str, name: str, said: Any) -> dict[str, float]:
     for column, value in values.items():
         try:
             found[column] = float(value if not isinstance(value, str) else None)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             kind = type(value).__name__
             line = f"returns a {kind} for {column}; must return a number, or numbers by name"
             raise RunError(f"{key}: {line}") from None
@@ -128,15 +133,30 @@ def _checked(key: str, table: Any) -> pd.DataFrame:
     """The table, if it is one that can be kept."""
     if not isinstance(table, pd.DataFrame):
         raise RunError(f"{key}: returns a {type(table).__name__}; must return a pandas DataFrame")
+    # What rows are called, as after `groupby`, is a column; their numbers are not.
+    index = [name for name in table.index.names if name is not None]
+    if len({*index, *table.columns}) < len(index) + len(table.columns):
+        raise RunError(f"{key}: its table has two columns of one name")
+    table = table.reset_index(drop=not index)
     taken = {"study", "model", "seed", "stage"} & {*table.columns}
     if taken:
         raise RunError(f"{key}: its table has a column {min(taken)!r}, which is put in for it")
     for column in table:
         plain = table[column].dtype.kind in "biufOUT"
-        if not isinstance(column, str) or not plain or any(map(_odd, table[column])):
+        plain = plain and not any(map(_odd, table[column])) and _kept(table[column])
+        if not isinstance(column, str) or not plain:
             line = "must hold numbers, words or truth values, and have a word for its name"
             raise RunError(f"{key}: column {column!r} of its table {line}")
-    return table.reset_index(drop=True)
+    return table
+
+
+def _kept(column: pd.Series) -> bool:
+    """Whether a column can be written: it is of one kind, which a table can hold."""
+    try:
+        pa.Table.from_pandas(column.to_frame())
+    except (pa.ArrowException, OverflowError, TypeError):
+        return False
+    return True
 
 
 def _odd(value: Any) -> bool:

@@ -138,12 +138,14 @@ def said_by(path: Path) -> dict:
     try:
         with path.open("rb") as file:
             if path.suffix == ".parquet":
-                return json.loads(pq.read_metadata(file).metadata[b"twophase"])
-            first = file.read(8)
-            length = min(int.from_bytes(first, "little"), path.stat().st_size)
-            return _tensors_header(path, first + file.read(length))
+                found = json.loads(pq.read_metadata(file).metadata[b"twophase"])
+            else:
+                first = file.read(8)
+                length = min(int.from_bytes(first, "little"), path.stat().st_size)
+                found = _tensors_header(path, first + file.read(length))
     except (OSError, ArtifactError, pa.ArrowInvalid, ValueError, KeyError, TypeError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_origin(path: Path, origin: Identity, whose: str) -> None:
@@ -222,12 +224,14 @@ def _read_sealed(path: Path, command: str = "") -> bytes:
 
 def _check(result: Result, header: dict) -> None:
     path = result.path
-    if header["format"] != FORMAT:
-        raise _damaged(path, f"format {header['format']}, this version reads {FORMAT}")
+    if not isinstance(header, dict) or not isinstance(header.get("identity"), dict):
+        raise _damaged(path, "it does not say what it is")
+    if header.get("format") != FORMAT:
+        raise _damaged(path, f"format {header.get('format')}, this version reads {FORMAT}")
     # Results know their place; published copies of them, and those of tests, lie elsewhere.
     found, wanted = header["identity"], dict(result.identity)
     if path.parts[0] == RESULTS.name:
-        found, wanted = {**found, "path": header["path"]}, {**wanted, "path": path.as_posix()}
+        found, wanted = {**found, "path": header.get("path")}, {**wanted, "path": path.as_posix()}
     wrong = [
         f"{key} {found.get(key)!r} instead of {value!r}"
         for key, value in wanted.items()

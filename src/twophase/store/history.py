@@ -11,11 +11,13 @@ NO_HISTORY = "no history of commits is here in which the order could be seen"
 
 def git(*arguments: str, folder: Path = Path()) -> str | None:
     """What git says in a folder, without the last line break; None if it fails or is not there."""
+    # Names of files may hold any bytes, and must not hide what else is said.
+    said = {"encoding": "utf-8", "errors": "backslashreplace"}
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(folder), *arguments], capture_output=True, check=True, **said
         )
-    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
+    except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.rstrip("\n")
 

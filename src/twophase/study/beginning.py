@@ -48,7 +48,8 @@ def own_files(study: Study) -> dict[Path, Path]:
 
 def changed(study: Study, file: Path) -> list[str]:
     """The files that the commit has not, or has with other content, of those that say what comes
-    out: the code, the study's file and its own files, the claims and their registration.
+    out: the code, the study's file and its own files, the claims and their registration. All of
+    them, where git cannot say.
     """
     paths = [CODE, *(p.absolute() for p in (file, *own_files(study), *RULES))]
     top = git("rev-parse", "--show-toplevel", folder=CODE)
@@ -56,11 +57,19 @@ def changed(study: Study, file: Path) -> list[str]:
         return []
     # What git is told to ignore is not in the commit either.
     asked = ["status", "--porcelain", "--untracked-files=all", "--ignored", "-z", "--no-renames"]
-    inside = [str(path) for path in paths if path.resolve().is_relative_to(Path(top).resolve())]
-    said = git(*asked, "--", *inside, folder=CODE) or ""
+    inside = [path for path in paths if path.resolve().is_relative_to(Path(top).resolve())]
+    outside = [str(path) for path in paths[1:] if path not in inside and path.exists()]
+    # Of a link git knows where it leads, and not what is there.
+    where = ["--", *dict.fromkeys(str(p) for path in inside for p in (path, path.resolve()))]
+    said = git(*asked, *where, folder=CODE)
+    seen = git("ls-files", "-vz", "--full-name", *where, folder=CODE)
+    if said is None or seen is None:
+        return sorted(map(str, [*inside, *outside]))
     names = [line[3:] for line in said.split("\0") if line and "__pycache__" not in line]
-    outside = [str(path) for path in paths[1:] if str(path) not in inside and path.exists()]
-    return sorted(names + outside)
+    # Those that git is told not to look at (`update-index --assume-unchanged`, `--skip-worktree`).
+    left = [line[2:] for line in seen.split("\0") if line[:1].islower() or line[:1] == "S"]
+    names += [name for name in left if (Path(top) / name).exists()]
+    return sorted({*names, *outside})
 
 
 def record_file(run: Run) -> Path:

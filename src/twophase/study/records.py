@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -90,4 +91,5 @@ def written(value: float) -> str:
 def show(value: object) -> str:
     """A value of a study file, short enough for one line."""
     text = "nothing" if value is None else repr(value)
+    text = str(value) if isinstance(value, date) else text
     return text if len(text) <= 60 else text[:57] + "..."

@@ -245,7 +245,7 @@ def _explain(path: Path, raw: dict, detail: dict) -> str:
     if kind == "string_pattern_mismatch":
         return f"{path}: {key}: must match {context['pattern']}{ask}"
     message = detail["msg"].replace("Input should be", "must be").replace("Input tag", "the tag")
-    message = re.sub(r"^(List|Dictionary) should have", "must have", message)
+    message = re.sub(r"^(List|Dictionary|String) should have", "must have", message)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = context["discriminator"].strip("'")
         others = f"; or give `{OTHERWISE[tag]}`" if tag in OTHERWISE else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -71,6 +73,21 @@ def published_study(name: str, root: Path = Path()) -> tuple[Study, Path]:
         )
     file = folder / f"{name}.yaml"
     return studyfile.load(file), file
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """What `provenance.json` says of the study published in a folder.
+
+    Raises `ArtifactError` if it is damaged.
+    """
+    file = folder / "provenance.json"
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if {"published_at_commit", "processor_seconds", "tables"} <= said.keys():
+            return said
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise ArtifactError(f"{file}: is damaged; publish the study again")
 
 
 def not_finished(study: Study, missing: Path) -> str:

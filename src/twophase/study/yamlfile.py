@@ -42,6 +42,11 @@ class _Constructor(SafeConstructor):
 
 def mapping(path: Path, text: str) -> dict:
     """What the YAML in a file says. Raises `StudyError`, one line, if that is not sections."""
+    if other := re.search(r"^%YAML(?!\s+1\.2\s*$).*", text, re.M):
+        line = text.count("\n", 0, other.start()) + 1
+        raise StudyError(
+            f"{path}: line {line}: {show(other[0])}: must be read as 1.2; leave it out"
+        )
     try:
         yaml = YAML(typ="safe", pure=True)  # YAML 1.2: 1e-3 and 010 are numbers, 1:30 is none
         yaml.Constructor = _Constructor

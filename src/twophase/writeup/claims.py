@@ -13,7 +13,7 @@ from twophase.study import studyfile
 from twophase.study.records import Record, show
 from twophase.writeup import CLAIMS
 from twophase.writeup.quantities import QUANTITIES
-from twophase.writeup.registered import Registration, each_once
+from twophase.writeup.registered import Day, Registration, each_once
 
 
 class Range(Record):
@@ -91,7 +91,7 @@ class Claim(Record):
     only: dict[Literal["study", "architecture"], str] = {}
     over: list[str] = []
     horizon: int = 0
-    fixed: str | None = None
+    fixed: Day | None = None
     seen: list[str] | None = None
     needs: list[str] = []
     parts: list[Part] = Field(min_length=1)
@@ -111,7 +111,7 @@ class Claim(Record):
 class Claims(Record):
     """The file: what holds for all claims, and the claims."""
 
-    fixed: str
+    fixed: Day
     seen: list[str]
     fewest_seeds: int = Field(ge=2)
     tolerance: float = Field(ge=1)

@@ -191,6 +191,19 @@ def _source(
     )
 
 
+def parsed(text: str) -> dict[str, Any]:
+    """What `registered.json` says. Raises `ValueError` if it does not say all of it."""
+    said = json.loads(text)
+    whole = isinstance(said, dict) and isinstance(said.get("study"), str)
+    if not (whole and all(isinstance(said.get(key), dict) for key in ("tables", "claims"))):
+        raise ValueError("study, tables or claims are missing")
+    if not all(
+        isinstance(c, dict) and {"rule", "says"} <= c.keys() for c in said["claims"].values()
+    ):
+        raise ValueError("a claim lacks its rule, or what it says")
+    return said
+
+
 def changed(
     name: str, claims: Claims, registration: Registration, file: Path, claims_file: Path
 ) -> str:
@@ -200,8 +213,8 @@ def changed(
     """
     folder = folder_of(registration, claims_file)
     try:
-        said = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError):
+        said = parsed((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return f"{folder / FILE} is missing or damaged"
     if name not in said["claims"]:
         return f"{folder / FILE} does not have it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from twophase.estimators.seeds import CannotSay, Estimate, over_seeds, transformed
 from twophase.study.model import Study
+from twophase.study.tables import provenance
 from twophase.writeup import quantities
 from twophase.writeup.sources import Source, Sweep
 from twophase.writeup.text import interval, number, table
@@ -144,22 +144,22 @@ def dependence(sweep: Sweep) -> str:
 
 def origin(study: Study, file: Path) -> str:
     """Where a published study's numbers come from, and how to make each again."""
-    provenance = json.loads((file.parent / "provenance.json").read_text(encoding="utf-8"))
-    origins = [table["origin"] for table in provenance["tables"].values()]
+    said = provenance(file.parent)
+    origins = [table["origin"] for table in said["tables"].values()]
 
     def each(*keys: str) -> str:
         found = {" ".join(str(origin.get(key, "?")) for key in keys) for origin in origins}
         return "; ".join(sorted(found))
 
-    not_there = ", ".join(provenance.get("not_in_that_commit", []))
+    not_there = ", ".join(said.get("not_in_that_commit", []))
     without = not_there and f", which does not hold: <code>{not_there}</code>"
-    seconds = sum(provenance["processor_seconds"].values())
+    seconds = sum(said["processor_seconds"].values())
     rows = [
         [
             "tables",
             f"<code>{file.parent}</code>, with their digests in <code>provenance.json</code>",
         ],
-        ["published at commit", f"<code>{provenance['published_at_commit']}</code>{without}"],
+        ["published at commit", f"<code>{said['published_at_commit']}</code>{without}"],
         ["machine", each("machine")],
         ["threads, precision", each("threads", "precision")],
         ["Python, PyTorch, NumPy", each("python", "torch", "numpy")],

@@ -93,8 +93,8 @@ def _covering(source: Source, rows: pd.DataFrame, level: float) -> Estimate:
     """Mean barrier over seeds. Where half the runs have one and half have none, few seeds may show
     one kind alone, and an interval without width: three in one case of four.
     """
-    each = rows.groupby("seed")["test_barrier"].mean()
-    if not (each > source.threshold).all() and len(each) < FEWEST_MIXED:
+    each = _means(rows, "test_barrier")
+    if each.notna().all() and not (each > source.threshold).all() and len(each) < FEWEST_MIXED:
         raise CannotSay(
             f"a mean of barriers, some of which may be 0, asks for {FEWEST_MIXED} seeds"
         )
@@ -103,9 +103,11 @@ def _covering(source: Source, rows: pd.DataFrame, level: float) -> Estimate:
 
 def contrast(source: Source, measure: str, after: int, level: float = LEVEL) -> Estimate:
     """A measure of the last forks over that of the first, at the last comparison."""
-    means = wide(late_ends(source, after), "t0", measure)
+    rows = late_ends(source, after)
+    _has(rows, measure)
+    means = wide(rows, "t0", measure)
     first, last = means.iloc[:, 0], means.iloc[:, -1]
-    if not ((first > 0) & (last > 0)).all():
+    if (first <= 0).any() or (last <= 0).any():
         raise CannotSay(f"a fork has {measure} 0")
     return transformed(over_seeds(np.log(last / first), level=level), np.exp)
 
@@ -287,19 +289,32 @@ def _has(table: pd.DataFrame, measure: str) -> None:
 
 def _seed_means(rows: pd.DataFrame, measure: str, level: float) -> Estimate:
     _has(rows, measure)
-    return over_seeds(rows.groupby("seed")[measure].mean(), level=level)
+    return over_seeds(_means(rows, measure), level=level)
+
+
+def _means(rows: pd.DataFrame, measure: str) -> pd.Series:
+    """The mean of each seed; not a number where one of its values is none."""
+    known = rows[measure].notna().groupby(rows["seed"]).all()
+    return rows.groupby("seed")[measure].mean().where(known)
 
 
 def _over_t1(source: Source, measure: str, t0: Time) -> pd.DataFrame:
-    return wide(_at(forks(source), "t0", t0), "t1", measure)
+    rows = _at(forks(source), "t0", t0)
+    _has(rows, measure)
+    means = wide(rows, "t1", measure)
+    if not np.isfinite(means).all(axis=None):
+        raise CannotSay(f"a seed has no {measure} at one of the points")
+    return means
 
 
 def _coarseness(times: ArrayLike) -> float:
-    """Half the smallest distance of times of a grid."""
+    """Half the smallest distance of times of a grid. Raises `CannotSay` if it has but one."""
+    if len(times) < 2:
+        raise CannotSay("has but one point of a grid")
     return float(np.diff(np.sort(times)).min() / 2)
 
 
 def _log(values: pd.Series) -> pd.Series:
-    if not (values > 0).all():
+    if (values <= 0).any():
         raise CannotSay("a value is 0, whose ratio to others says nothing")
     return np.log(values)

@@ -89,5 +89,10 @@ def scale(source: Source) -> Scale:
 
 @per_source
 def kernel_table(source: Source) -> pd.DataFrame:
-    """Distances of all pairs of kernels, in the first phase of the learning rate."""
-    return first_phase(source, source.table("kernel_distance"))
+    """Distances of all pairs of kernels, in the first phase of the learning rate; raises
+    `CannotSay` if there are none.
+    """
+    found = first_phase(source, source.table("kernel_distance"))
+    if found.empty:
+        raise CannotSay("has no kernel before the learning rate drops")
+    return found

@@ -7,11 +7,12 @@ file, the rules, simulated tables, and what the rules say of them (see `frozen`)
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from twophase.errors import StudyError
 from twophase.study import studyfile
@@ -19,6 +20,17 @@ from twophase.study.records import Record
 from twophase.writeup.simulated import OF_ONE, TRUTHS
 
 REGISTRATION = "registration"  # the folder beside the file of claims
+
+
+def _day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ValueError('must be a day, such as "2026-12-31"') from None
+    return text
+
+
+Day = Annotated[str, AfterValidator(_day)]
 
 
 class Registration(Record):
@@ -29,7 +41,7 @@ class Registration(Record):
     """
 
     study: str
-    date: str
+    date: Day
     models: list[str] = []  # all of them, if none is named
     looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
@@ -77,7 +89,7 @@ def in_text(file: Path, text: str) -> dict[str, Registration]:
     except ValidationError as error:
         detail = error.errors()[0]
         key = ".".join(map(str, ("registered", *detail["loc"])))
-        raise StudyError(f"{file}: {key}: {detail['msg']}") from None
+        raise StudyError(f"{file}: {key}: {detail['msg'].removeprefix('Value error, ')}") from None
     except ValueError as error:
         raise StudyError(f"{file}: registered: {error}") from None
     return {registration.study: registration for registration in found}

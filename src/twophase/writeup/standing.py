@@ -59,14 +59,24 @@ def order(name: str, source: Source, claims_file: Path) -> str:
     for model, seed in itertools.product(models, source.used):
         told = f"{model}, seed {seed}" if source.conditions else f"seed {seed}"
         path = file.parent / f"{model}/seed{seed}/{RECORD}"
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        record = _record(path)
+        if record is None:
             return f"{told} has no record of when it began"
         why = before(name, own, record, claims_file)
         if why:
             return why if why == NO_HISTORY else f"{told} {why}"
     return ""
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """The record of a seed's beginning; None if it is missing or damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kinds = {"commit": str | None, "changed": list, "study": str}
+    whole = isinstance(record, dict) and kinds.keys() <= record.keys()
+    return record if whole and all(isinstance(record[k], kinds[k]) for k in kinds) else None
 
 
 def before(name: str, own: Registration, record: dict[str, Any], claims_file: Path) -> str:
@@ -79,7 +89,7 @@ def before(name: str, own: Registration, record: dict[str, Any], claims_file: Pa
     if why := reachable(record["commit"], folder):
         return why
     now = frozen.folder_of(own, claims_file) / frozen.FILE
-    said = json.loads(now.read_text(encoding="utf-8"))
+    said = frozen.parsed(now.read_text(encoding="utf-8"))
     if record["study"] != said["study"]:
         return "began with another study file"
     then = _then(record["commit"], str(folder), claims_file.name, own.study)
@@ -112,6 +122,6 @@ def _then(
         return None
     try:
         entry = registered.in_text(where / claims_name, text).get(study)
-        return entry and (entry, json.loads(said))
+        return entry and (entry, frozen.parsed(said))
     except (StudyError, ValueError):
         return None
