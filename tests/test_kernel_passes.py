@@ -128,6 +128,33 @@ def test_blocks_that_miss_a_layer_count_as_zero(order, monkeypatch):
             assert error(entk(model, each), by_autograd(model, each)) < 1e-12
 
 
+class Whole(nn.Module):
+    """A layer for batches all of whose examples are marked; it adds nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(5, 4), nn.Linear(5, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.a(x)
+        y = y + 0 * self.b(x) if (x[:, 0, 0] > 0).all() else y
+        return self.head(torch.tanh(y).sum(1))
+
+
+@pytest.mark.parametrize("order", contract.ORDERS)
+def test_examples_before_a_layers_first_call_count_as_zero(order, monkeypatch):
+    torch.manual_seed(0)
+    model, inputs = Whole().double(), torch.randn(8, 6, 5).double()
+    inputs[:, 0, 0] = torch.tensor([1, 1, 1, -1, 1, 1, 1, 1])
+    monkeypatch.setattr("twophase.entk.passes", lambda task, limit: [(task.shares, 4, 1)])
+    monkeypatch.setattr(plan, "_cheapest", lambda costs: order)
+    torch.use_deterministic_algorithms(True)  # memory that is not filled in is then NaN
+    try:
+        assert error(entk(model, inputs), by_autograd(model, inputs)) < 1e-12
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.parametrize("length", [1, 40])
 @pytest.mark.filterwarnings("error:torch.func computes", "error:plain autograd")
 def test_a_product_with_some_rows_of_a_matrix_is_exact(length):

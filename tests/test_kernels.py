@@ -362,7 +362,7 @@ class Breaks(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2, 5, 7, 8, 9, 99])
+@pytest.mark.parametrize("calls", [0, 1, 2, 4, 5, 6, 7, 99])
 def test_the_model_is_left_as_it_was(calls):
     model = nn.Sequential(nn.Linear(4, 5), Breaks(calls), nn.Tanh(), nn.Linear(5, 2))
     model[0].bias.requires_grad_(False)

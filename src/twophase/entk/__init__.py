@@ -125,8 +125,9 @@ def _kernel(
     progress: Callable[[float], object],
 ) -> tuple[torch.Tensor, Task]:
     """The kernel, tried again without the rules for layers that some examples do not obey."""
-    layers = [each for each in model.modules() if is_known(each)]
     required = [(p, p.requires_grad) for p in model.parameters()]
+    known = [each for each in model.modules() if is_known(each)]
+    layers = [each for each in known if any(p.requires_grad for p in each.parameters())]
     excluded: set[nn.Parameter] = set()
     while True:
         try:

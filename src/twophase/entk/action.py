@@ -51,8 +51,9 @@ def entk_action(
         refuse_batch_statistics(model)
         # Other ways to compute attention have no second derivatives.
         with mended(model), sdpa_kernel(SDPBackend.MATH):
-            refuse_dependence(model, inputs)
-            _, logits, graph = measured(model, probes(inputs)[:2], [])
+            three = probes(inputs)
+            _, logits, graph = measured(model, three[:2], [])
+            refuse_dependence(model, three, logits_of(model, three), logits)
             several = vectors if vectors.dim() == 3 else vectors[None]
             if several.dim() != 3 or several.shape[1:] != (len(beside), logits.shape[1]):
                 raise KernelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -37,9 +38,12 @@ def prove(
     chosen = torch.cat(halves)
     v = torch.randn(len(chosen), task.rows, generator=generator, dtype=torch.float64)
     squares, product = [0.0, 0.0], 0.0
-    for seeds in _seeds(v, task):
-        parts = zip(halves, seeds.split([len(half) for half in halves]), strict=True)
-        found = [_gradient(model, inputs, part, seed, task, limit) for part, seed in parts]
+    split = [seed.split([len(half) for half in halves]) for seed in _seeds(v, task)]
+    gradients = [
+        _gradients(model, inputs, half, [seeds[i] for seeds in split], task, limit)
+        for i, half in enumerate(halves)
+    ]
+    for found in zip(*gradients, strict=True):
         for first, second in zip(*found, strict=True):
             first, second = first.flatten().double(), second.flatten().double()
             squares = [squares[0] + float(first @ first), squares[1] + float(second @ second)]
@@ -81,31 +85,36 @@ def _seeds(v: torch.Tensor, task: Task) -> list[torch.Tensor]:
     return [v * row for row in torch.eye(task.classes, dtype=v.dtype)]
 
 
-def _gradient(
+def _gradients(
     model: nn.Module,
     inputs: torch.Tensor,
     part: torch.Tensor,
-    seed: torch.Tensor,
+    seeds: list[torch.Tensor],
     task: Task,
     limit: int | None,
-) -> list[torch.Tensor]:
-    """Gradient of the sum of seed * logits over the examples `part`, by parameter."""
-    memory = min(BLOCK, MEMORY if limit is None else limit)
+) -> Iterator[list[torch.Tensor]]:
+    """Gradient of the sum of seed * logits over the examples `part`, by parameter, for each of
+    `seeds`: after one forward pass, where it holds all of these examples.
+    """
+    memory = min(BLOCK, MEMORY if limit is None else limit) // 2  # both halves' passes are held
     block = max(2, memory // (task.dtype.itemsize * max(1, task.graph)))
-    total = [torch.zeros_like(parameter) for parameter in task.trained]
-    for some, weights in zip(part.split(block), seed.split(block), strict=True):
-        if not len(some):
-            continue
-        weights = torch.cat([weights, 0 * weights]) if len(some) == 1 else weights
-        logits = logits_of(model, never_one(inputs[some.to(inputs.device)]))
-        _refuse_other_uses(logits, task)
-        if not logits.requires_grad:
-            continue
-        gradients = gradients_of(logits, task.trained, weights.to(logits))
-        for place, gradient in zip(total, gradients, strict=True):
-            if gradient is not None:
-                place += gradient
-    return total
+    logits = None
+    for left, seed in zip(reversed(range(len(seeds))), seeds, strict=True):
+        total = [torch.zeros_like(parameter) for parameter in task.trained]
+        for some, weights in zip(part.split(block), seed.split(block), strict=True):
+            if not len(some):
+                continue
+            weights = torch.cat([weights, 0 * weights]) if len(some) == 1 else weights
+            if logits is None or block < len(part):
+                logits = logits_of(model, never_one(inputs[some.to(inputs.device)]))
+                _refuse_other_uses(logits, task)
+            if not logits.requires_grad:
+                continue
+            gradients = gradients_of(logits, task.trained, weights.to(logits), again=left > 0)
+            for place, gradient in zip(total, gradients, strict=True):
+                if gradient is not None:
+                    place += gradient
+        yield total
 
 
 def _refuse_other_uses(logits: torch.Tensor, task: Task) -> None:

@@ -21,7 +21,7 @@ def add_gram(kernel: torch.Tensor, matrix: torch.Tensor, first: int = 0) -> None
     rows with the `first` ones.
     """
     size = len(matrix)
-    height = max(48, math.ceil((size - first) / 8))
+    height = max(32, math.ceil((size - first) / 8))
     for top in range(first, size, height):
         bottom = min(top + height, size)
         end = first or bottom

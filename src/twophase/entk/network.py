@@ -237,18 +237,19 @@ def probes(inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat([inputs[:3], turned, first])[:3]
 
 
-def refuse_dependence(model: nn.Module, inputs: torch.Tensor) -> None:
+def refuse_dependence(
+    model: nn.Module, three: torch.Tensor, logits: torch.Tensor, first_two: torch.Tensor
+) -> None:
     """Raise `KernelError` if an example's logits are not a function of this example.
 
-    Logits of three examples are compared with those of each two of them. The same operations on
-    the same numbers give the same bits; in a batch of another size, they agree to half the digits.
+    The `logits` of `three` examples and those of the `first_two` alone are compared with those of
+    a second pass and of the other pairs. The same operations on the same numbers give the same
+    bits; in a batch of another size, they agree to half the digits.
     """
-    three = probes(inputs)
     pairs = ([0, 1], [0, 2], [1, 2])
-    with torch.no_grad():
-        logits = logits_of(model, three)
-        again = logits_of(model, three)
-        in_pairs = [logits_of(model, three[pair]) for pair in pairs]
+    logits, again = logits.detach(), logits_of(model, three).detach()
+    in_pairs = [first_two, *(logits_of(model, three[pair]) for pair in pairs[1:])]
+    in_pairs = [found.detach() for found in in_pairs]
     if not torch.isfinite(logits).all():
         raise KernelError("the network's logits are not finite")
     eps, size = torch.finfo(logits.dtype).eps, logits.abs().max()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from twophase.entk.network import gradients_of, logits_of
+from twophase.entk.network import gradients_of
 from twophase.entk.rules import Node, Product, Rule, Scaled, Table, rule_of
 
 Chain = tuple[tuple[int, int, int], ...]  # number of the node, its output and its input
@@ -67,15 +67,15 @@ def by_example(tensor: torch.Tensor, axis: int, outer: int, count: int) -> torch
 
 
 def operations(
-    model: nn.Module, three: torch.Tensor, parameters: Mapping[str, nn.Parameter]
+    two: torch.Tensor, three: torch.Tensor, parameters: Mapping[str, nn.Parameter]
 ) -> tuple[tuple[str, ...], dict[str, list[Use]]]:
-    """The names of the graph's nodes, and the uses of those `parameters` that have a rule in each.
+    """The names of the nodes behind the logits of two and of three examples, and the uses of those
+    `parameters` that have a rule in each.
 
     Operations on numbers of the examples are those whose output grows with their number. Which of
     its numbers belong to which example is told by the gradients of single examples' logits.
     """
-    logits = logits_of(model, three)
-    graph, fewer = graph_of(logits), graph_of(logits_of(model, three[:2]))
+    graph, fewer = graph_of(three), graph_of(two)
     if graph.names != fewer.names:
         return (), {}
     grown = [_axis(*pair) for pair in zip(graph.nodes, fewer.nodes, strict=True)]
@@ -89,10 +89,10 @@ def operations(
     found = {}
     for name, parameter in parameters.items():
         walks = _walks(leaves[parameter], above, grown) if parameter in leaves else None
-        uses = [_use(graph, parameter, logits.dtype, grown, *walk) for walk in walks or ()]
+        uses = [_use(graph, parameter, three.dtype, grown, *walk) for walk in walks or ()]
         if uses and all(uses):
             found[name] = uses
-    return graph.names, _placed(found, graph, logits)
+    return graph.names, _placed(found, graph, three)
 
 
 def _axis(node: Node, fewer: Node) -> int | None:
@@ -265,8 +265,7 @@ def _placed(
     edges = [torch.autograd.graph.GradientEdge(graph.nodes[index], 0) for index in at]
     v = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(0)).to(logits)
     single = [
-        dict(zip(at, gradients_of(logits[i] @ v, edges, again=i < 2), strict=True))
-        for i in range(3)
+        dict(zip(at, gradients_of(logits[i] @ v, edges, again=True), strict=True)) for i in range(3)
     ]
     placed = {}
     for name, uses in found.items():

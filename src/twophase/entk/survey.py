@@ -60,11 +60,11 @@ def survey(
         larger = list(record)
         _refuse_kept(kept, kept_values(model))
         understood = _understood(calls, larger, logits, logits_of_three)
-    refuse_dependence(model, inputs)
+    refuse_dependence(model, three, logits_of_three, logits)
     task = _task(model, kind, len(inputs), logits, graph, limit)
     others, unreached = _covered(task, model, logits, calls, understood, excluded)
     rare = _reached(unreached, model, inputs, task, limit)
-    _add_operations(task, model, three, others, excluded)
+    _add_operations(task, logits, logits_of_three, others, excluded)
     if others or rare:
         by_func = right_by_func(model, two, task, others)
         _add_others(task, others | rare, by_func)
@@ -143,7 +143,7 @@ def _understood(
         generator = torch.Generator().manual_seed(0)
         v = torch.randn(logits.shape[1], generator=generator).to(logits)
         edges = [call.edge for call in larger]
-        gradients = gradients_of(logits_of_three[0] @ v, edges)
+        gradients = gradients_of(logits_of_three[0] @ v, edges, again=True)
         owned = [g is None or (len(g) == 3 and not g[1:].any()) for g in gradients]
         seen = {
             call.module: int(g[0].flatten(0, -2).any(1).sum())
@@ -209,7 +209,7 @@ def _covered(
 
 def _add_operations(
     task: Task,
-    model: nn.Module,
+    two: torch.Tensor,
     three: torch.Tensor,
     others: dict[str, nn.Parameter],
     excluded: Set[nn.Parameter],
@@ -220,7 +220,7 @@ def _add_operations(
         for name, parameter in others.items()
         if parameter not in excluded and not parameter._backward_hooks
     }
-    task.names, found = operations(model, three, eligible) if eligible else ((), {})
+    task.names, found = operations(two, three, eligible) if eligible else ((), {})
     for name, uses in found.items():
         task.shares.append(share_of_operations(task, name, others.pop(name), uses))
 
