@@ -46,108 +46,63 @@ class Figure(NamedTuple):
 
 
 BOTH = ("chaos", "kernel_distance")
+# fmt: off
 FIGURES = {
     "fig1": Figure(
-        "the chaos and the cone effect at a glance",
-        runs=("chaos",),
-        first_seed=("kernel_projection",),
-        options=("chaos", "training"),
-        timed=BOTH,
-    ),
+        "the chaos and the cone effect at a glance", timed=BOTH,
+        runs=("chaos",), first_seed=("kernel_projection",), options=("chaos", "training")),
     "fig2": Figure(
         "the protocol of this replication, beside the training curves",
-        runs=("training",),
-        options=("chaos", "kernel", "linearized", "training"),
-    ),
+        runs=("training",), options=("chaos", "kernel", "linearized", "training")),
     "fig3": Figure(
         "chaos: dissimilarity, loss barrier and disagreement over t0 and t1",
-        runs=("chaos",),
-        options=("chaos", "training"),
-        timed=("chaos",),
-    ),
+        runs=("chaos",), options=("chaos", "training"), timed=("chaos",)),
     "fig4": Figure(
         "kernel distance between all pairs of checkpoints",
-        summaries=("kernel_distance",),
-        options=("training",),
-        timed=("kernel_distance",),
-    ),
+        summaries=("kernel_distance",), options=("training",), timed=("kernel_distance",)),
     "fig5": Figure(
         "cone: kernel distances from references and between neighbours, and in three dimensions",
-        runs=("kernel_distance",),
-        first_seed=("kernel_projection",),
-        options=("kernel", "training"),
-        timed=("kernel_distance",),
-    ),
+        runs=("kernel_distance",), first_seed=("kernel_projection",),
+        options=("kernel", "training"), timed=("kernel_distance",)),
     "fig6": Figure(
         "linearised from a switch on, beside normal training",
-        runs=("linearized", "training"),
-        options=("training", "linearized"),
-    ),
+        runs=("linearized", "training"), options=("training", "linearized")),
     "answer": Figure(
         "whether chaos ends when the cone begins: both times of every seed, at two horizons",
-        runs=BOTH,
-        options=("training",),
-        timed=BOTH,
-    ),
+        runs=BOTH, options=("training",), timed=BOTH),
     "s1": Figure(
         "how base run and fork part, step by step",
-        first_seed=("growth", "growth_rate"),
-        options=("growth",),
-    ),
+        first_seed=("growth", "growth_rate"), options=("growth",)),
     "s2": Figure(
         "the chaos effect over the size of the perturbation",
-        runs=("sizes",),
-        options=("chaos", "sizes"),
-    ),
+        runs=("sizes",), options=("chaos", "sizes")),
     "s3": Figure(
-        "the cone in numbers",
-        runs=("cone",),
-        also=("across_seeds",),
-        options=("across_seeds", "training"),
-        timed=("kernel_distance",),
-    ),
+        "the cone in numbers", runs=("cone",), also=("across_seeds",),
+        options=("across_seeds", "training"), timed=("kernel_distance",)),
     "s4": Figure(
-        "the kernel's content, and the curvature of the loss",
-        runs=("kernel_content",),
-        also=("curvature",),
-        options=("curvature", "training"),
-        timed=("kernel_distance",),
-    ),
+        "the kernel's content, and the curvature of the loss", runs=("kernel_content",),
+        also=("curvature",), options=("curvature", "training"), timed=("kernel_distance",)),
     "s5": Figure(
         "the way through the space of parameters",
-        summaries=("trajectory",),
-        options=("training",),
-    ),
+        summaries=("trajectory",), options=("training",)),
     "s6": Figure(
         "barriers modulo permutation, and the similarity of features",
-        runs=("matching",),
-        options=("chaos", "matching", "training"),
-    ),
+        runs=("matching",), options=("chaos", "matching", "training")),
     "s7": Figure(
-        "what depends on the options that the study sweeps",
-        runs=("training",),
-        also=("chaos", "cone"),
-        options=("training", "chaos", "kernel"),
-        of_sweeps=True,
-    ),
+        "what depends on the options that the study sweeps", of_sweeps=True,
+        runs=("training",), also=("chaos", "cone"), options=("training", "chaos", "kernel")),
     "findings": Figure(
-        "what the study shows, in numbers",
-        runs=("training",),
+        "what the study shows, in numbers", runs=("training",),
         also=("chaos", "kernel_distance", "linearized", "growth", "growth_rate"),
-        options=("training", "chaos", "kernel", "growth"),
-        files=(".md",),
-    ),
+        options=("training", "chaos", "kernel", "growth"), files=(".md",)),
 }
-
-
 # Figures of a study's own measures; those of its own functions are in the study.
 PANELS = {
     "measures": Figure(
         "measures of the study's own, over t0 and t1",
-        runs=("own_measures",),
-        options=("chaos", "training"),
-    ),
+        runs=("own_measures",), options=("chaos", "training")),
 }
+# fmt: on
 
 
 def row(study: Study, figure: str) -> Figure:

@@ -18,7 +18,6 @@ from twophase.estimators.phases import Times
 from twophase.estimators.seeds import CannotSay, Estimate
 from twophase.figures import names, style
 from twophase.figures.panels import Page, Panel
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 Both = dict[str, "Times | str"]  # of a model, `chaos` and `cone`
@@ -28,7 +27,7 @@ BEGINS, SLOWS = "cone begins (iteration)", "kernel has slowed down (iteration)"
 HORIZONS = {"all": "whole horizon", "half": "half horizon"}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Left: barriers over t0. Right: both times of every seed in one plane, at two horizons. Last:
     those of all models, if they are several.
     """

@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 
 from twophase.figures import names, style
 from twophase.figures.panels import Panel
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 
-def panel(study: Study, tables: dict[str, Result], name: str, axes: str) -> Panel:
+def panel(study: Study, tables: style.Tables, name: str, axes: str) -> Panel:
     """The kernels of a model's first seed on the leading directions, which are the `axes`."""
     cone = style.wide(tables, "kernel_projection", f"{name}/seed{study.seeds[0]}")
     drawn, title = partial(_draw, cone, axes), names.titles(study)[name]

@@ -8,14 +8,13 @@ from matplotlib.axes import Axes
 from twophase.figures import cone, names, paper, style
 from twophase.figures.lines import AGAINST, against, panel
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 FORKS = AGAINST("test_barrier", "test loss barrier (nats)", hue="ends",
                 legend="perturbed at iteration", threshold=True)  # fmt: skip
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Left: an early and a late fork part from the base run. Right: the kernel's cone."""
     chaos = style.of_main(study, style.runs(tables, "chaos"))
     chaos = style.where(chaos, measure="test_barrier")

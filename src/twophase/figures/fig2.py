@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page, Panel
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 CURVES = tuple(
@@ -19,7 +18,7 @@ CURVES = tuple(
 )  # fmt: skip
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Loss and accuracy of the base runs; beside them the iterations that each stage uses."""
     training = style.runs(tables, "training")
     scores = " and accuracy" * ("test_accuracy" in set(training["measure"]))

@@ -5,7 +5,6 @@ import pandas as pd
 from twophase.figures import names, paper, style
 from twophase.figures.lines import AGAINST, against, forks, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.chaos import CONTROL, PERTURBED
 from twophase.study.model import Study
 
@@ -16,7 +15,7 @@ MEASURES = (
 )
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model and perturbation: dissimilarity, loss barrier and disagreement, a line for
     each t0, or over t0.
     """

@@ -2,11 +2,10 @@
 
 from twophase.figures import maps, names, paper, style
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """A row for each model: the mean over seeds, and how far these lie apart, if there are
     several.
     """

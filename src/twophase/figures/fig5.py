@@ -3,7 +3,6 @@
 from twophase.figures import cone, names, paper, style
 from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 REFERENCES = Lines("reference", r"$S(\theta_t, \theta_\tau)$", hue="u", share="S", floor=True,
@@ -12,7 +11,7 @@ NEIGHBOURS = Lines("neighbours", r"$S(\theta_t, \theta_{t+dt})$", hue="dt", shar
                    legend="over an interval $dt$")  # fmt: skip
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model: distances from references, between neighbours, and the kernels in 3-D."""
     distances = style.runs(tables, "kernel_distance")
     distances["dt"] = distances["u"] - distances["t"]

@@ -5,7 +5,6 @@ import pandas as pd
 from twophase.figures import names, paper, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 ENDS = (
@@ -14,7 +13,7 @@ ENDS = (
 )
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Test accuracy and loss at the end over the switch, with normal training for comparison."""
     ends = style.runs(tables, "linearized").assign(how="linearised from $t$ on")
     normal = style.runs(tables, "training").assign(how="normal training")

@@ -12,12 +12,11 @@ import pandas as pd
 from twophase.estimators.seeds import wilson
 from twophase.figures import names, style
 from twophase.figures.s1 import BRANCHES, branches
-from twophase.store.paths import Result
 from twophase.study.chaos import CONTROL, PERTURBED
 from twophase.study.model import STUDIES, Model, Study
 
 
-def draw(study: Study, tables: dict[str, Result]) -> str:
+def draw(study: Study, tables: style.Tables) -> str:
     """The text, from the study's summaries and the comparisons of each run."""
     lines = [
         f"# {' '.join(study.title.split())}",

@@ -33,7 +33,7 @@ OPTIONS = {
     "activation": "{}",
     "norm": "norm: {}",
     "wide_head": "4096-wide head",
-    "dropout": "dropout {:g}",
+    "dropout": "dropout\xa0{:g}",
 }
 TRANSITIONS = {"chaos": "the end of chaos (diamond)",
                "cone": "when the kernel is half-way into its later cone (dot)"}  # fmt: skip

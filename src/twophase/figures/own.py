@@ -11,12 +11,11 @@ from twophase.figures import names, style
 from twophase.figures.lines import AGAINST, against, forks, row
 from twophase.figures.panels import Page
 from twophase.store.artifacts import read_table
-from twophase.store.paths import Result
 from twophase.study.functions import imported
 from twophase.study.model import Study
 
 
-def draw(figure: str, study: Study, tables: dict[str, Result]) -> Page:
+def draw(figure: str, study: Study, tables: style.Tables) -> Page:
     """The figure `measures`, or what the user's function makes of its tables.
 
     Raises `RunError` if that is no page.
@@ -34,13 +33,13 @@ def draw(figure: str, study: Study, tables: dict[str, Result]) -> Page:
     return names.page(study, page.rows, page.caption)
 
 
-def _whole(tables: dict[str, Result], name: str) -> pd.DataFrame:
+def _whole(tables: style.Tables, name: str) -> pd.DataFrame:
     """A table of all runs, or a summary."""
     found = [r for key, r in tables.items() if key == name or key.endswith(f"/{name}")]
     return pd.concat(map(read_table, found), ignore_index=True)
 
 
-def _measures(study: Study, tables: dict[str, Result]) -> Page:
+def _measures(study: Study, tables: style.Tables) -> Page:
     """One row per model: a panel for each number of its own measures, a line for each t0."""
     found = style.runs(tables, "own_measures")
     found = found[found["direction"] != "control"]

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 
 from twophase.figures import names, style
 from twophase.figures.panels import Page, Panel
-from twophase.store.paths import Result
 from twophase.study.model import Model, Study
 
 OWN = {
@@ -19,7 +18,7 @@ OWN = {
 BRANCHES = {"gates": "a ReLU gate", "winners": "a pooling winner"}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """A panel for each model and t0: distance over steps, with the first flips as dots."""
     rows, titles, flips = [], names.titles(study), set()
     told: dict[str, None] = {}

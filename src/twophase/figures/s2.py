@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Model, Study
 from twophase.study.sizes import sized, sized_name
 
@@ -19,7 +18,7 @@ MEASURES = (
 )
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model: barrier, disagreement and distance over size, a line for each t0."""
     sizes, rows = style.runs(tables, "sizes"), []
     for name, model in style.models(study, "sizes").items():

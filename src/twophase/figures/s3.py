@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 RADII = {
@@ -19,7 +18,7 @@ EXPONENT = Lines("exponent", "exponent of $S$ in $dt$")
 VELOCITY = Lines("velocity", "velocity (1/iteration)", log=True)
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model: the cone's radius beside its nulls, the exponent, the velocity."""
     cone = style.runs(tables, "cone")
     others = bool(style.models(study, "across_seeds"))

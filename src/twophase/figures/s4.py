@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, panel, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 CONTENT = (
@@ -22,7 +21,7 @@ CURVATURE = Lines("curvature", "curvature", log=True, each={
 THRESHOLDS = {"threshold": ("2 / lr", "0.6"), "momentum_threshold": ("… with momentum", "0.3")}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Two rows per model: trace, norm, effective rank; alignment, and curvature."""
     content = style.runs(tables, "kernel_content")
     bends = style.models(study, "curvature")

@@ -2,7 +2,6 @@
 
 from twophase.figures import maps, names, style
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 MAPS = {
@@ -12,7 +11,7 @@ MAPS = {
 }
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model: means over seeds of three maps of all pairs of checkpoints."""
     pairs, seeds = style.summary(tables, "trajectory"), study.seeds
     rows = [

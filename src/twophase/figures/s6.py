@@ -7,7 +7,6 @@ import pandas as pd
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, forks, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 BARRIERS = {
@@ -24,7 +23,7 @@ OTHERS = (
 MATCHED = ("matched_barrier", "moved")
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model and perturbation: barriers, CKA, and the share of moved units, over t0."""
     matching, rows = style.runs(tables, "matching"), []
     again, without = False, []

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Model, Study
 from twophase.study.sweep import label
 
@@ -32,7 +31,7 @@ def _points(frame: pd.DataFrame, model: Model, table: str) -> pd.DataFrame:
     return frame[frame["t"].isin(times)]
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model that was swept: accuracy, barrier, disagreement and the cone's radius over
     the values, with a line for each t0 or t.
     """

@@ -36,6 +36,7 @@ GREY = "0.55"
 BAR = 5  # points that the bar of a transition takes above its axes
 DROP = {"color": GREY, "linestyle": (0, (1, 1.5)), "linewidth": 0.9, "gid": "drop"}
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
+Tables = dict[str, Result]  # by the names that they are published under
 Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
 COLOURS, SIGNS = {"chaos": "#d55e00", "cone": "#3b3b98"}, {"chaos": "D", "cone": "o"}
 SAID = {"chaos": "chaos ends", "cone": "the kernel enters its later cone", "drop": "lr / 10"}
@@ -83,7 +84,7 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
     }
 
 
-def wide(tables: dict[str, Result], table: str, model: str = "") -> pd.DataFrame | None:
+def wide(tables: Tables, table: str, model: str = "") -> pd.DataFrame | None:
     """The table called `table` of every run, or of those of a `model`; None if there is none. Of
     tables of forks each direction of a seed is a `run`, and `direction` its perturbation's name.
     """
@@ -99,7 +100,7 @@ def wide(tables: dict[str, Result], table: str, model: str = "") -> pd.DataFrame
     return each
 
 
-def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
+def runs(tables: Tables, table: str) -> pd.DataFrame:
     """The same of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and `value`."""
     each = wide(tables, table)
     keys = ["study", "model", "seed", "run", *SUMMARISED.get(table, ())]
@@ -120,7 +121,7 @@ def of_main(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["direction"] == frame["model"].map(main)]
 
 
-def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
+def summary(tables: Tables, table: str) -> pd.DataFrame:
     """The summary of the table called `table`."""
     return read_table(tables[f"{table}_summary"])
 
@@ -207,7 +208,7 @@ def drops(ax: Axes, model: Model) -> None:
 
 
 def transitions(
-    study: Study, tables: dict[str, Result], half: bool = False, reading: str = "entry"
+    study: Study, tables: Tables, half: bool = False, reading: str = "entry"
 ) -> Transitions:
     """When chaos ends in each model, and when its kernel enters its later cone (or by the `reading`
     "speed": has slowed down), as the estimators have it, of all of the training or of `half` of it;
@@ -290,14 +291,15 @@ def over_iterations(
     """What an x axis of iterations has. Where the `points` on it lie closer at first, the axis is
     logarithmic, with 0 on it.
     """
-    gaps = np.diff(sorted(set(points)))
+    gaps, first = np.diff(sorted(set(points))), 0
     ax.set_xlabel(label)
     if len(gaps) and gaps.max() > UNEVEN * gaps.min():
         first = min(point for point in points if point > 0)
         ax.set_xscale("symlog", linthresh=first, linscale=0.3)
     else:
         ax.locator_params(axis="x", nbins=5)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+    # Below the first point labels would meet.
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= first or not x else "")
     mark_transitions(ax, marks or {})
     drops(ax, model)
 
