@@ -169,13 +169,11 @@ def first_drawn(target: str) -> str:
     return f"{stem}.pdf" if drawn and Path(stem).name != "findings" else target
 
 
-def made_by(study: Study, figure: str) -> str:
-    """What a figure is made by; it stands in each of the figure's files."""
-    return made_from(study, figure, [str(t.path) for t in tables(study, figure).values()])
-
-
-def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
-    """The same, where names or digests tell which tables the figure is drawn from."""
+def made_by(study: Study, figure: str, drawn_from: list[str] | None = None) -> str:
+    """What a figure is made by; it stands in each of the figure's files. `drawn_from` are names or
+    digests that tell which tables it is drawn from: by default the paths of the study's own.
+    """
+    drawn_from = drawn_from or [str(each.path) for each in tables(study, figure).values()]
     its_row = row(study, figure)  # titles name network and images; chaos ends by a threshold
     beside = ("chaos",) * ("chaos" in its_row.timed and "chaos" not in its_row.options)
     sections = ("network", *its_row.options, *beside)
