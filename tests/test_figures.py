@@ -29,7 +29,6 @@ from twophase.figures import (
     names,
     panels,
     paper,
-    s1,
     s6,
     style,
 )
@@ -65,8 +64,7 @@ def changed(monkeypatch):
     """Have figures read tables that a function changes."""
 
     def change(function):
-        for module in (style, s1, findings):
-            monkeypatch.setattr(module, "read_table", lambda result: function(read_table(result)))
+        monkeypatch.setattr(style, "read_table", lambda result: function(read_table(result)))
 
     return change
 
@@ -222,15 +220,20 @@ def test_captions_say_what_was_perturbed_and_how(digits):
 
 def test_titles_name_network_and_images_and_tell_models_apart(digits, raw, write_study):
     assert names.titles(digits) == {
-        "vgg": "VGG (small, 0.5 × width), handwritten digits",
-        "resnet": "ResNet-8, handwritten digits",
+        "vgg": "VGG (small, 0.5 × width), digits",
+        "resnet": "ResNet-8, digits",
     }
+    swept = studyfile.load(DIGITS.parents[1] / "digits-activation/digits-activation.yaml")
+    assert list(names.titles(swept).values())[:2] == [
+        "VGG (small, 0.5 × width, relu), digits",
+        "VGG (small, 0.5 × width, gelu), digits",
+    ]
     raw["models"] = {
         "a": {"network": {"architecture": "resnet8", "activation": "gelu"}},
         "b": {"network": {"architecture": "resnet8", "activation": "gelu"}},
     }
     told = names.titles(studyfile.load(write_study(raw)))
-    assert told["a"] == "ResNet-8 (gelu), handwritten digits (a)"
+    assert told["a"] == "ResNet-8 (gelu), digits (a)"
     raw["models"] = {"a": {"network": {"torchvision": "resnet18"}}}
     raw["data"]["images"] = {
         "source": "folder",
@@ -295,7 +298,8 @@ def test_values_that_are_compared_have_one_scale_and_drops_of_the_rate_are_marke
             if ax.get_label() != "<colorbar>" and ax.name != "3d":
                 key = "S" if "S(" in ax.get_ylabel() else ax.get_ylabel()
                 limits.setdefault(key, set()).add((ax.get_ylim(), ax.get_yscale()))
-                assert "lr / 10" in [text.get_text() for text in ax.texts]
+                assert "drop" in style.signs([ax])
+        assert "lr / 10" in [text.get_text() for text in drawn.legends[0].get_texts()]
         assert all(len(each) == 1 for each in limits.values()), limits
 
 
@@ -420,8 +424,12 @@ def test_each_seed_lies_in_the_plane_where_its_times_do(digits):
     shown = page(digits, "answer")
     (ax,) = composed(shown, panel="b").axes
     marks = style.transitions(digits, drawing.published_tables(digits, DIGITS, "answer"))["vgg"]
-    drawn = [(line.get_xdata(), line.get_ydata()) for line in ax.lines if line.get_marker() == "o"]
-    drawn = [(float(x[0]), float(y[0])) for x, y in drawn if len(x)]
+    signs = [
+        line for line in ax.lines if line.get_marker() in style.MARKERS and line.get_zorder() == 3
+    ]
+    assert len({line.get_marker() for line in signs}) == len(signs)
+    drawn = [line.get_xydata()[0] for line in signs if line.get_fillstyle() == "full"]
+    drawn = [(float(x), float(y)) for x, y in drawn]
     expected = []
     for (_, chaos), (_, cone) in zip(
         marks["chaos"].each.iterrows(), marks["cone"].each.iterrows(), strict=True
@@ -430,7 +438,7 @@ def test_each_seed_lies_in_the_plane_where_its_times_do(digits):
         assert cone["low"] == cone["high"]
         expected.append((np.sqrt(low * high), cone["low"]))
     assert np.allclose(sorted(drawn), sorted(expected))
-    assert "ResNet-8, handwritten digits: no end of chaos is marked" in shown.caption
+    assert "ResNet-8, digits: no end of chaos is marked" in shown.caption
 
 
 def test_a_time_without_an_end_leaves_the_axis_of_the_grid(digits):
@@ -481,7 +489,9 @@ def test_conditions_that_move_both_times_alike_lie_along_the_band():
     with style.theme():
         ax = Figure().subplots()
         answer._conditions(means, "entry", True, ax)
-    places = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
+    signs = [line for line in ax.lines if line.get_marker() in style.MARKERS]
+    assert len({line.get_marker() for line in signs}) == 3
+    places = [line.get_xydata()[0] for line in signs]
     assert np.allclose(places, [(t, 1.5 * t) for t in (10, 40, 160)])
     band = ax.collections[0].get_paths()[0].vertices
     assert all(x / 2.001 <= y <= 2.001 * x for x, y in band)

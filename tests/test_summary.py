@@ -60,5 +60,9 @@ def test_wilsons_interval_is_scipys():
 
 
 def test_every_summary_is_shown_so_that_a_study_with_all_figures_can_be_published():
-    shown = {table for row in (FIGURES | PANELS).values() for table in row.summaries + row.also}
-    assert shown == set(stages.SUMMARISED)
+    shown = {
+        table
+        for row in (FIGURES | PANELS).values()
+        for table in row.runs + row.also + row.summaries
+    }
+    assert set(stages.SUMMARISED) <= shown <= set(stages.STAGE_OF)

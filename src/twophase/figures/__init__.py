@@ -17,7 +17,6 @@ from twophase.store.code import code_digest
 from twophase.store.paths import Result, digest
 from twophase.study import functions, stages
 from twophase.study.model import Study
-from twophase.study.run import Run
 
 # How whole files end.
 ENDS = {
@@ -33,198 +32,121 @@ FORMATS = ("pdf", "png", "svg", "eps", "pgf")  # that a figure can be asked for 
 
 
 class Figure(NamedTuple):
-    """A row of the table."""
+    """A row of the table. A table of every run comes with its summary, where it has one."""
 
     shows: str  # in a few words; its caption says what is in the tables
-    summaries: tuple[str, ...] = ()  # the tables whose summary over all runs it shows
-    also: tuple[str, ...] = ()  # the same, where the study has them
     runs: tuple[str, ...] = ()  # the tables that it shows of every run
+    also: tuple[str, ...] = ()  # the same, where the study has them
+    summaries: tuple[str, ...] = ()  # the tables of which it shows only the summary over all runs
     first_seed: tuple[str, ...] = ()  # the tables that it shows of the first seed
     options: tuple[str, ...] = ()  # the options of a model that it shows, beside the tables
     timed: tuple[str, ...] = ()  # from which tables it marks when chaos ends and the cone begins
     of_sweeps: bool = False  # it is of studies with a sweep, whose values it shows
     files: tuple[str, ...] = (".pdf", ".txt", ".png")
-    own: bool = False  # a function of the user's draws it
 
 
+BOTH = ("chaos", "kernel_distance")
+# fmt: off
 FIGURES = {
     "fig1": Figure(
-        "the chaos and the cone effect at a glance",
-        summaries=("chaos",),
-        runs=("chaos",),
-        first_seed=("kernel_projection",),
-        options=("chaos", "training"),
-        timed=("chaos", "kernel_distance"),
-    ),
+        "the chaos and the cone effect at a glance", timed=BOTH,
+        runs=("chaos",), first_seed=("kernel_projection",), options=("chaos", "training")),
     "fig2": Figure(
         "the protocol of this replication, beside the training curves",
-        summaries=("training",),
-        runs=("training",),
-        options=("chaos", "kernel", "linearized", "training"),
-    ),
+        runs=("training",), options=("chaos", "kernel", "linearized", "training")),
     "fig3": Figure(
         "chaos: dissimilarity, loss barrier and disagreement over t0 and t1",
-        summaries=("chaos",),
-        runs=("chaos",),
-        options=("chaos", "training"),
-        timed=("chaos",),
-    ),
+        runs=("chaos",), options=("chaos", "training"), timed=("chaos",)),
     "fig4": Figure(
         "kernel distance between all pairs of checkpoints",
-        summaries=("kernel_distance",),
-        options=("training",),
-        timed=("kernel_distance",),
-    ),
+        summaries=("kernel_distance",), options=("training",), timed=("kernel_distance",)),
     "fig5": Figure(
         "cone: kernel distances from references and between neighbours, and in three dimensions",
-        summaries=("kernel_distance",),
-        runs=("kernel_distance",),
-        first_seed=("kernel_projection",),
-        options=("kernel", "training"),
-        timed=("kernel_distance",),
-    ),
+        runs=("kernel_distance",), first_seed=("kernel_projection",),
+        options=("kernel", "training"), timed=("kernel_distance",)),
     "fig6": Figure(
         "linearised from a switch on, beside normal training",
-        summaries=("linearized", "training"),
-        runs=("linearized", "training"),
-        options=("training", "linearized"),
-    ),
+        runs=("linearized", "training"), options=("training", "linearized")),
     "answer": Figure(
         "whether chaos ends when the cone begins: both times of every seed, at two horizons",
-        summaries=("chaos", "kernel_distance"),
-        runs=("chaos",),
-        options=("training",),
-        timed=("chaos", "kernel_distance"),
-    ),
+        runs=BOTH, options=("training",), timed=BOTH),
     "s1": Figure(
         "how base run and fork part, step by step",
-        first_seed=("growth", "growth_rate"),
-        options=("growth",),
-    ),
+        first_seed=("growth", "growth_rate"), options=("growth",)),
     "s2": Figure(
         "the chaos effect over the size of the perturbation",
-        summaries=("sizes",),
-        runs=("sizes",),
-        options=("chaos", "sizes"),
-    ),
+        runs=("sizes",), options=("chaos", "sizes")),
     "s3": Figure(
-        "the cone in numbers",
-        summaries=("cone",),
-        also=("across_seeds",),
-        runs=("cone", "across_seeds"),
-        options=("across_seeds", "training"),
-        timed=("kernel_distance",),
-    ),
+        "the cone in numbers", runs=("cone",), also=("across_seeds",),
+        options=("across_seeds", "training"), timed=("kernel_distance",)),
     "s4": Figure(
-        "the kernel's content, and the curvature of the loss",
-        summaries=("kernel_content",),
-        also=("curvature",),
-        runs=("kernel_content", "curvature"),
-        options=("curvature", "training"),
-        timed=("kernel_distance",),
-    ),
+        "the kernel's content, and the curvature of the loss", runs=("kernel_content",),
+        also=("curvature",), options=("curvature", "training"), timed=("kernel_distance",)),
     "s5": Figure(
         "the way through the space of parameters",
-        summaries=("trajectory",),
-        options=("training",),
-    ),
+        summaries=("trajectory",), options=("training",)),
     "s6": Figure(
         "barriers modulo permutation, and the similarity of features",
-        summaries=("matching",),
-        runs=("matching",),
-        options=("chaos", "matching", "training"),
-    ),
+        runs=("matching",), options=("chaos", "matching", "training")),
     "s7": Figure(
-        "what depends on the options that the study sweeps",
-        summaries=("training",),
-        also=("chaos", "cone"),
-        runs=("training", "chaos", "cone"),
-        options=("training", "chaos", "kernel"),
-        of_sweeps=True,
-    ),
+        "what depends on the options that the study sweeps", of_sweeps=True,
+        runs=("training",), also=("chaos", "cone"), options=("training", "chaos", "kernel")),
     "findings": Figure(
-        "what the study shows, in numbers",
-        summaries=("training",),
-        also=("chaos", "kernel_distance", "linearized", "growth_rate"),
-        runs=("chaos",),
-        first_seed=("growth",),
-        options=("training", "chaos", "kernel", "growth"),
-        files=(".md",),
-    ),
+        "what the study shows, in numbers", runs=("training",),
+        also=("chaos", "kernel_distance", "linearized", "growth", "growth_rate"),
+        options=("training", "chaos", "kernel", "growth"), files=(".md",)),
 }
-
-
 # Figures of a study's own measures; those of its own functions are in the study.
 PANELS = {
     "measures": Figure(
         "measures of the study's own, over t0 and t1",
-        summaries=("own_measures",),
-        runs=("own_measures",),
-        options=("chaos", "training"),
-    ),
+        runs=("own_measures",), options=("chaos", "training")),
 }
+# fmt: on
 
 
 def row(study: Study, figure: str) -> Figure:
     """The row of a figure, be it the package's or the study's own."""
-    if figure in study.figures:
-        return _own(study, figure)
-    return FIGURES.get(figure) or PANELS[figure]
-
-
-def _own(study: Study, figure: str) -> Figure:
-    wanted = study.figures[figure].tables
-    summaries = [name.removesuffix("_summary") for name in wanted if name not in stages.STAGE_OF]
-    of_runs = [name for name in wanted if name in stages.STAGE_OF]
-    return Figure(
-        f"the study's own figure {figure}", tuple(summaries), runs=tuple(of_runs), own=True
-    )
+    if figure not in study.figures:
+        return FIGURES.get(figure) or PANELS[figure]
+    asked = study.figures[figure].tables
+    summaries = [name.removesuffix("_summary") for name in asked if name not in stages.STAGE_OF]
+    runs = [name for name in asked if name in stages.STAGE_OF]
+    return Figure(f"the study's own figure {figure}", tuple(runs), summaries=tuple(summaries))
 
 
 def asked(study: Study) -> list[str]:
     """The figures that the study has the tables for; `findings` says what there is."""
-    there = set(stages.tables_of(study))
 
-    def possible(figure: Figure) -> bool:
-        needed = {*figure.summaries, *(t for t in figure.first_seed)}
-        if figure.own:
-            needed |= {*figure.runs}
+    def possible(name: str) -> bool:
+        its_row = row(study, name)
+        needed = (*its_row.runs, *its_row.summaries, *its_row.first_seed)
         sections = {stages.STAGES[stages.STAGE_OF[table]].section for table in needed}
-        return any(
+        return (bool(study.sweep) or not its_row.of_sweeps) and any(
             all(section is None or getattr(model, section) for section in sections)
             for model in study.models.values()
         )
 
-    return [
-        name
-        for name, figure in (FIGURES | PANELS).items()
-        if (study.sweep or not figure.of_sweeps)
-        and (name == "findings" or (there.issuperset(figure.summaries) and possible(figure)))
-    ] + [name for name in study.figures if possible(row(study, name))]
+    return [name for name in (*FIGURES, *PANELS, *study.figures) if possible(name)]
 
 
 def tables(study: Study, figure: str) -> dict[str, Result]:
     """The tables that a figure is drawn from, by the names they are published under: summaries
     after their table, tables of a run after model and seed.
     """
-    its_row = row(study, figure)
-    there = stages.tables_of(study)
+    its_row, there = row(study, figure), stages.tables_of(study)
+    shown = its_row.runs + its_row.also
     found = {
-        f"{t}_summary": stages.summary_table(study, t)
-        for t in its_row.summaries + its_row.also
-        if t in there
+        f"{table}_summary": stages.summary_table(study, table)
+        for table in its_row.summaries + shown
+        if table in there
     }
     timed = its_row.timed + ("training",) * bool(its_row.timed)
-    for table in dict.fromkeys(its_row.runs + timed + its_row.first_seed):
+    for table in dict.fromkeys(shown + timed + its_row.first_seed):
         for run in stages.runs_of(study, stages.STAGE_OF[table]):
             if table not in its_row.first_seed or run.seed == study.seeds[0]:
-                found[published_name(run, table)] = stages.run_table(run, table)
+                found[stages.published_name(run, table)] = stages.run_table(run, table)
     return found
-
-
-def published_name(run: Run, table: str) -> str:
-    """The name under which a run's table is published."""
-    return f"{run.name}/seed{run.seed}/{table}"
 
 
 def load(figure: str) -> Any:
@@ -247,18 +169,16 @@ def first_drawn(target: str) -> str:
     return f"{stem}.pdf" if drawn and Path(stem).name != "findings" else target
 
 
-def made_by(study: Study, figure: str) -> str:
-    """What a figure is made by; it stands in each of the figure's files."""
-    return made_from(study, figure, [str(t.path) for t in tables(study, figure).values()])
-
-
-def made_from(study: Study, figure: str, drawn_from: list[str]) -> str:
-    """The same, where names or digests tell which tables the figure is drawn from."""
+def made_by(study: Study, figure: str, drawn_from: list[str] | None = None) -> str:
+    """What a figure is made by; it stands in each of the figure's files. `drawn_from` are names or
+    digests that tell which tables it is drawn from: by default the paths of the study's own.
+    """
+    drawn_from = drawn_from or [str(each.path) for each in tables(study, figure).values()]
     its_row = row(study, figure)  # titles name network and images; chaos ends by a threshold
     beside = ("chaos",) * ("chaos" in its_row.timed and "chaos" not in its_row.options)
     sections = ("network", *its_row.options, *beside)
     options = {
-        name: {section: _dump(getattr(model, section)) for section in sections}
+        name: {each: (own := getattr(model, each)) and own.options() for each in sections}
         for name, model in study.models.items()
     }
     shown = [study.name, study.title, study.seeds, study.data.images.options(), options]
@@ -275,10 +195,6 @@ def code_of(figure: str, study: Study | None = None) -> str:
     places = functions.place(own.file, own.function) if own else None
     code = (f"figures.{module}", "figures.drawing", "figures.pictures")
     return code_digest(*code, *([places] if places else []))
-
-
-def _dump(section: object) -> dict | None:
-    return section.options() if section else None
 
 
 def current(folder: Path, figure: str, maker: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,17 +18,16 @@ from twophase.estimators.phases import Times
 from twophase.estimators.seeds import CannotSay, Estimate
 from twophase.figures import names, style
 from twophase.figures.panels import Page, Panel
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 Both = dict[str, "Times | str"]  # of a model, `chaos` and `cone`
 CONDITIONS = 3  # models from which a figure shows whether what moves one time moves the other
-LOOKS = {"all": ("o", "full"), "half": ("s", "none")}  # of the two horizons
+FILLS = {"all": "full", "half": "none"}  # of the signs of the two horizons
 BEGINS, SLOWS = "cone begins (iteration)", "kernel has slowed down (iteration)"
 HORIZONS = {"all": "whole horizon", "half": "half horizon"}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Left: barriers over t0. Right: both times of every seed in one plane, at two horizons. Last:
     those of all models, if they are several.
     """
@@ -55,24 +57,21 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
                 for each in both
             ]
         )
-    return Page(
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "Is it one transition? Left: test loss barrier at the end of forks from t0, a colour "
-            "for each seed; above the dashed line base run and fork end in different valleys of "
-            "the loss, and chaos has ended where the lines fall below it. Right: for each seed the "
-            "t0 at which chaos ends, and the iteration at which the kernel is half-way into its "
-            "later cone. Bars: as far as the grid of t0 leaves a time open, with an arrow where "
-            "it ends. The cross: mean over seeds, 95 % interval. One transition lies in the grey "
-            "band, within a factor of two; the numbers are the end of chaos over the time of the "
-            "cone, seed by seed.",
-            *told,
-            "Last: the means of all networks, by when the kernel enters its later cone and by when "
-            "it has slowed down; if what moves the end of chaos moves the kernel as much, they lie "
-            "along the band, and if the kernel stays, on a level." * (len(means) >= CONDITIONS),
-            marks=whole,
-        ),
+        "Is it one transition? Left: test loss barrier at the end of forks from t0, a colour and a "
+        "sign for each seed; above the dashed line both runs lie in different valleys of the loss, "
+        "and chaos has ended where the lines fall below it. Right: for each seed the t0 at which "
+        "chaos ends, and the iteration at which the kernel is half-way into its later cone. Bars: "
+        "as far as the grid of t0 leaves a time open, with an arrow where it ends. The cross: mean "
+        "over seeds, 95 % interval. One transition lies in the grey band, within a factor of two; "
+        "the numbers are the end of chaos over the time of the cone, seed by seed.",
+        *told,
+        "Last: the means of all networks, by when the kernel enters its later cone and by when "
+        "it has slowed down; if what moves the end of chaos moves the kernel as much, they lie "
+        "along the band, and if the kernel stays, on a level." * (len(means) >= CONDITIONS),
+        marks=whole,
     )
 
 
@@ -91,17 +90,16 @@ def _horizons(horizons: dict[str, Both]) -> str:
 
 
 def _doses(study: Study, name: str, ends: pd.DataFrame, found: Both, ax: Axes) -> None:
-    model = study.models[name]
+    model, unit = study.models[name], names.words(study).unit
     ends = ends.assign(value=ends["test_barrier"])
-    sns.lineplot(ends, x="t0", y="value", hue="seed", palette=style.shades(ends["seed"]), ax=ax,
-                 units="run", estimator=None, marker="o", linewidth=1, legend="full")  # fmt: skip
-    unit = names.words(study).unit
+    colours = style.shades(ends["seed"])
+    sns.lineplot(ends, x="t0", y="value", hue="seed", palette=colours, style="seed", dashes=False,
+                 markers=style.signs_of(colours), ax=ax, units="run", estimator=None, linewidth=1,
+                 legend="full")  # fmt: skip
     style.barriers(ax, ends, model.chaos.barrier_threshold, unit)
     means = [each.mean.value for each in found.values() if not isinstance(each, str)]
-    times = [time for time in means if np.isfinite(time)]
-    ax.set(
-        ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * max([1, ends["t0"].max(), *times]))
-    )
+    last = max([1, ends["t0"].max(), *filter(np.isfinite, means)])
+    ax.set(ylabel=f"test loss barrier ({unit})", xlim=(0, 1.08 * last))
     style.legend(ax, "seed")
     style.over_iterations(ax, "perturbed at iteration $t_0$", model, found, ends["t0"].unique())
 
@@ -113,11 +111,11 @@ def _plane(horizons: dict[str, Both], ax: Axes) -> None:
     for what, own in reversed(horizons.items()):
         chaos, cone = own["chaos"].each, own["cone"].each
         colours = style.shades(pd.Series(chaos.index))
+        signs = style.signs_of(colours)
         for seed in chaos.index.intersection(cone.index):
-            looks = {"color": colours[seed], "alpha": 1 if what == "all" else 0.6}
-            _point(ax, chaos.loc[seed], cone.loc[seed], low, high, LOOKS[what], looks)
-        shape, fill = LOOKS[what]
-        handle = ax.plot([], [], shape, fillstyle=fill, color="0.3", markeredgewidth=1)[0]
+            _point(ax, chaos.loc[seed], cone.loc[seed], low, high, color=colours[seed],
+                   marker=signs[seed], fillstyle=FILLS[what])  # fmt: skip
+        handle = ax.plot([], [], "o", color="0.3", markeredgewidth=1, fillstyle=FILLS[what])[0]
         entries.insert(0, (handle, f"{HORIZONS[what]}: {_ratio(own)}"))
     chaos, cone = (horizons["all"][each].mean for each in ("chaos", "cone"))
     _cross(ax, chaos, cone, low, high, color="0.15")
@@ -155,43 +153,48 @@ def _band(ax: Axes, low: float, high: float, kernel: str = BEGINS) -> None:
     ax.set_anchor("W")
 
 
-def _point(
-    ax: Axes, x: pd.Series, y: pd.Series, low: float, high: float, shape: tuple, looks: dict
-) -> None:
-    """What is known of the two times of a seed: a bar as long as each is open."""
+def _point(ax: Axes, x: pd.Series, y: pd.Series, low: float, high: float, **looks: Any) -> None:
+    """What is known of the two times of a seed: a bar as long as each is open, with an arrow where
+    it has no end.
+    """
     (x0, x1), (y0, y1) = (np.clip(each[["low", "high"]], low, high) for each in (x, y))
     middle = (x0 * x1) ** 0.5, (y0 * y1) ** 0.5
-    ax.plot([x0, x1], [middle[1]] * 2, linewidth=1, zorder=2, **looks)
-    ax.plot([middle[0]] * 2, [y0, y1], linewidth=1, zorder=2, **looks)
-    for (at, level), sign, known in (
-        ((x0, middle[1]), "<", x["low"] > low),
-        ((x1, middle[1]), ">", x["high"] < high),
-        ((middle[0], y0), "v", y["low"] > low),
-        ((middle[0], y1), "^", y["high"] < high),
-    ):
+    _bars(ax, middle, (x0, x1), (y0, y1), color=looks["color"], linewidth=1)
+    ends = {
+        "<": (x0, middle[1], x["low"] > low),
+        ">": (x1, middle[1], x["high"] < high),
+        "v": (middle[0], y0, y["low"] > low),
+        "^": (middle[0], y1, y["high"] < high),
+    }
+    for sign, (*place, known) in ends.items():
         if not known:
-            ax.plot([at], [level], sign, clip_on=False, **looks)
-    kind, fill = shape
-    ax.plot(*middle, kind, fillstyle=fill, markeredgewidth=1, zorder=3, **looks)
+            ax.plot(*place, clip_on=False, **(looks | {"marker": sign}))
+    ax.plot(*middle, markeredgewidth=1, zorder=3, **looks)
 
 
-def _cross(ax: Axes, x: Estimate, y: Estimate, low: float, high: float, **looks: object) -> None:
+def _bars(ax: Axes, at: Sequence, x: Sequence, y: Sequence, **looks: object) -> None:
+    """A cross at a place, from end to end of both intervals."""
+    ax.hlines(at[1], *x, **looks)
+    ax.vlines(at[0], *y, **looks)
+
+
+def _cross(ax: Axes, x: Estimate, y: Estimate, low: float, high: float, color: Any) -> None:
     """Means over seeds, with their intervals; nothing of a single seed."""
     if np.isnan([x.low, y.low]).any() or not 0 < x.value < np.inf:
         return
-    (a, b), (c, d) = (np.clip([each.low, each.high], low, high) for each in (x, y))
+    ends = [np.clip([each.low, each.high], low, high) for each in (x, y)]
     at = [np.clip(each.value, low, high) for each in (x, y)]
-    ax.plot([a, b], [at[1]] * 2, linewidth=2.2, alpha=0.8, zorder=4, **looks)
-    ax.plot([at[0]] * 2, [c, d], linewidth=2.2, alpha=0.8, zorder=4, **looks)
+    _bars(ax, at, *ends, color=color, linewidth=2.2, alpha=0.8, zorder=4)
 
 
 def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> None:
     low, high = _limits([time for own in means.values() for time in own.values()])
     _band(ax, low, high, kernel)
-    for color, (name, own) in zip(sns.color_palette("colorblind", len(means)), means.items(),
-                                   strict=True):  # fmt: skip
+    colours = sns.color_palette("colorblind", len(means))
+    for (name, own), color, sign in zip(means.items(), colours, itertools.cycle(style.MARKERS)):
         x, y = own["chaos"].mean, own["cone"].mean
         _cross(ax, x, y, low, high, color=color)
-        ax.plot(*np.clip([[x.value], [y.value]], low, high), "o", color=color, label=name, zorder=5)
+        ax.plot(*np.clip([x.value, y.value], low, high), marker=sign, color=color, label=name,
+                linestyle="none", zorder=5)  # fmt: skip
     if named:
         style.legend(ax)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from twophase.figures import asked, made_by, made_from, tables
+from twophase.figures import asked, made_by, tables
 from twophase.store.artifacts import sha256
 from twophase.store.paths import Result
 from twophase.study.model import Study
@@ -36,7 +36,7 @@ def redraw(study: Study, file: Path, figure: str, folder: Path, **wanted: Any) -
 def redrawn_by(study: Study, file: Path, figure: str) -> str:
     """What a figure of published measurements is made by; it stands in each of its files."""
     published = published_tables(study, file, figure).values()
-    return made_from(study, figure, [sha256(path) for path in (file, *(t.path for t in published))])
+    return made_by(study, figure, [sha256(path) for path in (file, *(t.path for t in published))])
 
 
 def redrawable(study: Study, file: Path) -> list[str]:

@@ -9,20 +9,19 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page, Panel
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
-CURVES = (
-    Lines("loss", "loss (nats)", over="iteration", hue="split", log=True),
-    Lines("accuracy", "accuracy (share)", over="iteration", hue="split"),
-)
+CURVES = tuple(
+    Lines(measure, f"{measure} ({unit})", over="iteration", log=measure == "loss",
+          each={f"{split}_{measure}": split for split in ("train", "test")})
+    for measure, unit in (("loss", "nats"), ("accuracy", "share"))
+)  # fmt: skip
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Loss and accuracy of the base runs; beside them the iterations that each stage uses."""
     training = style.runs(tables, "training")
-    training[["split", "measure"]] = training["measure"].str.split("_", n=1, expand=True)
-    scores = " and accuracy" * ("accuracy" in set(training["measure"]))
+    scores = " and accuracy" * ("test_accuracy" in set(training["measure"]))
     rows = [
         [
             *row(study, name, training, CURVES),
@@ -30,18 +29,15 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         ]
         for name in study.models
     ]
-    return Page(
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
-            f"({names.words(study).loss}){scores} of the base runs, and the iterations at which "
-            "runs are forked, compared, their kernels computed and their linearised training "
-            "started.",
-            style.lost(training),
-            marks={},
-            forks=False,
-        ),
+        "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
+        f"({names.words(study).loss}){scores} of the base runs, and the iterations at which runs "
+        "are forked, compared, their kernels computed and their linearised training started.",
+        style.lost(training),
+        marks={},
+        forks=False,
     )
 
 

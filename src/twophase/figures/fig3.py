@@ -3,9 +3,8 @@
 import pandas as pd
 
 from twophase.figures import names, paper, style
-from twophase.figures.lines import AGAINST, against, row
+from twophase.figures.lines import AGAINST, against, forks, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.chaos import CONTROL, PERTURBED
 from twophase.study.model import Study
 
@@ -16,7 +15,7 @@ MEASURES = (
 )
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model and perturbation: dissimilarity, loss barrier and disagreement, a line for
     each t0, or over t0.
     """
@@ -24,43 +23,41 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     chaos = chaos[chaos["direction"] != CONTROL]
     marks, measures = style.transitions(study, tables), [each.measure for each in MEASURES]
     rows = []
-    for name, model in style.models(study, "chaos").items():
-        for index, kind in enumerate(model.chaos.kinds()):
-            title = names.titles(study)[name] + f": {kind}" * bool(kind)
-            hidden = (chaos["model"] == name) & (chaos["direction"] != (kind or PERTURBED))
-            shown = marks if index == 0 else {}  # times are those of the first
-            title, each = against(model, title, MEASURES)
-            rows.append(row(study, name, chaos[~hidden], each, shown, title=title))
-    return Page(
+    for name, model, direction, title in forks(study):
+        shown = chaos[(chaos["model"] != name) | (chaos["direction"] == direction)]
+        times = marks if direction == model.chaos.main() else {}
+        rows.append(row(study, name, shown, against(model, MEASURES), times, title=title))
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "Does a tiny perturbation change where training ends? At iteration t0 a copy of "
-            f"each base run got {_told(study, chaos)}. It then {names.then(study, every=True)}, "
-            "and at t1 is compared with its undisturbed self. C: 1 − cosine between the parameters "
-            "of the two. Barrier: the most by which the test loss on the straight path between "
-            "them exceeds the line between its ends; above the dashed line the two lie in "
-            f"different valleys of the loss. Disagreement: {names.words(study).disagreement}.",
-            paper.said(study, *measures),
-            style.lost(chaos[chaos["measure"].isin(measures)]),
-            marks=marks,
-            forks=True,
-        ),
+        "Does a tiny perturbation change where training ends? At iteration t0 a copy of "
+        f"each base run got {_told(study, chaos)}. It then {names.then(study, every=True)}, "
+        "and at t1 is compared with its undisturbed self. C: 1 − cosine between the parameters "
+        "of the two. Barrier: the most by which the test loss on the straight path between "
+        "them exceeds the line between its ends; above the dashed line the two lie in "
+        f"different valleys of the loss. Disagreement: {names.words(study).disagreement}.",
+        paper.said(study, *measures),
+        style.lost(chaos[chaos["measure"].isin(measures)]),
+        marks=marks,
+        forks=True,
     )
 
 
 def _told(study: Study, chaos: pd.DataFrame) -> str:
-    """The perturbations in words, with their realised norms."""
-    found = style.where(chaos, measure="perturbation_l2")
-    if not any(model.chaos.perturbations for model in style.models(study, "chaos").values()):
+    """The perturbations in words, with their realised norms; those of one name may differ."""
+    found, models = style.where(chaos, measure="perturbation_l2"), style.models(study, "chaos")
+    if not any(model.chaos.perturbations for model in models.values()):
         return names.perturbed(study) + _norms(found["value"])
-    said, every = [], names.perturbations(study)
-    for name, kind, models in every:
+    of: dict[tuple[str, str], list[str]] = {}  # models, by the perturbation that they have
+    for model, own in models.items():
+        for name, kind in own.chaos.kinds().items():
+            of.setdefault((name, names.noise(kind)), []).append(model)
+    said = []
+    for (name, noise), its in of.items():
         own = style.where(found, direction=name or PERTURBED)
-        own = own[own["model"].isin(models)]
-        several = [other for other, *_ in every].count(name) > 1
-        called = name + f" of {', '.join(models)}" * several
-        said.append(f"{called}, {names.noise(kind)}{_norms(own['value'])}".removeprefix(", "))
+        norms = _norms(own.loc[own["model"].isin(its), "value"])
+        called = name + f" of {', '.join(its)}" * ([n for n, _ in of].count(name) > 1)
+        said.append(f"{called}, {noise}{norms}".removeprefix(", "))
     return "one of these. " + ". ".join(said)
 
 

@@ -5,43 +5,36 @@ import pandas as pd
 from twophase.figures import names, paper, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
-ENDS = tuple(
-    Lines(measure, label, "switch", "switch $t$ (iteration)", "how", markers=True, log=log)
-    for measure, label, log in (
-        ("test_accuracy", "test accuracy (share)", False),
-        ("test_loss", "test loss (nats)", True),
-    )
-)  # fmt: skip
+ENDS = (
+    Lines("test_accuracy", "test accuracy (share)", "switch", hue="how", markers=True),
+    Lines("test_loss", "test loss (nats)", "switch", hue="how", markers=True, log=True),
+)
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Test accuracy and loss at the end over the switch, with normal training for comparison."""
     ends = style.runs(tables, "linearized").assign(how="linearised from $t$ on")
     normal = style.runs(tables, "training").assign(how="normal training")
-    rows, shown = [], [ends]
-    models = style.models(study, "linearized")
-    scores = "accuracy and " * ("test_accuracy" in set(ends["measure"]))
+    models, shown = style.models(study, "linearized"), [ends]
     for name, model in models.items():
         last = style.where(normal, model=name, t=model.training.iterations)
         switches = model.linearized.switches
         shown += [last.assign(switch=each) for each in {switches[0], switches[-1]}]
-    drawn = pd.concat(shown, ignore_index=True)
+    drawn, rows = pd.concat(shown, ignore_index=True), []
     for name, model in models.items():
-        title = f"{names.titles(study)[name]}: at iteration {model.training.iterations:,}"
-        rows.append(row(study, name, drawn, ENDS, title=title))
-    return Page(
+        over = f"switch $t$ (iteration, of {model.training.iterations:,})"
+        rows.append(row(study, name, drawn, [lines._replace(over=over) for lines in ENDS]))
+    scores = "accuracy and " * ("test_accuracy" in set(ends["measure"]))
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "Training is normal up to the switch t. From there to the end the first-order Taylor "
-            "model in the parameters at t is trained instead, the network in evaluation mode. Test "
-            f"{scores}loss ({names.words(study).loss}) at the end.",
-            paper.said(study, "test_accuracy").replace("; of forks, those from its first t0", "")
-            + style.lost(ends[ends["measure"].isin([lines.measure for lines in ENDS])]),
-            marks={},
-            forks=False,
-        ),
+        "Training is normal up to the switch t. From there to the end the first-order Taylor "
+        "model in the parameters at t is trained instead, the network in evaluation mode. Test "
+        f"{scores}loss ({names.words(study).loss}) at the end.",
+        paper.said(study, "test_accuracy").replace("; of forks, those from its first t0", "")
+        + style.lost(ends[ends["measure"].isin([lines.measure for lines in ENDS])]),
+        marks={},
+        forks=False,
     )

@@ -5,25 +5,19 @@ kind of machine that made them.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from twophase.estimators.seeds import wilson
 from twophase.figures import names, style
 from twophase.figures.s1 import BRANCHES, branches
-from twophase.store.artifacts import read_table
-from twophase.store.paths import Result
-from twophase.study.chaos import PERTURBED
+from twophase.study.chaos import CONTROL, PERTURBED
 from twophase.study.model import STUDIES, Model, Study
 
 
-def draw(study: Study, tables: dict[str, Result]) -> str:
+def draw(study: Study, tables: style.Tables) -> str:
     """The text, from the study's summaries and the comparisons of each run."""
-    summaries = {
-        name: style.summary(tables, name.removesuffix("_summary"))
-        for name in tables
-        if name.endswith("_summary")
-    }
     lines = [
         f"# {' '.join(study.title.split())}",
         "",
@@ -31,21 +25,21 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
         "largest run in brackets.",
     ]
     for name, model in study.models.items():
-        own = {
-            table.removesuffix("_summary"): s[s["model"] == name] for table, s in summaries.items()
-        }
-        lines += ["", f"## {name}", ""] + _training(own["training"], model)
+
+        def own(table: str, name: str = name) -> pd.DataFrame:
+            return style.where(style.summary(tables, table), model=name)
+
+        lines += ["", f"## {name}", "", *_training(own("training"), model)]
         if model.chaos:
-            ends = style.where(style.runs(tables, "chaos"), model=name)
-            lines += [""] + _chaos(own["chaos"], ends, model, names.words(study).unit)
+            each = style.where(style.runs(tables, "chaos"), model=name)
+            lines += ["", *_chaos(own("chaos"), each, model, names.words(study).unit)]
         if model.kernel:
-            lines += [""] + _cone(own["kernel_distance"], model)
+            lines += ["", *_cone(own("kernel_distance"), model)]
         if model.linearized:
-            lines += [""] + _linearized(own["linearized"], own["training"], model)
+            lines += ["", *_linearized(own("linearized"), own("training"), model)]
         if model.growth:
-            growth = tables.get(f"{name}/seed{study.seeds[0]}/growth")
-            seen = branches(read_table(growth)) if growth else list(BRANCHES)
-            lines += [""] + _growth(own["growth_rate"], model, seen)
+            growth = style.wide(tables, "growth", f"{name}/seed{study.seeds[0]}")
+            lines += ["", *_growth(own("growth_rate"), model, branches(growth))]
     lines += [
         "",
         "What the paper claims, with a verdict on each claim by each published study: "
@@ -54,6 +48,12 @@ def draw(study: Study, tables: dict[str, Result]) -> str:
         "publishes this study.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence]) -> list[str]:
+    """A table in Markdown."""
+    cells = [f"| {' | '.join(map(str, row))} |" for row in (columns, *rows)]
+    return ["", cells[0], "|---" * len(columns) + "|", *cells[1:]]
 
 
 def above(barriers: pd.DataFrame, threshold: float) -> str:
@@ -99,41 +99,31 @@ def _training(training: pd.DataFrame, model: Model) -> list[str]:
 
 
 def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model, unit: str) -> list[str]:
-    last = model.chaos.ends()
+    last, threshold = model.chaos.ends(), model.chaos.barrier_threshold
     one = len(set(last.values())) == 1
-    threshold = model.chaos.barrier_threshold
-    lines = [
-        "Chaos: forks compared with the base run at "
-        f"{f'iteration {max(last.values())}' if one else 'the last t1 of each'} "
-        f"(runs each: {chaos['runs'].max()}). In brackets after a count of runs: the share, 95 % "
-        "interval over seeds.",
-        "",
-        f"| {'t0' if one else 't0, t1'} | test loss barrier ({unit}) | runs above {threshold:g} "
-        "| disagreement | dissimilarity |",
-        "|---|---|---|---|---|",
-    ]
-    measured = each.query("direction != 'control' and measure == 'test_barrier'")
+    when = f"iteration {max(last.values())}" if one else "the last t1 of each"
+    measured = style.at_ends(style.where(each, measure="test_barrier"), last)
+    barrier, above_it = f"test loss barrier ({unit})", f"runs above {threshold:g}"
+    columns = ["t0" if one else "t0, t1", barrier, above_it, "disagreement", "dissimilarity"]
+    cells = []
     for name in model.chaos.kinds():
-        label = name or PERTURBED
-        ends = chaos[(chaos["direction"] == label) & (chaos["t1"] == chaos["t0"].map(last))]
-        own = measured[(measured["t1"] == measured["t0"].map(last))]
-        own = own[own["direction"] == label]
-        for t0, rows in ends.groupby("t0"):
+        own = {"direction": name or PERTURBED}
+        for t0, rows in style.at_ends(style.where(chaos, **own), last).groupby("t0"):
             rows = rows.set_index("measure")
+            spreads = [_spread(rows.loc[m]) for m in ("test_barrier", *columns[-2:])]
             point = f"{t0 if one else f'{t0}, {last[t0]}'}{f' ({name})' * bool(name)}"
-            lines.append(
-                f"| {point} | {_spread(rows.loc['test_barrier'])} "
-                f"| {above(own[own['t0'] == t0], threshold)} | {_spread(rows.loc['disagreement'])} "
-                f"| {_spread(rows.loc['dissimilarity'])} |"
-            )
-    control = chaos[(chaos["direction"] == "control") & (chaos["measure"] == "identical")]
-    lines += [
+            count = above(style.where(measured, t0=t0, **own), threshold)
+            cells.append([point, spreads[0], count, *spreads[1:]])
+    control = style.where(chaos, direction=CONTROL, measure="identical")
+    return [
+        f"Chaos: forks compared with the base run at {when} (runs each: {chaos['runs'].max()}). In "
+        "brackets after a count of runs: the share, 95 % interval over seeds.",
+        *_table(columns, cells),
         "",
         f"Control: at {len(control)} pairs (t0, t1), {int(control['runs'].sum())} forks without "
         f"perturbation compared, {int((control['mean'] * control['runs']).sum())} of them equal "
         "to the base run bit for bit.",
     ]
-    return lines
 
 
 def _cone(distances: pd.DataFrame, model: Model) -> list[str]:
@@ -144,10 +134,7 @@ def _cone(distances: pd.DataFrame, model: Model) -> list[str]:
     return [
         f"Cone: distance of kernels {dt} iterations apart, at {len(chosen)} "
         f"of {len(near)} iterations t.",
-        "",
-        f"| t | S(t, t + {dt}) |",
-        "|---|---|",
-        *(f"| {row['t']} | {_spread(row)} |" for _, row in chosen.iterrows()),
+        *_table(["t", f"S(t, t + {dt})"], ((r["t"], _spread(r)) for _, r in chosen.iterrows())),
     ]
 
 
@@ -155,14 +142,11 @@ def _linearized(ends: pd.DataFrame, training: pd.DataFrame, model: Model) -> lis
     last = _end(training, model)
     measure = "test_accuracy" if "test_accuracy" in last.index else "test_loss"
     said = measure.replace("_", " ")
-    ends = ends[ends["measure"] == measure].sort_values("switch")
+    ends = style.where(ends, measure=measure).sort_values("switch")
+    cells = [(row["switch"], _spread(row)) for _, row in ends.iterrows()]
     return [
         f"Linearised: {said} at iteration {model.training.iterations}.",
-        "",
-        f"| switch | {said} |",
-        "|---|---|",
-        *(f"| {row['switch']} | {_spread(row)} |" for _, row in ends.iterrows()),
-        f"| normal training | {_spread(last.loc[measure])} |",
+        *_table(["switch", said], [*cells, ("normal training", _spread(last.loc[measure]))]),
     ]
 
 
@@ -177,16 +161,13 @@ def _growth(rates: pd.DataFrame, model: Model, seen: list[str]) -> list[str]:
     if not seen:
         del columns["first_flip"]
     flip = " or ".join(BRANCHES[name] for name in seen)
-    lines = [
+    cells = []
+    for point, rows in rates.groupby(["t0", "perturbation", "precision"], sort=False):
+        rows = rows.set_index("measure")
+        cells.append([*point, *(_spread(rows.loc[measure]) for measure in columns)])
+    return [
         f"Growth: base run and forks side by side for {model.growth.steps} steps from t0."
         + f" A flip is {flip} that differs on a fixed batch." * bool(seen)
         + " Never: not in these steps.",
-        "",
-        "| t0 | fork | precision | " + " | ".join(columns.values()) + " |",
-        "|---" * (3 + len(columns)) + "|",
+        *_table(["t0", "fork", "precision", *columns.values()], cells),
     ]
-    for point, rows in rates.groupby(["t0", "perturbation", "precision"], sort=False):
-        rows = rows.set_index("measure")
-        cells = [_spread(rows.loc[measure]) for measure in columns]
-        lines.append("| " + " | ".join([*map(str, point), *cells]) + " |")
-    return lines

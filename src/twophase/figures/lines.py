@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,13 +12,16 @@ from matplotlib.axes import Axes
 
 from twophase.figures import names, paper, style
 from twophase.figures.panels import Panel
+from twophase.study.chaos import PERTURBED
 from twophase.study.model import Model, Study
 
 
 class Lines(NamedTuple):
-    """What a panel shows: a `measure` over the column `x`, with a line for each value of `hue`."""
+    """What a panel shows: a `measure` over the column `x`, with a line for each value of `hue`; or
+    several measures, a line for each of `each`.
+    """
 
-    measure: str
+    measure: str  # of several, what they are called together
     label: str  # of the y axis
     x: str = "t"
     over: str = "iteration $t$"  # label of the x axis; "" if it is no iteration
@@ -27,8 +30,10 @@ class Lines(NamedTuple):
     xlog: bool = False
     log: bool = False  # whether the axis is logarithmic where values span a factor of ten
     floor: bool = False  # whether it begins at 0
+    top: float | None = None  # where it then ends
     markers: bool = False
     threshold: bool = False  # whether the barrier above which two runs have parted is drawn
+    each: dict[str, str] = {}  # measures, with their words for the legend
     share: str = ""  # panels that share it have one scale; else those of the measure
 
 
@@ -36,15 +41,25 @@ AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
                   legend="perturbed at $t_0$", markers=True)  # fmt: skip
 
 
-def against(model: Model, title: str, each: Sequence[Lines]) -> tuple[str, Sequence[Lines]]:
-    """The title of panels that compare forks with their base run, and what these show: all over t1,
-    or over t0 where each fork is compared but once.
+def against(model: Model, each: Sequence[Lines]) -> Sequence[Lines]:
+    """What panels that compare forks with their base run show: all over t1, or over t0 where each
+    fork is compared but once.
     """
     chaos = model.chaos
     if any(len(chaos.after(t0)) > 1 for t0 in chaos.forks):
-        return title, each
-    over = {"x": "t0", "over": "perturbed at iteration $t_0$", "hue": None, "legend": ""}
-    return f"{title}, {style.when(chaos.ends())}", [lines._replace(**over) for lines in each]
+        return each
+    over = {"x": "t0", "over": style.perturbed(chaos.ends()), "hue": None, "legend": ""}
+    return [lines._replace(**over) for lines in each]
+
+
+def forks(study: Study, *sections: str) -> Iterator[tuple[str, Model, str, str]]:
+    """Each model that has these sections with each of its perturbations: the model's name, the
+    model, what the perturbation is called in tables, and a title.
+    """
+    for name, model in style.models(study, "chaos", *sections).items():
+        for kind in model.chaos.kinds():
+            title = names.titles(study)[name] + f": {kind}" * bool(kind)
+            yield name, model, kind or PERTURBED, title
 
 
 def panel(
@@ -73,7 +88,7 @@ def row(
 ) -> list[Panel]:
     """The panels of a model, without measures that its task does not have."""
     there = set(frame["measure"])
-    shown = [lines for lines in each if lines.measure in there]
+    shown = [lines for lines in each if not there.isdisjoint(lines.each or {lines.measure})]
     return [panel(study, name, frame, lines, marks, **options) for lines in shown]
 
 
@@ -86,11 +101,13 @@ def _draw(
     then: Callable[[Axes], object] | None,
     ax: Axes,
 ) -> None:
-    model = study.models[name]
-    pooled = style.where(frame, measure=lines.measure)
+    model, hue = study.models[name], "line" if lines.each else lines.hue
+    pooled = frame[frame["measure"].isin(lines.each or [lines.measure])]
+    if lines.each:
+        pooled = pooled.assign(line=pooled["measure"].map(lines.each))
+    if hue:
+        pooled = pooled.dropna(subset=hue)
     own = style.where(pooled, model=name)
-    if lines.hue:
-        own = own[own[lines.hue].notna()]
     ax.set_ylabel(names.axis(study, lines.label))
     if not np.isfinite(own["value"]).any():
         ax.text(0.5, 0.5, "no value that can be drawn", ha="center", transform=ax.transAxes)
@@ -100,10 +117,10 @@ def _draw(
         style.scale(ax, pooled["value"])
     if lines.xlog:
         ax.set_xscale("log")
-    colours = style.shades(pooled[lines.hue]) if lines.hue else None
-    style.curves(ax, own, lines.x, lines.hue, colours, lines.markers)
+    colours = style.shades(pooled[hue]) if hue else None
+    style.curves(ax, own, lines.x, hue, colours, lines.markers)
     if lines.floor:
-        ax.set_ylim(min(0, own["value"].min()), None)
+        ax.set_ylim(min(0, own["value"].min()), lines.top)
     if lines.over:
         ax.set_xlim(0, None)
     if lines.threshold:

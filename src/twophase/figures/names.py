@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from twophase.figures import style
+from twophase.figures.panels import Page, Panel
 from twophase.study import tasks
 from twophase.study.model import Model, Study
 from twophase.study.perturbations import Kind
@@ -24,26 +26,28 @@ NETWORKS = {
 }
 LABEL = 25  # letters along an axis
 SMALL = ("vgg_small", "vit", "gpt")
-IMAGES = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # Options that change what a network is, as a title says them.
 OPTIONS = {
     "width": "{:g} × width",
     "activation": "{}",
     "norm": "norm: {}",
     "wide_head": "4096-wide head",
-    "dropout": "dropout {:g}",
+    "dropout": "dropout\xa0{:g}",
 }
 TRANSITIONS = {"chaos": "the end of chaos (diamond)",
                "cone": "when the kernel is half-way into its later cone (dot)"}  # fmt: skip
 NO_TRANSITION = {"chaos": "no end of chaos is marked", "cone": "no way into a cone is marked"}
 
 
-def network(model: Model) -> str:
-    """A network in words, such as "VGG (small, 0.5 × width)"."""
+def network(model: Model, told: Iterable[str] = ()) -> str:
+    """A network in words, such as "VGG (small, 0.5 × width)"; with the options `told` even where
+    they are at their defaults.
+    """
     asked = model.network
     name = getattr(asked, "torchvision", None) or getattr(asked, "builder", "").split(":")[-1]
     name = name or NETWORKS.get(asked.architecture, asked.architecture)
-    given = asked.options()
+    given = asked.options() | {key: getattr(asked, key) for key in told}
     said = ["small"] * (asked.architecture in SMALL)
     said += [text.format(given[key]) for key, text in OPTIONS.items() if key in given]
     said = [each.replace(" × width", " wide") for each in said] if name == "ViT" else said
@@ -79,55 +83,40 @@ def axis(study: Study, label: str) -> str:
     return label.replace(" (", "\n(") if len(label) > LABEL else label
 
 
+def option(key: str) -> str:
+    """What is swept, in words: "batch size" of "training.batch_size"."""
+    return key.rpartition(".")[2].replace("_", " ")
+
+
 def titles(study: Study) -> dict[str, str]:
     """A title for each model: its network and images, and what tells it from others."""
     found = {}
     for name, model in study.models.items():
-        swept = study.sweep.get(name)
-        said = [network(model), images(study)]
-        if swept:
-            said += [f"{key.split('.')[-1]} {label(value)}" for key, value in swept.values.items()]
-        found[name] = ", ".join(said)
+        swept = study.sweep[name].values if name in study.sweep else {}
+        told = {f"network.{key}": key for key in (*OPTIONS, "batch_norm")}
+        own = [told[key] for key in swept if key in told]
+        others = [f"{option(k)} {label(v)}" for k, v in swept.items() if k not in told]
+        found[name] = ", ".join([network(model, own), images(study), *others])
     alike = [title for title in found.values() if list(found.values()).count(title) > 1]
     return {n: f"{title} ({n})" if title in alike else title for n, title in found.items()}
 
 
-def perturbed(study: Study) -> str:
-    """What forks got, as the options of the main perturbation say it: that of figures which show
-    but one.
-    """
-    asked = [model.chaos.kinds() for model in style.models(study, "chaos").values()]
-    main = [next(iter(kinds.items())) for kinds in asked]
-    return " or ".join(dict.fromkeys(called(*each) for each in main))
-
-
-def all_perturbed(study: Study) -> str:
-    """The same of all perturbations."""
-    return " or ".join(called(name, kind) for name, kind, _ in perturbations(study))
+def perturbed(study: Study, every: bool = False) -> str:
+    """What forks got, as the options say it: those of the main perturbation, or of `every` one."""
+    return " or ".join(dict.fromkeys(called(*each) for each in _kinds(study, every)))
 
 
 def then(study: Study, every: bool = False) -> str:
-    """What forks saw after that; of `every` perturbation, or of the main one."""
-    found = [list(m.chaos.kinds().values()) for m in style.models(study, "chaos").values()]
-    shown = [kind for kinds in found for kind in kinds[: None if every else 1]]
-    if all(kind.same_batches for kind in shown):
+    """What forks saw after that; of the main perturbation, or of `every` one."""
+    if all(kind.same_batches for _, kind in _kinds(study, every)):
         return "saw the same batches"
     return "saw the same batches, unless these are what differs"
 
 
-def perturbations(study: Study) -> list[tuple[str, Kind, list[str]]]:
-    """All perturbations: the name, "" of the only one of a model; the kind; and the models that
-    have it. Those of one name may differ.
-    """
-    found: list[tuple[str, Kind, list[str]]] = []
-    for model, own in style.models(study, "chaos").items():
-        for name, kind in own.chaos.kinds().items():
-            there = [models for *each, models in found if each == [name, kind]]
-            if there:
-                there[0].append(model)
-            else:
-                found.append((name, kind, [model]))
-    return found
+def _kinds(study: Study, every: bool) -> list[tuple[str, Kind]]:
+    """The names and kinds of each model's main perturbation, or of all."""
+    found = [list(m.chaos.kinds().items()) for m in style.models(study, "chaos").values()]
+    return [kind for kinds in found for kind in kinds[: None if every else 1]]
 
 
 def called(name: str, perturbation: Kind) -> str:
@@ -180,35 +169,33 @@ def rates(study: Study) -> str:
 
 def transitions(study: Study, marks: style.Transitions) -> str:
     """What the bars on axes of iterations mark, and why one is not there."""
-    found = {w: t for own in marks.values() for w, t in own.items() if not isinstance(t, str)}
-    told = [TRANSITIONS[what] for what in TRANSITIONS if what in found]
+    each = [(name, what, time) for name, own in marks.items() for what, time in own.items()]
+    found = {what for _, what, time in each if not isinstance(time, str)}
+    if not found:
+        return ""
+    shown, told = titles(study), (TRANSITIONS[what] for what in TRANSITIONS if what in found)
     said = [
-        f"Along the top: {' and '.join(told)}, mean over seeds and 95 % "
-        "interval, or with no sign where all seeds lie."
-    ] * bool(told)
-    if told:
-        shown = titles(study)
-        said += [
-            f"{shown[name]}: {NO_TRANSITION[what]} ({why})."
-            for name, own in marks.items()
-            for what, why in own.items()
-            if isinstance(why, str)
-        ]
+        f"Along the top: {' and '.join(told)}, mean over seeds and 95 % interval, or with no sign "
+        "where all seeds lie."
+    ]
+    said += [f"{shown[n]}: {NO_TRANSITION[w]} ({t})." for n, w, t in each if isinstance(t, str)]
     return " ".join(said)
 
 
-def caption(
+def page(
     study: Study,
+    rows: list[list[Panel]],
     *sentences: str,
     marks: style.Transitions | None = None,
     forks: bool | None = None,
     drops: str = "Dotted",
-) -> str:
-    """A caption: the study's title, the sentences that are not empty, then what lines are (of
-    `forks`, or of base runs; not said if it is None) and what marks on axes of iterations are.
+) -> Page:
+    """A page with its caption: the study's title, the sentences that are not empty, then what lines
+    are (of `forks`, or of base runs; not said if it is None) and what marks on axes of iterations
+    are.
     """
     said = [" ".join(study.title.split()).rstrip(".") + ".", *sentences]
     said += [every(study, forks)] * (forks is not None)
     if marks is not None:
         said += [rates(study).replace("Dotted", drops), transitions(study, marks)]
-    return " ".join(each.strip() for each in said if each.strip())
+    return Page(rows, " ".join(each.strip() for each in said if each.strip()))

@@ -8,15 +8,14 @@ import pandas as pd
 
 from twophase.errors import RunError
 from twophase.figures import names, style
-from twophase.figures.lines import AGAINST, against, row
+from twophase.figures.lines import AGAINST, against, forks, row
 from twophase.figures.panels import Page, Panel
 from twophase.store.artifacts import read_table
-from twophase.store.paths import Result
 from twophase.study.functions import imported
 from twophase.study.model import Study
 
 
-def draw(figure: str, study: Study, tables: dict[str, Result]) -> Page:
+def draw(figure: str, study: Study, tables: style.Tables) -> Page:
     """The figure `measures`, or what the user's function makes of its tables.
 
     Raises `RunError` if that is no page.
@@ -41,45 +40,38 @@ def draw(figure: str, study: Study, tables: dict[str, Result]) -> Page:
             f"figures.{figure}: its Page must hold rows, which are lists of one Panel or more, and "
             "a caption: Page([[Panel(draw, 'title')]], 'What it shows.')"
         )
-    return page._replace(caption=names.caption(study, page.caption))
+    return names.page(study, page.rows, page.caption)
 
 
-def _whole(tables: dict[str, Result], name: str) -> pd.DataFrame:
+def _whole(tables: style.Tables, name: str) -> pd.DataFrame:
     """A table of all runs, or a summary."""
     found = [r for key, r in tables.items() if key == name or key.endswith(f"/{name}")]
     return pd.concat(map(read_table, found), ignore_index=True)
 
 
-def _measures(study: Study, tables: dict[str, Result]) -> Page:
+def _measures(study: Study, tables: style.Tables) -> Page:
     """One row per model: a panel for each number of its own measures, a line for each t0."""
     found = style.runs(tables, "own_measures")
     found = found[found["direction"] != "control"]
     asked = {name: model.measures or {} for name, model in study.models.items()}
     own = [_among(asked[m], each) for m, each in zip(found["model"], found["measure"], strict=True)]
-    found, titles = found[own], names.titles(study)
+    found = found[own]
     rows = []
-    models = style.models(study, "measures", "chaos")
-    each = [(name, kind) for name, model in models.items() for kind in model.chaos.kinds()]
-    for name, kind in each:
-        title = titles[name] + f": {kind}" * bool(kind)
-        here = style.where(found, model=name, direction=kind or "perturbed")
+    for name, model, direction, title in forks(study, "measures"):
+        here = style.where(found, model=name, direction=direction)
         there = here["measure"].unique()
         shown = [AGAINST(measure, measure.replace("_", " "), log=True) for measure in there]
-        title, shown = against(models[name], title, shown)
-        rows.append(row(study, name, here, shown, title=title))
-    told = ", ".join(f"{m.replace('_', ' ')}" for m in found["measure"].unique())
-    then = names.then(study, every=True)
-    return Page(
+        rows.append(row(study, name, here, against(model, shown), title=title))
+    told = ", ".join(measure.replace("_", " ") for measure in found["measure"].unique())
+    return names.page(
+        study,
         [panels for panels in rows if panels],
-        names.caption(
-            study,
-            f"Forks compared with their base run by measures of the study's own: {told}. At "
-            f"iteration t0 a copy of each base run got {names.all_perturbed(study)}; it then "
-            f"{then}, and at t1 is compared with its undisturbed self.",
-            names.every(study, forks=True),
-            names.rates(study),
-            style.lost(found),
-        ),
+        f"Forks compared with their base run by measures of the study's own: {told}. At "
+        f"iteration t0 a copy of each base run got {names.all_perturbed(study)}; it then "
+        f"{names.then(study, every=True)}, and at t1 is compared with its undisturbed self.",
+        style.lost(found),
+        marks={},
+        forks=True,
     )
 
 

@@ -15,7 +15,7 @@ from twophase.figures import style
 
 LEAST = 2.1  # inches that a panel needs to be read
 CHARACTERS = 12.5  # of a title, in an inch
-LINE = 1.55 * (style.SIZE - 1) / 72  # inches of a line of a legend or a title
+LINE = 1.55 * (style.SIZE - 0.7) / 72  # inches of a line of a legend or a title
 
 
 class Panel(NamedTuple):
@@ -55,7 +55,8 @@ def composed(
         if not chosen:
             raise StudyError(f"--panel {panel}: must be one of {', '.join(letters)}")
         rows = chosen
-    columns = min(max(map(len, rows)), max(1, int(width / LEAST)))
+    most = max(map(len, rows))
+    columns = -(-most // -(-most // max(1, int(width / LEAST))))  # four are two and two, not three
     lines = [row[at : at + columns] for row in rows for at in range(0, len(row), columns)]
     widths = [max((line[at][1].width for line in lines if at < len(line)), default=1)
               for at in range(columns)]  # fmt: skip
@@ -96,7 +97,7 @@ def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> float:
     """Letter and title above the axes, above the bars of transitions, and above the legend if there
     is one, that is the first of its kind in the row. Returns how many lines they take.
     """
-    found, lines, bars = ax.get_legend(), 0, style.BAR * len(style.signs([ax]))
+    found, lines, bars = ax.get_legend(), 0, style.bars(ax)
     if found:
         said = (found.get_title().get_text(), *(text.get_text() for text in found.get_texts()))
         if said in seen:
@@ -107,7 +108,7 @@ def _head(ax: Axes, letter: str, title: str, width: float, seen: list) -> float:
             found.set_bbox_to_anchor((0, 1), ax.transAxes + style.above(ax, bars))
     text = textwrap.fill(title, max(12, int(CHARACTERS * width) - 4))
     text = text.replace("$", r"\$") if text.count("$") == 1 else text
-    ax.set_title(rf"$\bf{{{letter}}}$  {text}", pad=4 + bars + lines * LINE * 72)
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}", pad=4 + bars + lines * LINE * 72, loc="left")
     return lines + bars / (LINE * 72) + text.count("\n") + 1
 
 

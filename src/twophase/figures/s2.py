@@ -7,12 +7,10 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Model, Study
 from twophase.study.sizes import sized, sized_name
 
-OVER = partial(Lines, x="size", over="", hue="t0", legend="perturbed at $t_0$", markers=True,
-               xlog=True)  # fmt: skip
+OVER = partial(Lines, x="size", over="", hue="t0", markers=True, xlog=True)
 MEASURES = (
     OVER("test_barrier", "test loss barrier (nats)", threshold=True),
     OVER("disagreement", "test disagreement (share)"),
@@ -20,24 +18,22 @@ MEASURES = (
 )
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model: barrier, disagreement and distance over size, a line for each t0."""
     sizes, rows = style.runs(tables, "sizes"), []
     for name, model in style.models(study, "sizes").items():
-        title = f"{names.titles(study)[name]}, {style.when(model.chaos.ends())}"
-        drawn = partial(_sizes, model)
-        rows.append(row(study, name, sizes, MEASURES, {}, title=title, then=drawn))
-    return Page(
+        when = style.perturbed(model.chaos.ends(), " ")
+        each = [lines._replace(legend=when) for lines in MEASURES]
+        rows.append(row(study, name, sizes, each, then=partial(_sizes, model)))
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "Does the size of the perturbation matter? Each run was perturbed at t0 in the same "
-            "directions by several sizes, trained on with the same batches, and compared at the "
-            f"last t1. Dotted: the size of all other figures, {_told(study)}. Above the dashed "
-            "line the two lie in different valleys of the loss.",
-            style.lost(sizes[sizes["measure"].isin([lines.measure for lines in MEASURES])]),
-            forks=True,
-        ),
+        "Does the size of the perturbation matter? Each run was perturbed at t0 in the same "
+        "directions by several sizes, trained on with the same batches, and compared at the "
+        f"last t1. Dotted: the size of all other figures, {_told(study)}. Above the dashed "
+        "line the two lie in different valleys of the loss.",
+        style.lost(sizes[sizes["measure"].isin([lines.measure for lines in MEASURES])]),
+        forks=True,
     )
 
 

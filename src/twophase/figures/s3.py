@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Study
 
 RADII = {
@@ -14,43 +13,40 @@ RADII = {
     "null_radius": "random walk",
     "angle": "other seeds at $t$",
 }
-RADIUS = Lines("radius", "cone's radius (degrees)", hue="line", floor=True)
+RADIUS = Lines("radius", "cone's radius (degrees)", each=RADII, floor=True)
 EXPONENT = Lines("exponent", "exponent of $S$ in $dt$")
 VELOCITY = Lines("velocity", "velocity (1/iteration)", log=True)
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model: the cone's radius beside its nulls, the exponent, the velocity."""
     cone = style.runs(tables, "cone")
     others = bool(style.models(study, "across_seeds"))
     if others:
         cone = pd.concat([cone, style.runs(tables, "across_seeds")], ignore_index=True)
-    radii = cone.assign(line=cone["measure"].map(RADII)).dropna(subset="line")
-    radii, marks = radii.assign(measure="radius"), style.transitions(study, tables)
+    marks = style.transitions(study, tables)
     rows = [
         [
-            panel(study, name, radii, RADIUS, marks),
+            panel(study, name, cone, RADIUS, marks),
             panel(study, name, cone, EXPONENT, marks, then=_borders),
             panel(study, name, cone, VELOCITY, marks),
         ]
         for name in style.models(study, "kernel")
     ]
-    return Page(
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "The cone in numbers. Left: largest angle between a kernel from t on and the mean "
-            "direction of all of them (0 where one is left), beside that of a random walk with the "
-            "same angles between neighbours and no preferred direction.",
-            "Other seeds: angle of one seed's kernel with the mean direction of the others'."
-            if others
-            else "",
-            "Middle: exponent of the kernel distance S(t, t + dt) in dt; 0 is confined, a free "
-            "walk has 0.36 to 0.99 by its steps. Right: kernel velocity, S to the next kernel over "
-            "the iterations between them.",
-            marks=marks,
-            forks=False,
-        ),
+        "The cone in numbers. Left: largest angle between a kernel from t on and the mean "
+        "direction of all of them (0 where one is left), beside that of a random walk with the "
+        "same angles between neighbours and no preferred direction.",
+        "Other seeds: angle of one seed's kernel with the mean direction of the others'."
+        if others
+        else "",
+        "Middle: exponent of the kernel distance S(t, t + dt) in dt; 0 is confined, a free "
+        "walk has 0.36 to 0.99 by its steps. Right: kernel velocity, S to the next kernel over "
+        "the iterations between them.",
+        marks=marks,
+        forks=False,
     )
 
 

@@ -3,13 +3,11 @@
 from functools import partial
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
-from twophase.figures.lines import Lines, row
-from twophase.figures.panels import Page, Panel
-from twophase.store.paths import Result
+from twophase.figures.lines import Lines, panel, row
+from twophase.figures.panels import Page
 from twophase.study.model import Study
 
 CONTENT = (
@@ -18,58 +16,43 @@ CONTENT = (
     Lines("effective_rank", "effective rank", log=True),
     Lines("alignment", "label alignment", log=True),
 )
-CURVATURE = {
-    "sharpness": "largest eigenvalue",
-    "batch_sharpness": "batch sharpness",
-    "threshold": "2 / lr",
-    "momentum_threshold": "… with momentum",
-}
+CURVATURE = Lines("curvature", "curvature", log=True, each={
+    "sharpness": "largest eigenvalue", "batch_sharpness": "batch sharpness"})  # fmt: skip
+THRESHOLDS = {"threshold": ("2 / lr", "0.6"), "momentum_threshold": ("… with momentum", "0.3")}
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """Two rows per model: trace, norm, effective rank; alignment, and curvature."""
     content = style.runs(tables, "kernel_content")
     bends = style.models(study, "curvature")
-    curvature = style.runs(tables, "curvature") if bends else content[:0]
-    curvature = curvature[curvature["measure"].isin(CURVATURE)].dropna(subset="value")
-    curvature = curvature.assign(line=curvature["measure"].map(CURVATURE))
+    curvature = style.runs(tables, "curvature").dropna(subset="value") if bends else None
     marks, rows = style.transitions(study, tables), []
     for name in style.models(study, "kernel"):
         rows.append(row(study, name, content, CONTENT, marks))
         if name in bends:
-            drawn = partial(_curvature, study, name, curvature, marks[name])
-            rows[-1].append(Panel(drawn, names.titles(study)[name], "bends"))
-    return Page(
+            then = partial(_thresholds, style.where(curvature, model=name))
+            rows[-1].append(panel(study, name, curvature, CURVATURE, marks, then=then))
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "What the kernel distance does not see, of the tangent kernels along the base runs: "
-            "trace, norm, effective rank (exp of the entropy of its eigenvalues' shares) and label "
-            "alignment (its cosine with the labels' kernel).",
-            "Curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
-            "beside the thresholds beyond which SGD's steps grow; below zero it bends down."
-            if bends
-            else "",
-            style.lost(content),
-            marks=marks,
-            forks=False,
-        ),
+        "What the kernel distance does not see, of the tangent kernels along the base runs: "
+        "trace, norm, effective rank (exp of the entropy of its eigenvalues' shares) and label "
+        "alignment (its cosine with the labels' kernel).",
+        "Curvature of the training loss: its largest Hessian eigenvalue and batch sharpness, "
+        "beside the thresholds beyond which SGD's steps grow; below zero it bends down."
+        if bends
+        else "",
+        style.lost(content),
+        marks=marks,
+        forks=False,
     )
 
 
-def _curvature(study: Study, name: str, curvature: pd.DataFrame, marks: dict, ax: Axes) -> None:
-    own = style.where(curvature, model=name)
-    style.scale(ax, curvature["value"])
-    measured, thresholds = list(CURVATURE.values())[:2], list(CURVATURE.values())[2:]
-    palette = dict(zip(measured, sns.color_palette(), strict=False))
-    known = own["measure"].str.contains("threshold")
-    style.curves(ax, own[~known], "t", "line", palette)
-    # The same in all runs; it jumps where the learning rate falls.
-    steps = own[known & (own["run"] == own["run"].min())]
-    if len(steps):
-        sns.lineplot(steps, x="t", y="value", hue="line", linestyle=":",
-                     palette=dict(zip(thresholds, ("0.6", "0.3"), strict=True)),
-                     drawstyle="steps-post", estimator=None, ax=ax)  # fmt: skip
-    ax.set_ylabel("curvature")
-    style.legend(ax)
-    style.over_iterations(ax, "iteration $t$", study.models[name], marks)
+def _thresholds(curvature: pd.DataFrame, ax: Axes) -> None:
+    """They are the same in all runs, and jump where the learning rate falls."""
+    first = style.where(curvature, run=curvature["run"].min())
+    for measure, (label, color) in THRESHOLDS.items():
+        steps = style.where(first, measure=measure)
+        if len(steps):
+            ax.step(steps["t"], steps["value"], color=color, linestyle=":", label=label,
+                    where="post")  # fmt: skip

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from twophase.figures import names, style
 from twophase.figures.lines import Lines, panel
 from twophase.figures.panels import Page
-from twophase.store.paths import Result
 from twophase.study.model import Model, Study
 from twophase.study.sweep import label
 
@@ -32,7 +31,7 @@ def _points(frame: pd.DataFrame, model: Model, table: str) -> pd.DataFrame:
     return frame[frame["t"].isin(times)]
 
 
-def draw(study: Study, tables: dict[str, Result]) -> Page:
+def draw(study: Study, tables: style.Tables) -> Page:
     """One row per model that was swept: accuracy, barrier, disagreement and the cone's radius over
     the values, with a line for each t0 or t.
     """
@@ -45,8 +44,7 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
     for origin in dict.fromkeys(swept.of for swept in study.sweep.values()):
         models = {n: study.models[n] for n, swept in study.sweep.items() if swept.of == origin}
         first = next(iter(models))
-        title = names.titles(study)[first].split(", " + names.images(study))[0]
-        title = f"{title.split(' (')[0]}, {names.images(study)}"
+        title = f"{names.network(models[first]).split(' (')[0]}, {names.images(study)}"
         rows.append([])
         for table, section, lines in SHOWN:
             measures = set(frames[table]["measure"]) if table in frames else ()
@@ -66,15 +64,13 @@ def draw(study: Study, tables: dict[str, Result]) -> Page:
         else "",
         "cone": "Radius: largest angle between a kernel from t on and their mean direction.",
     }
-    return Page(
+    return names.page(
+        study,
         rows,
-        names.caption(
-            study,
-            "What depends on the options that the study sweeps, over their values."
-            + f" {'Accuracy' if scores else 'Loss'}: at the end of training.",
-            *(text for table, text in said.items() if table in there),
-            forks="chaos" in there,
-        ),
+        "What depends on the options that the study sweeps, over their values."
+        + f" {'Accuracy' if scores else 'Loss'}: at the end of training.",
+        *(text for table, text in said.items() if table in there),
+        forks="chaos" in there,
     )
 
 
@@ -82,4 +78,4 @@ def _places(study: Study, models: list[str], ax: Axes) -> None:
     values = [study.sweep[name].values for name in models]
     ticks = [", ".join(map(label, each.values())) for each in values]
     ax.set_xticks(range(len(ticks)), ticks, rotation=90 * (max(map(len, ticks)) > 5))
-    ax.set_xlabel(", ".join(key.split(".")[-1] for key in values[0]))
+    ax.set_xlabel(", ".join(map(names.option, values[0])))

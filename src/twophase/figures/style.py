@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,36 +34,27 @@ FEW = 12  # thin lines that a panel can hold, or twice as many if it has few poi
 # runs, their range is a band
 GREY = "0.55"
 BAR = 5  # points that the bar of a transition takes above its axes
+DROP = {"color": GREY, "linestyle": (0, (1, 1.5)), "linewidth": 0.9, "gid": "drop"}
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
+Tables = dict[str, Result]  # by the names that they are published under
 Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
 COLOURS, SIGNS = {"chaos": "#d55e00", "cone": "#3b3b98"}, {"chaos": "D", "cone": "o"}
-SAID = {"chaos": "chaos ends", "cone": "the kernel enters its later cone"}
+SAID = {"chaos": "chaos ends", "cone": "the kernel enters its later cone", "drop": "lr / 10"}
 SIZE = 8.0  # points, in print
 LOOKS = {
     "font.sans-serif": ["DejaVu Sans"],
     "axes.titlelocation": "left",
-    "axes.titlesize": SIZE,
-    "axes.labelsize": SIZE,
     "axes.labelpad": 2,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "font.size": SIZE,
-    "legend.fontsize": SIZE - 1,
-    "legend.title_fontsize": SIZE - 1,
+    "legend.title_fontsize": SIZE - 0.7,
     "legend.frameon": False,
     "legend.handlelength": 1.3,
     "legend.columnspacing": 1.0,
     "legend.handletextpad": 0.5,
-    "lines.linewidth": 1.4,
     "lines.markersize": 4,
     "lines.markeredgewidth": 0,
-    "xtick.labelsize": SIZE - 1,
-    "ytick.labelsize": SIZE - 1,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
-    "xtick.minor.size": 2,
-    "ytick.minor.size": 2,
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
 }
@@ -75,8 +67,9 @@ def theme(sheet: Path | None = None) -> Iterator[None]:
     """
     with mpl.rc_context():
         mpl.rcdefaults()
-        # Its short names of colours would stay.
-        sns.set_theme("paper", "ticks", "colorblind", color_codes=False, rc=LOOKS)
+        # Its labels have 9.6 points. Its short names of colours would stay.
+        sns.set_theme("paper", "ticks", "colorblind", font_scale=SIZE / 9.6, color_codes=False,
+                      rc=LOOKS)  # fmt: skip
         if sheet:
             mpl.style.use(sheet)
         yield
@@ -91,7 +84,7 @@ def models(study: Study, *sections: str) -> dict[str, Model]:
     }
 
 
-def wide(tables: dict[str, Result], table: str, model: str = "") -> pd.DataFrame | None:
+def wide(tables: Tables, table: str, model: str = "") -> pd.DataFrame | None:
     """The table called `table` of every run, or of those of a `model`; None if there is none. Of
     tables of forks each direction of a seed is a `run`, and `direction` its perturbation's name.
     """
@@ -107,7 +100,7 @@ def wide(tables: dict[str, Result], table: str, model: str = "") -> pd.DataFrame
     return each
 
 
-def runs(tables: dict[str, Result], table: str) -> pd.DataFrame:
+def runs(tables: Tables, table: str) -> pd.DataFrame:
     """The same of every run, tidy: its keys, `model`, `seed`, `run`, `measure` and `value`."""
     each = wide(tables, table)
     keys = ["study", "model", "seed", "run", *SUMMARISED.get(table, ())]
@@ -128,7 +121,7 @@ def of_main(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["direction"] == frame["model"].map(main)]
 
 
-def summary(tables: dict[str, Result], table: str) -> pd.DataFrame:
+def summary(tables: Tables, table: str) -> pd.DataFrame:
     """The summary of the table called `table`."""
     return read_table(tables[f"{table}_summary"])
 
@@ -143,29 +136,31 @@ def shades(values: pd.Series) -> dict[Any, tuple]:
     return dict(zip(values.dropna().unique(), sns.color_palette(), strict=False))
 
 
-def scale(ax: Axes, values: Iterable[float], axis: str = "y") -> None:
-    """An axis for these values: logarithmic if they span a factor of ten. Where some are zero or
+def signs_of(levels: Iterable) -> dict[Any, str]:
+    """A marker for each of these levels of a colour."""
+    return dict(zip(levels, itertools.cycle(MARKERS)))  # noqa: B905
+
+
+def scale(ax: Axes, values: pd.Series) -> None:
+    """A y axis for these values: logarithmic if they span a factor of ten. Where some are zero or
     negative, it is linear around zero, so that none of them is hidden.
     """
-    found = np.asarray(list(values), float)
+    found = np.asarray(values, float)
     found = found[np.isfinite(found)]
     sizes = np.abs(found[found != 0])
     if not len(sizes) or sizes.max() <= 10 * sizes.min():
         return
     if found.min() > 0:
-        ax.set(**{f"{axis}scale": "log"})
+        ax.set_yscale("log")
         return
     smallest, largest = (math.floor(math.log10(each)) for each in (sizes.min(), sizes.max()))
-    if found.min() < 0:  # decades are wanted on both sides
-        smallest = max(smallest, largest - 2)
+    below = bool(found.min() < 0)
+    smallest = max(smallest, largest - 2) if below else smallest  # decades on both sides
     decades = largest - smallest
-    getattr(ax, f"set_{axis}scale")(
-        "symlog", linthresh=10.0**smallest, linscale=max(0.5, decades / 10)
-    )
+    ax.set_yscale("symlog", linthresh=10.0**smallest, linscale=max(0.5, decades / 10))
     ticks = [10.0**each for each in range(largest, smallest - 1, -max(1, -(-decades // 4)))]
-    signed = [0.0, *ticks] + [-each for each in ticks] * bool(found.min() < 0)
-    getattr(ax, f"{axis}axis").set_major_locator(FixedLocator(sorted(signed)))
-    (ax.axhline if axis == "y" else ax.axvline)(0, color="0.8", linewidth=0.6, zorder=0)
+    ax.yaxis.set_major_locator(FixedLocator([0.0, *ticks, *(-each for each in ticks if below)]))
+    ax.axhline(0, color="0.8", linewidth=0.6, zorder=0)
 
 
 def curves(
@@ -184,11 +179,10 @@ def curves(
     center = "mean" if ax.get_yscale() == "linear" else "median"
     each = data.groupby(hue)["run"].nunique() if hue else pd.Series([data["run"].nunique()])
     many = each.sum() > FEW * (2 if markers else 1)
-    shapes = dict(zip(palette or (), MARKERS, strict=False))  # the same in all panels
-    signs = {"style": hue, "markers": shapes if markers else False}
-    signs["dashes"] = any(isinstance(level, str) for level in palette or ())
-    if markers and len(shapes) != len(palette or ()) or not hue:
-        signs = {"marker": "o"} if markers else {}
+    signs = {"marker": "o"} if markers else {}
+    if hue:  # the same in all panels
+        signs = {"style": hue, "markers": markers and signs_of(palette)}
+        signs["dashes"] = any(isinstance(level, str) for level in palette)
     shared = {"data": data, "x": x, "y": "value", "hue": hue, "palette": palette, "ax": ax}
     shared |= {} if hue else {"color": sns.color_palette()[0]}
     band = {"errorbar": ("pi", 100) if many else None, "err_kws": {"alpha": 0.18, "linewidth": 0}}
@@ -210,17 +204,11 @@ def drops(ax: Axes, model: Model) -> None:
     low, high = sorted(ax.get_xlim())
     for drop in model.training.lr_drops:
         if low < drop < high:
-            ax.axvline(drop, color=GREY, linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=0)
-            side = 2 if drop < low + 0.9 * (high - low) else -7.5
-            ax.annotate(
-                "lr / 10", (drop, 0.9), (side, 0), ("data", "axes fraction"), "offset points",
-                rotation=90, va="top", fontsize=SIZE - 2, color="0.35",
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
-            )  # fmt: skip
+            ax.axvline(drop, **DROP, zorder=0)
 
 
 def transitions(
-    study: Study, tables: dict[str, Result], half: bool = False, reading: str = "entry"
+    study: Study, tables: Tables, half: bool = False, reading: str = "entry"
 ) -> Transitions:
     """When chaos ends in each model, and when its kernel enters its later cone (or by the `reading`
     "speed": has slowed down), as the estimators have it, of all of the training or of `half` of it;
@@ -270,21 +258,27 @@ def above(ax: Axes, points: float) -> ScaledTranslation:
     return ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
 
 
+def bars(ax: Axes) -> float:
+    """Points that bars of transitions take above the axes."""
+    return BAR * len(SIGNS.keys() & {*signs([ax])})
+
+
 def signs(axes: Sequence[Axes]) -> list[str]:
-    """The transitions that have a bar above one of these axes."""
-    drawn = {each.get_gid() for ax in axes for each in ax.collections}
-    return [what for what in SIGNS if what in drawn]
+    """What is marked on these axes, in the order of the legend."""
+    drawn = {each.get_gid() for ax in axes for each in (*ax.collections, *ax.lines)}
+    return [what for what in SAID if what in drawn]
 
 
 def signs_legend(figure: Figure) -> int:
-    """Above all panels, what the bars above them are. Returns how many lines it takes."""
-    entries = [
-        (Line2D([], [], color=COLOURS[what], marker=SIGNS[what], linewidth=2.2), SAID[what])
-        for what in signs(figure.axes)
-    ]
-    if entries:
-        figure.legend(*zip(*entries, strict=True), loc="outside upper left", ncols=2)
-    return bool(entries)
+    """Above all panels, what is marked in them. Returns how many lines it takes."""
+    found = signs(figure.axes)
+    if not found:
+        return 0
+    bars = {w: {"color": COLOURS[w], "marker": SIGNS[w], "linewidth": 2.2} for w in SIGNS}
+    entries = [Line2D([], [], **bars.get(what, DROP)) for what in found]
+    columns = 3 if figure.get_figwidth() > 4 else 2
+    figure.legend(entries, [SAID[what] for what in found], loc="outside upper left", ncols=columns)
+    return -(-len(found) // columns)
 
 
 def over_iterations(
@@ -297,14 +291,15 @@ def over_iterations(
     """What an x axis of iterations has. Where the `points` on it lie closer at first, the axis is
     logarithmic, with 0 on it.
     """
-    gaps = np.diff(sorted(set(points)))
+    gaps, first = np.diff(sorted(set(points))), 0
     ax.set_xlabel(label)
     if len(gaps) and gaps.max() > UNEVEN * gaps.min():
         first = min(point for point in points if point > 0)
         ax.set_xscale("symlog", linthresh=first, linscale=0.3)
     else:
         ax.locator_params(axis="x", nbins=5)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+    # Below the first point labels would meet.
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= first or not x else "")
     mark_transitions(ax, marks or {})
     drops(ax, model)
 
@@ -314,10 +309,11 @@ def at_ends(frame: pd.DataFrame, ends: dict[int, int]) -> pd.DataFrame:
     return frame[frame["t1"] == frame["t0"].map(ends)]
 
 
-def when(ends: dict[int, int]) -> str:
-    """The iteration at which all forks end, or that each has its own."""
+def perturbed(ends: dict[int, int], gap: str = "\n") -> str:
+    """What an axis or a legend of t0 says: when forks began, and when all or each are compared."""
     last = set(ends.values())
-    return f"at $t_1$\xa0=\xa0{last.pop():,}" if len(last) == 1 else "at the last $t_1$ of each"
+    when = f"{last.pop():,}" if len(last) == 1 else "the last $t_1$"
+    return f"perturbed at $t_0$,{gap}compared at {when}"
 
 
 def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats") -> None:
@@ -331,7 +327,7 @@ def barriers(ax: Axes, data: pd.DataFrame, threshold: float, unit: str = "nats")
     if largest <= threshold:
         text = f"no barrier above\n{threshold:g} {unit}:\nthe largest is {largest:.2g}"
         ax.text(0.5, 0.58, text, transform=ax.transAxes, ha="center", fontsize=SIZE - 1,
-                color="0.3")  # fmt: skip
+                color="0.3", bbox={"color": "white", "alpha": 0.8, "pad": 0.5})  # fmt: skip
 
 
 def legend(ax: Axes, title: str = "", entries: list | None = None) -> None:
@@ -358,41 +354,9 @@ def lost(*frames: pd.DataFrame) -> str:
     return f" Not drawn: {count} of {len(values)} values that are not finite." if count else ""
 
 
-def colorbar(ax: Axes, values: Iterable[float], label: str) -> None:
-    """A bar of iterations beside the axes."""
-    norm = mpl.colors.Normalize(min(values), max(values))
-    shown = mpl.cm.ScalarMappable(norm, SEQUENTIAL)
-    bar = ax.figure.colorbar(shown, ax=ax, label=label, shrink=0.75, pad=0.02)
-    bar.locator = MaxNLocator(4)
-    bar.formatter = mpl.ticker.StrMethodFormatter("{x:,.0f}")
-    bar.update_ticks()
+def colorbar(ax: Axes, values: pd.Series, label: str, at: float) -> None:
+    """A bar of iterations beside the axes, `at` so many of their widths."""
+    shown = mpl.cm.ScalarMappable(mpl.colors.Normalize(values.min(), values.max()), SEQUENTIAL)
+    bar = ax.figure.colorbar(shown, cax=ax.inset_axes((at, 0.12, 0.045, 0.76)), label=label,
+                             ticks=MaxNLocator(4), format="{x:,.0f}")  # fmt: skip
     bar.outline.set_visible(False)
-
-
-def pairs(
-    ax: Axes, model: Model, grid: pd.DataFrame, label: str, marks: dict | None = None, **looks: Any
-) -> Callable[[Iterable[float]], np.ndarray]:
-    """A map of a measure of all pairs of iterations, from the first at the lower left, with the
-    drops of the learning rate and the transitions; returns where an iteration lies on it.
-    """
-    steps = list(grid.columns)
-
-    def place(iterations: Iterable[float]) -> np.ndarray:
-        return np.interp(list(iterations), steps, np.arange(len(steps))) + 0.5
-
-    sns.heatmap(grid, cmap=SEQUENTIAL, square=True, ax=ax, rasterized=True,
-                cbar_ax=ax.inset_axes((1.03, 0.12, 0.045, 0.76)), cbar_kws={"label": label},
-                **looks)  # fmt: skip
-    ticks = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(0, len(steps) - 1)
-    ticks = ticks[ticks < len(steps)].astype(int)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(ticks + 0.5, [f"{steps[at]:,}" for at in ticks], rotation=0)
-    ax.invert_yaxis()
-    ax.set_anchor("W")
-    for drop in model.training.lr_drops:
-        if steps[0] < drop < steps[-1]:
-            for line in (ax.axvline, ax.axhline):
-                line(place([drop])[0], color="white", linestyle=(0, (1, 1.5)), linewidth=0.9)
-    mark_transitions(ax, marks or {}, place)
-    ax.set(xlabel="iteration $u$", ylabel="iteration $t$")
-    return place
