@@ -9,7 +9,7 @@ import pytest
 from staleness import SOURCE, TRAINED, add, append, cells, differing, forget, replace
 
 from twophase.errors import StudyError
-from twophase.store import code
+from twophase.store import code, texts
 
 
 @pytest.fixture
@@ -205,3 +205,46 @@ def test_a_digest_is_the_same_in_every_version_of_python(package):
     assert code.code_digest("mine") == (
         "280cd7b77e52ae1550410eaaa1046e6a1ba098f2e5572340c24363250a0fb5b6"
     )
+
+
+def test_code_is_read_once_and_again_when_its_text_is_another(package, monkeypatch, tmp_path):
+    memory = tmp_path / "memory/texts.json"
+    monkeypatch.setattr(texts, "MEMORY", memory)
+
+    def told():
+        """As another process finds it."""
+        forget()
+        texts._known.cache_clear()
+        return code.code_digest("networks.resnet")
+
+    def read(file):
+        raise AssertionError(f"{file} is read twice")
+
+    first = told()
+    with monkeypatch.context() as patch:
+        patch.setattr(texts, "tree", read)
+        assert told() == first
+        append("networks/resnet.py", "x = 1\n")(package)
+        with pytest.raises(AssertionError, match="resnet.py is read twice"):
+            told()
+    edited = told()
+    assert edited != first
+    # What other code remembered, or is no memory, is not believed.
+    _, known = json.loads(memory.read_text())
+    wrong = {text: [64 * "0", []] for text in known}
+    for content in ("", "{}", "null", "[1, 2]", json.dumps(["another", wrong])):
+        memory.write_text(content)
+        assert told() == edited
+    # Nor is it needed.
+    memory.unlink()
+    memory.parent.rmdir()
+    memory.parent.write_text("no folder")
+    assert told() == edited
+    # Of many texts only those of one process stay.
+    memory.parent.unlink()
+    assert told() == edited
+    size = len(json.loads(memory.read_text())[1])
+    monkeypatch.setattr(texts, "MANY", size)
+    append("networks/resnet.py", "y = 1\n")(package)
+    assert told() not in (first, edited)
+    assert len(json.loads(memory.read_text())[1]) == size
