@@ -1,5 +1,6 @@
 """Which code counts for a fingerprint, and what code is refused."""
 
+import gzip
 import json
 import os
 import re
@@ -208,7 +209,7 @@ def test_a_digest_is_the_same_in_every_version_of_python(package):
 
 
 def test_code_is_read_once_and_again_when_its_text_is_another(package, monkeypatch, tmp_path):
-    memory = tmp_path / "memory/texts.json"
+    memory = tmp_path / "memory/texts.json.gz"
     monkeypatch.setattr(texts, "MEMORY", memory)
 
     def told():
@@ -229,11 +230,18 @@ def test_code_is_read_once_and_again_when_its_text_is_another(package, monkeypat
             told()
     edited = told()
     assert edited != first
+
     # What other code remembered, or is no memory, is not believed.
-    _, known = json.loads(memory.read_text())
+    def kept():
+        return json.loads(gzip.decompress(memory.read_bytes()))[1]
+
+    whole, known = memory.read_bytes(), kept()
     wrong = {text: [64 * "0", []] for text in known}
     for content in ("", "{}", "null", "[1, 2]", json.dumps(["another", wrong])):
-        memory.write_text(content)
+        memory.write_bytes(gzip.compress(content.encode()))
+        assert told() == edited
+    for content in (b"", b"no archive", whole[:-20], whole[:99] + b"?" + whole[100:]):
+        memory.write_bytes(content)
         assert told() == edited
     # Nor is it needed.
     memory.unlink()
@@ -243,8 +251,8 @@ def test_code_is_read_once_and_again_when_its_text_is_another(package, monkeypat
     # Of many texts only those of one process stay.
     memory.parent.unlink()
     assert told() == edited
-    size = len(json.loads(memory.read_text())[1])
+    size = len(kept())
     monkeypatch.setattr(texts, "MANY", size)
     append("networks/resnet.py", "y = 1\n")(package)
     assert told() not in (first, edited)
-    assert len(json.loads(memory.read_text())[1]) == size
+    assert len(kept()) == size

@@ -7,9 +7,11 @@ those that have changed: half a second of each command.
 from __future__ import annotations
 
 import ast
+import gzip
 import hashlib
 import json
 import os
+import zlib
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +26,7 @@ UNSEEN = {"import_module", "run_module", "run_path", "spec_from_file_location", 
 UNSEEN_BUILTINS = {"__import__", "compile", "eval", "exec"}
 # What changes where the user's imports look.
 ELSEWHERE = {("sys", "path"), ("sys", "meta_path"), ("sys", "path_hooks"), ("site", "addsitedir")}
-MEMORY = Path(__file__).parents[1] / "__pycache__/texts.json"  # where Python keeps such things
+MEMORY = Path(__file__).parents[1] / "__pycache__/texts.json.gz"  # where Python keeps such things
 MANY = 1000  # texts, half a megabyte; of more, only those of one process are kept
 
 
@@ -83,7 +85,7 @@ def remember() -> None:
     temporary = MEMORY.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
         MEMORY.parent.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps([_reader(), kept]))
+        temporary.write_bytes(gzip.compress(json.dumps([_reader(), kept]).encode(), mtime=0))
         temporary.replace(MEMORY)
 
 
@@ -91,8 +93,8 @@ def remember() -> None:
 def _known(memory: Path) -> Known:
     """What earlier processes read, if they did by this code."""
     found = {}
-    with suppress(OSError, ValueError, TypeError):
-        reader, texts = json.loads(memory.read_text())
+    with suppress(OSError, EOFError, ValueError, TypeError, zlib.error):
+        reader, texts = json.loads(gzip.decompress(memory.read_bytes()))
         if reader == _reader():
             for key, (says, pieces) in texts.items():
                 found[key] = Text(says, [Piece(*piece) for piece in pieces])
