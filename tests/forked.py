@@ -104,8 +104,9 @@ os._exit(status & 255)
 """
 # What Snakemake and the records of studies import; and what stages do.
 LIGHT = ("snakemake.cli", "snakemake.api", "snakemake.dag", "pandas", "pydantic", "yaml")
+LIGHT += ("ruamel.yaml", "smart_open", "snakemake.report.html_reporter")
 HEAVY = ("matplotlib.backends.backend_pdf", "pyarrow.parquet", "pydantic", "scipy.stats")
-HEAVY += ("seaborn", "sklearn.datasets", "torch.func")
+HEAVY += ("ruamel.yaml", "seaborn", "sklearn.datasets", "torch.func", "torch._dynamo")
 PYTHON = """\
 #!{executable} -IS
 import os, sys

@@ -1,5 +1,6 @@
 """Which code counts for a fingerprint, and what code is refused."""
 
+import gzip
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import pytest
 from staleness import SOURCE, TRAINED, add, append, cells, differing, forget, replace
 
 from twophase.errors import StudyError
-from twophase.store import code
+from twophase.store import code, texts
 
 
 @pytest.fixture
@@ -205,3 +206,53 @@ def test_a_digest_is_the_same_in_every_version_of_python(package):
     assert code.code_digest("mine") == (
         "280cd7b77e52ae1550410eaaa1046e6a1ba098f2e5572340c24363250a0fb5b6"
     )
+
+
+def test_code_is_read_once_and_again_when_its_text_is_another(package, monkeypatch, tmp_path):
+    memory = tmp_path / "memory/texts.json.gz"
+    monkeypatch.setattr(texts, "MEMORY", memory)
+
+    def told():
+        """As another process finds it."""
+        forget()
+        texts._known.cache_clear()
+        return code.code_digest("networks.resnet")
+
+    def read(file):
+        raise AssertionError(f"{file} is read twice")
+
+    first = told()
+    with monkeypatch.context() as patch:
+        patch.setattr(texts, "tree", read)
+        assert told() == first
+        append("networks/resnet.py", "x = 1\n")(package)
+        with pytest.raises(AssertionError, match="resnet.py is read twice"):
+            told()
+    edited = told()
+    assert edited != first
+
+    # What other code remembered, or is no memory, is not believed.
+    def kept():
+        return json.loads(gzip.decompress(memory.read_bytes()))[1]
+
+    whole, known = memory.read_bytes(), kept()
+    wrong = {text: [64 * "0", []] for text in known}
+    for content in ("", "{}", "null", "[1, 2]", json.dumps(["another", wrong])):
+        memory.write_bytes(gzip.compress(content.encode()))
+        assert told() == edited
+    for content in (b"", b"no archive", whole[:-20], whole[:99] + b"?" + whole[100:]):
+        memory.write_bytes(content)
+        assert told() == edited
+    # Nor is it needed.
+    memory.unlink()
+    memory.parent.rmdir()
+    memory.parent.write_text("no folder")
+    assert told() == edited
+    # Of many texts only those of one process stay.
+    memory.parent.unlink()
+    assert told() == edited
+    size = len(kept())
+    monkeypatch.setattr(texts, "MANY", size)
+    append("networks/resnet.py", "y = 1\n")(package)
+    assert told() not in (first, edited)
+    assert len(kept()) == size

@@ -10,15 +10,15 @@ reads are not seen.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from twophase.errors import StudyError
 from twophase.store import surroundings
 from twophase.store.paths import digest
+from twophase.store.texts import ELSEWHERE, UNSEEN, UNSEEN_BUILTINS, Piece, read, remember, tree
 
 PACKAGE = "twophase"
 SOURCE = Path(__file__).parents[1]
@@ -29,13 +29,6 @@ SOURCE = Path(__file__).parents[1]
 NEUTRAL_ROOMS = {"study", "store", "errors"}
 # And bars, and what stands in the `__init__` of these.
 NEUTRAL = {"", "figures", "training", "training.progress"}
-# What imports or runs code that reading does not show.
-UNSEEN = {"import_module", "run_module", "run_path", "spec_from_file_location", "__import__"}
-UNSEEN_BUILTINS = {"__import__", "compile", "eval", "exec"}
-# What changes where the user's imports look.
-ELSEWHERE = {("sys", "path"), ("sys", "meta_path"), ("sys", "path_hooks"), ("site", "addsitedir")}
-# The pieces of a module that `_asked` looks at: one in three.
-TELLING = {ast.Import, ast.ImportFrom, ast.Name, ast.Attribute}
 
 
 class Place(NamedTuple):
@@ -94,13 +87,15 @@ def _digests(code: tuple[str | Place, ...], named: bool) -> dict[str, str]:
                 found[module.name] = module.value
             else:
                 name = module.name if named or module.file != place.file else f"{index}"
-                found[name] = _says(_tree(module.file))
+                found[name] = read(module.file).says
     return found | _digests_of_package(tuple(sorted(modules)))
 
 
 @lru_cache
 def _digests_of_package(modules: tuple[str, ...]) -> dict[str, str]:
-    return {name: _says(_tree(_file(name))) for name in sorted(closure(*modules))}
+    found = {name: read(_file(name)).says for name in sorted(closure(*modules))}
+    remember()
+    return found
 
 
 def closure(*modules: str) -> set[str]:
@@ -163,12 +158,11 @@ def _imports(module: Module) -> list[Module]:
 
 def _found(module: Module) -> Iterator[Module]:
     asked: dict[str, int] = {}  # the names of modules, with the line that names them
-    for node in ast.walk(_tree(module.file)):
-        if type(node) in TELLING:
-            for name in _asked(module, node):
-                asked.setdefault(name, node.lineno)
+    for piece in read(module.file).pieces:
+        for name in _asked(module, piece):
+            asked.setdefault(name, piece.line)
     if module.place:
-        for name, value in surroundings.variables(module.file, _tree(module.file)).items():
+        for name, value in surroundings.variables(module.file, tree(module.file)).items():
             yield Module(f"${name}", Path(), module.place, value)
     # Python runs the packages that a module lies in first, its own among them.
     own = module.name if not module.place or module.place.name else ""
@@ -180,47 +174,40 @@ def _found(module: Module) -> Iterator[Module]:
         yield from found
 
 
-def _asked(module: Module, node: ast.AST) -> list[str]:
+def _asked(module: Module, piece: Piece) -> list[str]:
     """The full names of modules that a piece of a module may import."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-        return [_there(module, node, name) for name in names]
-    if isinstance(node, ast.ImportFrom):
-        for alias in node.names:
-            _refuse_unseen(module, node, alias.name, UNSEEN | UNSEEN_BUILTINS)
-            _refuse_elsewhere(module, node, node.module, alias.name)
-        base = _there(module, node, _absolute(module, node))
-        names = [alias.name for alias in node.names]
-        if names == ["*"]:  # brings in what `__all__` names, modules among it
-            names = _all_of(module, base)
-        return [base, *(f"{base}.{name}" for name in names)]
-    if isinstance(node, ast.Name):
-        _refuse_unseen(module, node, node.id, UNSEEN_BUILTINS)
-    elif isinstance(node, ast.Attribute):
-        _refuse_unseen(module, node, node.attr, UNSEEN)
-        _refuse_elsewhere(module, node, getattr(node.value, "id", ""), node.attr)
-    return []
+    if piece.kind == "import":
+        return [_there(module, piece, name) for name in piece.names]
+    for name in piece.names:
+        _refuse_unseen(module, piece, name)
+        _refuse_elsewhere(module, piece, name)
+    if piece.kind == "use":
+        return []
+    base, names = _there(module, piece, _absolute(module, piece)), piece.names
+    if names == ["*"]:  # brings in what `__all__` names, modules among it
+        names = _all_of(module, base)
+    return [base, *(f"{base}.{name}" for name in names)]
 
 
-def _absolute(module: Module, node: ast.ImportFrom) -> str:
+def _absolute(module: Module, piece: Piece) -> str:
     """The full name of the module that `from … import` names."""
-    if not node.level:
-        return node.module
+    if not piece.dots:
+        return piece.of
     inside = module.name.split(".")
-    up = node.level - (module.file.stem == "__init__")
+    up = piece.dots - (module.file.stem == "__init__")
     if up >= len(inside):
         raise StudyError(
-            f"{module.file}:{node.lineno}: imports from beyond its package; what lies beside a "
+            f"{module.file}:{piece.line}: imports from beyond its package; what lies beside a "
             "file is imported by its name, without a dot"
         )
-    return ".".join([*inside[: len(inside) - up], *(node.module or "").split(".")]).strip(".")
+    return ".".join([*inside[: len(inside) - up], *piece.of.split(".")]).strip(".")
 
 
-def _there(module: Module, node: ast.stmt, name: str) -> str:
+def _there(module: Module, piece: Piece, name: str) -> str:
     """`name`, which must be there if this package imports it from itself."""
     own = f"{name}.".startswith(f"{PACKAGE}.")
     if own and not module.place and not _file(_inner(name)).exists():
-        raise StudyError(f"{module.file}:{node.lineno}: imports {name}, which is no file here")
+        raise StudyError(f"{module.file}:{piece.line}: imports {name}, which is no file here")
     return name
 
 
@@ -251,18 +238,18 @@ def _all_of(module: Module, base: str) -> list[str]:
     return sorted({path.stem for path in inner} - {"__init__", "__pycache__"})
 
 
-def _refuse_unseen(module: Module, node: ast.AST, name: str, unseen: set[str]) -> None:
-    if name in unseen and (module.place or counts(_inner(module.name))):
+def _refuse_unseen(module: Module, piece: Piece, name: str) -> None:
+    if name in UNSEEN | UNSEEN_BUILTINS and (module.place or counts(_inner(module.name))):
         raise StudyError(
-            f"{module.file}:{node.lineno}: {name} runs code that a fingerprint cannot follow; "
+            f"{module.file}:{piece.line}: {name} runs code that a fingerprint cannot follow; "
             "use an import statement"
         )
 
 
-def _refuse_elsewhere(module: Module, node: ast.AST, of: str | None, name: str) -> None:
-    if (of, name) in ELSEWHERE and module.place:
+def _refuse_elsewhere(module: Module, piece: Piece, name: str) -> None:
+    if (piece.of, name) in ELSEWHERE and module.place:
         raise StudyError(
-            f"{module.file}:{node.lineno}: {of}.{name} decides what is imported, which a "
+            f"{module.file}:{piece.line}: {piece.of}.{name} decides what is imported, which a "
             "fingerprint cannot follow; let the code lie beside this file, or on PYTHONPATH"
         )
 
@@ -298,47 +285,3 @@ def _inner(name: str) -> str:
 def _file(module: str) -> Path:
     path = SOURCE.joinpath(*module.split(".")) if module else SOURCE
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _tree(file: Path) -> ast.Module:
-    try:
-        return _parsed(file.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
-        raise StudyError(f"{file}:{line}: not Python: {getattr(error, 'msg', error)}") from None
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: bytes) -> ast.Module:
-    return ast.parse(text)
-
-
-@lru_cache(maxsize=1024)
-def _says(tree: ast.Module) -> str:
-    return digest(plain(tree))
-
-
-def plain(node: Any) -> Any:
-    """A syntax tree as JSON values, without docstrings; the same in every version of Python, so
-    that results made with one are not stale for another.
-    """
-    if isinstance(node, list):
-        return [plain(each) for each in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    # Newer versions of Python add fields that are empty in older code.
-    fields = {k: v for k in node._fields if (v := getattr(node, k, None)) not in (None, [])}
-    body = fields.get("body")
-    if isinstance(body, list) and body and _is_text(body[0]):
-        fields["body"] = body[1:]
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty constant
-        fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
-    return [type(node).__name__, {k: plain(v) for k, v in fields.items() if v != []}]
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
