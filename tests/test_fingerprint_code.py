@@ -218,12 +218,12 @@ def test_code_is_read_once_and_again_when_its_text_is_another(package, monkeypat
         texts._known.cache_clear()
         return code.code_digest("networks.resnet")
 
-    def read(file):
+    def read(file, text):
         raise AssertionError(f"{file} is read twice")
 
     first = told()
     with monkeypatch.context() as patch:
-        patch.setattr(texts, "tree", read)
+        patch.setattr(texts, "_tree", read)
         assert told() == first
         append("networks/resnet.py", "x = 1\n")(package)
         with pytest.raises(AssertionError, match="resnet.py is read twice"):

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
-from fontTools import subset
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -24,9 +22,6 @@ from twophase.store.paths import Result, digest
 from twophase.study import studyfile
 from twophase.study.model import STUDIES, Study
 from twophase.study.tables import not_finished, published_study
-
-# What lays out letters: in a file each has its place already, and a viewer reads none of it.
-LAYOUT_TABLES = ["BASE", "GDEF", "GPOS", "GSUB", "JSTF", "MATH", "kern"]
 
 
 @contextmanager
@@ -153,9 +148,6 @@ def _as_it_stands(figure: Figure) -> None:
     """
     with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)
-    for ax in figure.axes:
-        if ax.title.get_position()[1] == 1:  # nothing at the top of the axes has moved it
-            ax._autotitlepos = False  # nor is that looked for again
 
 
 def save(figure: Figure, file: Path, kind: str, note: str) -> None:
@@ -169,14 +161,8 @@ def save(figure: Figure, file: Path, kind: str, note: str) -> None:
         "svg": {"Date": None, "Creator": None, "Description": note},
         "eps": {"Creator": note},
     }
-    # The fonts in a file are cut down to the letters in it; a fifth of a figure's time went into
-    # cutting down these tables, too.
-    left_out = [*subset.Options._drop_tables_default, *LAYOUT_TABLES]
     try:
-        with (
-            patch.object(subset.Options, "_drop_tables_default", left_out),
-            rc_context({"svg.hashsalt": note}),
-        ):
+        with rc_context({"svg.hashsalt": note}):
             figure.savefig(file, format=kind, dpi=200, metadata=metadata.get(kind))
     except FileNotFoundError as error:
         if kind != "pgf":

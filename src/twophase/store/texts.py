@@ -60,13 +60,11 @@ def read(file: Path) -> Text:
 
     Raises `StudyError` if it is not Python, or cannot be read.
     """
-    try:
-        key = hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        key = ""
+    text = _bytes(file)
+    key = hashlib.sha256(text).hexdigest()
     known = _known(MEMORY)
     if key not in known.texts:
-        code = tree(file)
+        code = _tree(file, text)  # of these bytes: the file may be edited meanwhile
         known.texts[key] = Text(digest(plain(code)), _pieces(code))
         known.new.add(key)
     known.asked.add(key)
@@ -113,9 +111,20 @@ def tree(file: Path) -> ast.Module:
 
     Raises `StudyError` if it has none, or cannot be read.
     """
+    return _tree(file, _bytes(file))
+
+
+def _bytes(file: Path) -> bytes:
     try:
-        return ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
+        return file.read_bytes()
+    except OSError as error:
+        raise StudyError(f"{file}:1: not Python: {error.strerror}") from None
+
+
+def _tree(file: Path, text: bytes) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         raise StudyError(f"{file}:{line}: not Python: {getattr(error, 'msg', error)}") from None
 
