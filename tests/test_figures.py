@@ -307,7 +307,7 @@ def test_bars_of_transitions_hide_no_data_and_no_legend(digits):
     drawn = composed(page(digits, "fig1"), 3.25)
     bars = 0
     for ax in drawn.axes:
-        for bar in (each for each in ax.collections if each.get_gid() in style.SIGNS):
+        for bar in (each for each in ax.collections if each.get_label()[1:] in style.SIGNS):
             box = bar.get_window_extent()
             assert box.y0 > ax.get_window_extent().y1
             assert box.y1 < ax.get_legend().get_window_extent().y0

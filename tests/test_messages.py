@@ -198,7 +198,7 @@ def _pixels(draw):
 @pytest.mark.parametrize("title", ["from $5 to $6", "$\\frac{", "$x_1$", "\\$ and $", "100 % $$"])
 def test_a_title_is_text_and_never_mathematics(title, smoke):
     study = smoke.model_copy(update={"title": title})
-    told = names.caption(study, "Lines.")
+    told = names.page(study, [], "Lines.").caption
     drawn = _pixels(lambda figure: panels.note(figure, told))
     looks = {"fontsize": style.SIZE - 1, "color": "0.3", "x": 0.01, "ha": "left"}
     plain = f"{title}. Lines."

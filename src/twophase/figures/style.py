@@ -34,7 +34,7 @@ FEW = 12  # thin lines that a panel can hold, or twice as many if it has few poi
 # runs, their range is a band
 GREY = "0.55"
 BAR = 5  # points that the bar of a transition takes above its axes
-DROP = {"color": GREY, "linestyle": (0, (1, 1.5)), "linewidth": 0.9, "gid": "drop"}
+DROP = {"color": GREY, "linestyle": (0, (1, 1.5)), "linewidth": 0.9, "label": "_drop"}
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
 Tables = dict[str, Result]  # by the names that they are published under
 Transitions = dict[str, dict[str, "Times | str"]]  # of each model: a time, or why there is none
@@ -245,7 +245,8 @@ def mark_transitions(
         shown = np.nan_to_num([value, *ends], posinf=limits[1])
         value, low, high = np.clip(place(shown) if place else shown, *limits)
         place_above = ax.get_xaxis_transform() + above(ax, BAR * (row + 0.5))
-        looks = {"color": COLOURS[what], "transform": place_above, "clip_on": False, "gid": what}
+        looks = {"color": COLOURS[what], "transform": place_above, "clip_on": False}
+        looks["label"] = f"_{what}"  # known to `signs`, and in no legend
         ax.hlines(1, low, high, linewidth=2.2, alpha=0.6, **looks)
         if bounded or low == high:
             ax.scatter(value, 1, s=20, marker=SIGNS[what], linewidths=0.6, edgecolors="white",
@@ -265,8 +266,8 @@ def bars(ax: Axes) -> float:
 
 def signs(axes: Sequence[Axes]) -> list[str]:
     """What is marked on these axes, in the order of the legend."""
-    drawn = {each.get_gid() for ax in axes for each in (*ax.collections, *ax.lines)}
-    return [what for what in SAID if what in drawn]
+    drawn = {each.get_label() for ax in axes for each in (*ax.collections, *ax.lines)}
+    return [what for what in SAID if f"_{what}" in drawn]
 
 
 def signs_legend(figure: Figure) -> int:
