@@ -223,6 +223,7 @@ def test_a_mistake_in_how_work_is_shared_out_is_told(said, wrong, smoke, in_tmp)
     [
         (b"whole_runs: [a", "not YAML: while parsing"),
         (b"whole_runs: [\xe4]", "not YAML: 'utf-8' codec"),
+        (b"whole_runs: 2026-02-31", "not YAML: day "),
         (b"- a", "must be keys with values, is"),
     ],
 )

@@ -141,13 +141,6 @@ def test_bounds_of_nothing_say_nothing():
             nothing([])
 
 
-def test_of_a_fork_whose_end_is_not_known_no_time_is_said():
-    runs = forks("11000").astype({"above": object})
-    runs.loc[1, "above"] = None
-    with pytest.raises(CannotSay, match="of a fork it is not known"):
-        times.chaos_times(runs)
-
-
 READ = {
     "entry": lambda d: times.kernel_times(d, times.entry_curve),
     "speed": lambda d: times.kernel_times(d, times.speed_curve),

@@ -67,7 +67,7 @@ def config() -> dict[str, Any]:
     try:
         # As Snakemake reads it, which is YAML 1.1.
         said = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as of a day that is none
         raise StudyError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(said, dict | None):
         raise StudyError(f"{file}: must be keys with values, is {said!r}")

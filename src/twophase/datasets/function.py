@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
@@ -106,8 +107,9 @@ def _arrays(images: OfFunction) -> Arrays:
             f"{what}: returns {given or f'a {type(found).__name__}'}; must return a mapping of "
             f"{', '.join(names)}"
         )
-    columns = [list(getattr(found[f"{split}_{images.form}"], "columns", ())) for split in SPLITS]
-    if all(columns) and columns[0] != columns[1]:
+    examples = [found[f"{split}_{images.form}"] for split in SPLITS]
+    columns = [list(each.columns) for each in examples if isinstance(each, pd.DataFrame)]
+    if len(columns) == 2 and columns[0] != columns[1]:
         raise RunError(
             f"{what}: {' and '.join(f'{split}_{images.form}' for split in SPLITS)} have other "
             "columns, or others first; choose the same, in one order"

@@ -34,10 +34,8 @@ def chaos_times(runs: pd.DataFrame) -> pd.DataFrame:
     out of order, that is the last t0 with a barrier and the first without. A t0 of 0 has no
     logarithm: what falls behind it lies before the first positive t0, and `low` is 0.
 
-    Raises `CannotSay` if there are fewer than two positive t0, or of a fork it is not known.
+    Raises `CannotSay` if there are fewer than two positive t0.
     """
-    if runs["above"].isna().any():
-        raise CannotSay("of a fork it is not known whether it ended behind a barrier")
     found = {}
     counts = runs.groupby(["seed", "t0"])["above"].agg(["mean", "size"])
     for seed, own in counts.groupby(level="seed"):

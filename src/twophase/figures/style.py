@@ -138,7 +138,7 @@ def shades(values: pd.Series) -> dict[Any, tuple]:
 
 def signs_of(levels: Iterable) -> dict[Any, str]:
     """A marker for each of these levels of a colour."""
-    return dict(zip(levels, itertools.cycle(MARKERS)))  # noqa: B905
+    return dict(zip(levels, itertools.cycle(MARKERS), strict=False))
 
 
 def scale(ax: Axes, values: pd.Series) -> None:

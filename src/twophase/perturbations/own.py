@@ -46,7 +46,7 @@ def added(perturbation: OwnKick, at: At) -> Added:
             raise RunError(f"{said}: {at_its_line(error)}") from error
     _set_back(at.model, before, said)
     for name, tensor in _copies(trained(at.model)).items():
-        if not torch.equal(given.get("parameters", {}).get(name, tensor), tensor):
+        if not torch.equal(bits(given.get("parameters", {}).get(name, tensor)), bits(tensor)):
             line = f"changes parameters[{name!r}] in place; return what is to be added"
             raise RunError(f"{said}: {line}")
     found, buffers = _checked(found, at.model, said), _buffers(at.model)

@@ -168,7 +168,8 @@ def _draw(study: Study, data: Data) -> None:
         except Problem as error:  # says what to do
             raise RunError(f"{key}: {error}") from None
         except Exception as error:
-            place = given.function if given else f"figures/{figure}.py"
+            module = figure if figure in figures.FIGURES else "own"
+            place = given.function if given else f"figures/{module}.py"
             said = at_its_line(error) if given else in_a_line(error)
             line = f"figure {figure} cannot be drawn from two iterations: {said}; mend {place}"
             raise RunError(f"{key}: {line}") from error

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from twophase.errors import RunError
-from twophase.stages.own_stages import at, called, examples, numbers
+from twophase.stages.own_stages import called, examples, network_at, numbers
 from twophase.store.artifacts import check_origin, read_header, read_table, write_table
 from twophase.study import stages
 from twophase.study.chaos import alone, comparisons
@@ -35,7 +35,7 @@ def own_measures(run: Run) -> None:
                 called_there = alone(run, direction)[1]  # as the only one of its study
                 row = {**run.identity, "direction": called_there, "t0": t0, "t1": t1}
                 for name, own in sorted(run.model.measures.items()):
-                    networks = [at(run, data, each, t1) for each in files]
+                    networks = [network_at(run, data, each, t1) for each in files]
                     said = called(f"measures.{name}", own, *networks, examples(run, data))
                     found = numbers(f"measures.{name}", name, said)
                     if twice := row.keys() & found.keys():

@@ -44,7 +44,7 @@ class States(Mapping):
             raise KeyError(f"no state at {t}; there are {', '.join(map(str, self._at))}")
         # In a trial of two iterations those after it are as its last.
         kept = min(t, self._run.model.training.iterations)
-        return at(self._run, self._data, stages.base_state(self._run, kept), kept)
+        return network_at(self._run, self._data, stages.base_state(self._run, kept), kept)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._at)
@@ -85,7 +85,7 @@ def examples(run: Run, data: Data) -> Sets:
     )
 
 
-def at(run: Run, data: Data, file: Result, t: int) -> nn.Module:
+def network_at(run: Run, data: Data, file: Result, t: int) -> nn.Module:
     """A network of a run in the state of a file, in eval mode; made anew, as functions of the
     user's own may change it.
     """
@@ -119,7 +119,9 @@ def numbers(key: str, name: str, said: Any) -> dict[str, float]:
     found = {}
     for column, value in values.items():
         try:
-            found[column] = float(value if not isinstance(value, str) else None)
+            if isinstance(value, str):
+                raise TypeError  # "7" is no number, though Python reads one from it
+            found[column] = float(value)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             kind = type(value).__name__
             line = f"returns a {kind} for {column}; must return a number, or numbers by name"

@@ -13,9 +13,8 @@ from twophase.training.loop import State, initial_state
 from twophase.training.perturbation import norm, perturb
 from twophase.training.tensors import bits, trained
 
-LARGE = (
-    0.5  # of the parameters' norm: as what adds the new values in the place of a change would be
-)
+# Of the parameters' norm: as large as what adds the new values in the place of a change.
+LARGE = 0.5
 
 
 def same_again(run: Run, data: Data, directions: int = 1) -> None:
@@ -46,22 +45,22 @@ def same_again(run: Run, data: Data, directions: int = 1) -> None:
                     "between calls"
                 )
         if kind.kind == "own":
-            for line in _notes(run, data, kind, one, size / whole, directions):
+            for line in _notes(run, data, kind, one, size, whole, directions):
                 print(f"{run.name}: {key}: {line}", file=sys.stderr)
 
 
 def _notes(
-    run: Run, data: Data, kind: Kind, first: State, size: float, directions: int
+    run: Run, data: Data, kind: Kind, first: State, size: float, whole: float, directions: int
 ) -> Iterator[str]:
-    """What to tell of a perturbation whose first direction is this state, of that `size` relative
-    to the parameters.
+    """What to tell of a perturbation whose first direction is this state; it is of norm `size`, the
+    parameters of norm `whole`.
     """
     if not size:
         yield "adds nothing to parameters at iteration 0"
         return
-    if size > LARGE:
-        line = "the function returns what is added, and not the new values"
-        yield f"adds {size:.3g} times the parameters' norm at iteration 0; {line}"
+    if size > LARGE * whole:
+        told = f"{size:.3g} to parameters of norm {whole:.3g} at iteration 0"
+        yield f"adds a change of norm {told}; the function returns what is added, no new values"
     if directions > 1:
         second = initial_state(run.model, data, run.seed)
         perturb(second.model, kind, run.seed, "2", run, data, 0)

@@ -224,14 +224,12 @@ def _read_sealed(path: Path, command: str = "") -> bytes:
 
 def _check(result: Result, header: dict) -> None:
     path = result.path
-    if not isinstance(header, dict) or not isinstance(header.get("identity"), dict):
-        raise _damaged(path, "it does not say what it is")
-    if header.get("format") != FORMAT:
-        raise _damaged(path, f"format {header.get('format')}, this version reads {FORMAT}")
+    if header["format"] != FORMAT:
+        raise _damaged(path, f"format {header['format']}, this version reads {FORMAT}")
     # Results know their place; published copies of them, and those of tests, lie elsewhere.
     found, wanted = header["identity"], dict(result.identity)
     if path.parts[0] == RESULTS.name:
-        found, wanted = {**found, "path": header.get("path")}, {**wanted, "path": path.as_posix()}
+        found, wanted = {**found, "path": header["path"]}, {**wanted, "path": path.as_posix()}
     wrong = [
         f"{key} {found.get(key)!r} instead of {value!r}"
         for key, value in wanted.items()

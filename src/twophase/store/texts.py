@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import socket
 import zlib
 from contextlib import suppress
 from functools import lru_cache
@@ -80,7 +81,8 @@ def remember() -> None:
     kept = known.texts
     if len(kept) > MANY:
         kept = {key: kept[key] for key in known.asked}
-    temporary = MEMORY.with_suffix(f".{os.getpid()}")
+    # As results are written, without what these import: that takes as long as this saves.
+    temporary = MEMORY.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
     with suppress(OSError):
         MEMORY.parent.mkdir(exist_ok=True)
         temporary.write_bytes(gzip.compress(json.dumps([_reader(), kept]).encode(), mtime=0))

@@ -42,7 +42,7 @@ class _Constructor(SafeConstructor):
 
 def mapping(path: Path, text: str) -> dict:
     """What the YAML in a file says. Raises `StudyError`, one line, if that is not sections."""
-    if other := re.search(r"^%YAML(?!\s+1\.2\s*$).*", text, re.M):
+    if other := re.search(r"^%YAML(?!\s+1\.2\s*(?:#.*)?$).*", text, re.M):
         line = text.count("\n", 0, other.start()) + 1
         raise StudyError(
             f"{path}: line {line}: {show(other[0])}: must be read as 1.2; leave it out"

@@ -297,7 +297,7 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
         return []
     names = [f"{each.study}: {len(each.claims)} claims, {each.date}" for each in claims.registered]
     lines = [
-        f"Registered ({'; '.join(names)}) before the first seed began, by rules in `{CLAIMS}`:",
+        f"Registered ({'; '.join(names)}), by rules in `{CLAIMS}`:",
         "",
     ]
     tests = [v for v in found if is_test(v)]
