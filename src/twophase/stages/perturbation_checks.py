@@ -59,8 +59,8 @@ def _notes(
         yield "adds nothing to parameters at iteration 0"
         return
     if size > LARGE * whole:
-        told = f"{size:.3g} to parameters of norm {whole:.3g} at iteration 0"
-        yield f"adds a change of norm {told}; the function returns what is added, no new values"
+        told = f"of norm {size:.3g} to parameters of norm {whole:.3g} at iteration 0"
+        yield f"adds a change {told}; the function returns what is added, and not the new values"
     if directions > 1:
         second = initial_state(run.model, data, run.seed)
         perturb(second.model, kind, run.seed, "2", run, data, 0)
