@@ -243,7 +243,7 @@ def test_titles_name_network_and_images_and_tell_models_apart(digits, raw, write
     raw["data"]["images"]["image_size"] = 32
     raw["sweep"] = {"training.lr": [0.1, 0.2]}
     told = names.titles(studyfile.load(write_study(raw)))
-    assert list(told.values()) == [f"resnet18, CIFAR-10, lr {lr}" for lr in (0.1, 0.2)]
+    assert list(told.values()) == [f"resnet18, CIFAR-10, lr\xa0{lr}" for lr in (0.1, 0.2)]
 
 
 def test_the_papers_numbers_are_marked_for_its_networks_alone(digits):

@@ -121,7 +121,7 @@ def _draw(
     style.curves(ax, own, lines.x, hue, colours, lines.markers)
     if lines.floor:
         ax.set_ylim(min(0, own["value"].min()), lines.top)
-    if lines.over:
+    if lines.over and own[lines.x].nunique() > 1:  # a single point stands in the middle
         ax.set_xlim(0, None)
     if lines.threshold:
         style.barriers(ax, own, model.chaos.barrier_threshold, names.words(study).unit)

@@ -95,7 +95,7 @@ def titles(study: Study) -> dict[str, str]:
         swept = study.sweep[name].values if name in study.sweep else {}
         told = {f"network.{key}": key for key in (*OPTIONS, "batch_norm")}
         own = [told[key] for key in swept if key in told]
-        others = [f"{option(k)} {label(v)}" for k, v in swept.items() if k not in told]
+        others = [f"{option(k)}\xa0{label(v)}" for k, v in swept.items() if k not in told]
         found[name] = ", ".join([network(model, own), images(study), *others])
     alike = [title for title in found.values() if list(found.values()).count(title) > 1]
     return {n: f"{title} ({n})" if title in alike else title for n, title in found.items()}

@@ -298,7 +298,7 @@ def over_iterations(
         first = min(point for point in points if point > 0)
         ax.set_xscale("symlog", linthresh=first, linscale=0.3)
     else:
-        ax.locator_params(axis="x", nbins=5)
+        ax.locator_params(axis="x", nbins=5, integer=True, min_n_ticks=1)
     # Below the first point labels would meet.
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= first or not x else "")
     mark_transitions(ax, marks or {})
@@ -339,7 +339,7 @@ def legend(ax: Axes, title: str = "", entries: list | None = None) -> None:
     handles, labels = zip(*entries, strict=True)
     labels = [f"{int(each):,}" if each.isdigit() else each for each in labels]
     inches = 1.15 * ax.get_position().width * ax.figure.get_figwidth()
-    fitting = int(inches / (0.27 + 0.062 * max(len(each.replace("$", "")) for each in labels)))
+    fitting = int(inches / (0.29 + 0.065 * max(len(each.replace("$", "")) for each in labels)))
     lines = -(-len(labels) // max(1, fitting))
     columns = -(-len(labels) // lines)
     order = [at for first in range(columns) for at in range(first, len(labels), columns)]
