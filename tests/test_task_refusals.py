@@ -12,6 +12,10 @@ def _network(**network):
     return lambda raw: raw["models"]["net"].update(network=network)
 
 
+def _own_task(**roles):
+    return lambda raw: raw["data"]["images"].update(task=OWN_TASK | roles)
+
+
 REFUSED = {
     "augmentation of vectors": (
         "regression",
@@ -94,31 +98,31 @@ def test_what_does_not_fit_is_refused_in_one_line(small_task, what):
 BEFORE = {
     "a loss that is one number": (
         "own",
-        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "total"}),
+        _own_task(loss="total"),
         check,
         r"data.images.task.loss = 'total': returns one number; must return a tensor",
     ),
     "a loss that draws random numbers": (
         "own",
-        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "noisy"}),
+        _own_task(loss="noisy"),
         check,
         r"data.images.task.loss = 'noisy': returns other numbers for the same outputs",
     ),
     "a loss that has no derivative": (
         "own",
-        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "apart"}),
+        _own_task(loss="apart"),
         check,
         r"data.images.task.loss = 'apart': does not depend on what the network gives",
     ),
     "a loss that fails": (
         "own",
-        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"loss": "product"}),
+        _own_task(loss="product"),
         check,
         r"stage base: data.images.task: \S+mine_task\.py:\d+: RuntimeError",
     ),
     "a prediction that is a list": (
         "own",
-        lambda raw: raw["data"]["images"].update(task=OWN_TASK | {"prediction": "words"}),
+        _own_task(prediction="words"),
         check,
         r"data.images.task.prediction = 'words': returns a list; must return a tensor",
     ),

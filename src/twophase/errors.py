@@ -1,9 +1,5 @@
 """What a person can mend: shown as one line, without a traceback."""
 
-import sysconfig
-import traceback
-from pathlib import Path
-
 
 class Problem(Exception):
     """Base of the errors whose message says what is wrong and what to do."""
@@ -26,19 +22,3 @@ def in_a_line(error: Exception) -> str:
     characters.
     """
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def at_its_line(error: Exception) -> str:
-    """The same behind the file and the line of the user's own code that raised it, or that called
-    what did.
-    """
-    places = traceback.extract_tb(error.__traceback__)
-    place = next((each for each in reversed(places) if not _of_others(each.filename)), places[-1])
-    return f"{place.filename}:{place.lineno}: {in_a_line(error)}"
-
-
-def _of_others(file: str) -> bool:
-    """Whether code is of this package, of Python, or installed."""
-    paths = sysconfig.get_paths()
-    there = [Path(__file__).parent, *(paths[key] for key in ("stdlib", "purelib", "platlib"))]
-    return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in there)

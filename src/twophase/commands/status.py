@@ -83,10 +83,8 @@ def open_logs(study: Study, todo: dict[Run, set[str]]) -> Iterator[Open]:
         name, _, rest = log.stem.partition("-")
         if rest[:8] not in current and name not in drawn:
             continue
-        text, age = (
-            log.read_text(encoding="utf-8", errors="replace"),
-            time.time() - log.stat().st_mtime,
-        )
+        text = log.read_text(encoding="utf-8", errors="replace")
+        age = time.time() - log.stat().st_mtime
         summary = name == "summaries" or name.endswith("_summary")
         stage = "summary" if summary else "figure" if name in drawn else name
         ahead = (several(text) or [stage])[len(SPENT.findall(text)) :]

@@ -16,9 +16,9 @@ import torch
 
 from twophase.datasets.arrays import SPLITS, Arrays, arranged
 from twophase.datasets.arrays import digest as digest_of
-from twophase.errors import RunError, at_its_line, in_a_line
+from twophase.errors import RunError, in_a_line
 from twophase.study.datasets import FunctionOfArrays, OfFunction, Tokens, Vectors
-from twophase.study.functions import imported
+from twophase.study.functions import at_its_line, imported
 from twophase.training import switches
 
 SOURCES = {"function": FunctionOfArrays, "vectors": Vectors, "tokens": Tokens}

@@ -33,19 +33,24 @@ class Times(NamedTuple):
     ends: pd.DataFrame | None = None
 
 
-def first_phase(table: pd.DataFrame, training: pd.DataFrame | None) -> pd.DataFrame:
+def first_phase(
+    table: pd.DataFrame, training: pd.DataFrame | None, needs: str = ""
+) -> pd.DataFrame:
     """Rows of a table up to the first drop of the learning rate: a drop slows the kernel down and
     ends chaos by itself, and would be taken for the transition. A drop halves it, or more, between
     neighbouring points; a schedule that falls little by little has none until it is near 0.
+
+    Raises `CannotSay` if there are none, and a row, called what the table `needs`, must be there.
     """
-    if training is None:
-        return table
-    rates = training.groupby("t")["lr"].first()
-    dropped = rates.index[rates <= rates.shift() / 2]
-    if not len(dropped):
-        return table
-    own = [column for column in ("t", "u", "t1") if column in table]
-    return table[(table[own] <= dropped[0]).all(axis=1)]
+    if training is not None:
+        rates = training.groupby("t")["lr"].first()
+        dropped = rates.index[rates <= rates.shift() / 2]
+        if len(dropped):
+            own = [column for column in ("t", "u", "t1") if column in table]
+            table = table[(table[own] <= dropped[0]).all(axis=1)]
+    if needs and table.empty:
+        raise CannotSay(f"has no {needs} before the learning rate drops")
+    return table
 
 
 def waits(forks: pd.DataFrame) -> list[int]:
@@ -130,10 +135,8 @@ def chaos_end(
 
     Raises `CannotSay` if there is no such time.
     """
-    forks = first_phase(chaos.assign(wait=chaos["t1"] - chaos["t0"]), training)
+    forks = first_phase(chaos.assign(wait=chaos["t1"] - chaos["t0"]), training, "comparison")
     last = last_comparisons(forks)
-    if last.empty:
-        raise CannotSay("has no comparison before the learning rate drops")
     followed = last["t1"].nunique() > 1
     by = "wait" if followed else "t1"
     horizon = int(last[by].max())
@@ -157,9 +160,7 @@ def kernel_time(
 
     Raises `CannotSay` if there is no such time.
     """
-    table, curve = first_phase(distances, training), READINGS[reading]
-    if table.empty:
-        raise CannotSay("has no kernel before the learning rate drops")
+    table, curve = first_phase(distances, training, "kernel"), READINGS[reading]
     grid = sorted(table["t"].unique())
     horizon = half_way(grid) if half else grid[-1]
     falls(times.depths(table[(table[["t", "u"]] <= horizon).all(axis=1)], curve))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -191,10 +190,11 @@ def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> N
     low, high = _limits([time for own in means.values() for time in own.values()])
     _band(ax, low, high, kernel)
     colours = sns.color_palette("colorblind", len(means))
-    for (name, own), color, sign in zip(means.items(), colours, itertools.cycle(style.MARKERS)):
+    signs = style.signs_of(means)
+    for (name, own), color in zip(means.items(), colours, strict=True):
         x, y = own["chaos"].mean, own["cone"].mean
         _cross(ax, x, y, low, high, color=color)
-        ax.plot(*np.clip([x.value, y.value], low, high), marker=sign, color=color, label=name,
-                linestyle="none", zorder=5)  # fmt: skip
+        ax.plot(*np.clip([x.value, y.value], low, high), marker=signs[name], color=color,
+                label=name, linestyle="none", zorder=5)  # fmt: skip
     if named:
         style.legend(ax)

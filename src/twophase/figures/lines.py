@@ -56,10 +56,10 @@ def forks(study: Study, *sections: str) -> Iterator[tuple[str, Model, str, str]]
     """Each model that has these sections with each of its perturbations: the model's name, the
     model, what the perturbation is called in tables, and a title.
     """
+    titles = names.titles(study)
     for name, model in style.models(study, "chaos", *sections).items():
         for kind in model.chaos.kinds():
-            title = names.titles(study)[name] + f": {kind}" * bool(kind)
-            yield name, model, kind or PERTURBED, title
+            yield name, model, kind or PERTURBED, titles[name] + f": {kind}" * bool(kind)
 
 
 def panel(

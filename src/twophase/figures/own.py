@@ -31,11 +31,10 @@ def draw(figure: str, study: Study, tables: style.Tables) -> Page:
             f"figures.{figure}: returns a {kind}; must return a Page of {Page.__module__}"
         )
     rows = page.rows if isinstance(page.rows, list | tuple) else []
-    panels = [each for row in rows for each in (row if type(row) in (list, tuple) else [row])]
-    whole = all(type(row) in (list, tuple) and row for row in rows) and isinstance(
-        page.caption, str
-    )
-    if not (panels and whole and all(isinstance(each, Panel) for each in panels)):
+    # A Panel, too, is a tuple, and no row.
+    lists = [row for row in rows if type(row) in (list, tuple) and row]
+    panels = all(isinstance(each, Panel) for row in lists for each in row)
+    if not (lists and len(lists) == len(rows) and panels and isinstance(page.caption, str)):
         raise RunError(
             f"figures.{figure}: its Page must hold rows, which are lists of one Panel or more, and "
             "a caption: Page([[Panel(draw, 'title')]], 'What it shows.')"

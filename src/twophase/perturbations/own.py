@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from twophase.errors import Problem, RunError, at_its_line
+from twophase.errors import Problem, RunError
 from twophase.study import stages
-from twophase.study.functions import imported, near
+from twophase.study.functions import at_its_line, imported, near
 from twophase.study.perturbations import OwnKick
 from twophase.training import switches
 from twophase.training.loop import initial_state, load_state
@@ -45,8 +45,9 @@ def added(perturbation: OwnKick, at: At) -> Added:
         except Exception as error:  # whatever the user's code raises
             raise RunError(f"{said}: {at_its_line(error)}") from error
     _set_back(at.model, before, said)
-    for name, tensor in _copies(trained(at.model)).items():
-        if not torch.equal(bits(given.get("parameters", {}).get(name, tensor)), bits(tensor)):
+    handed = given.get("parameters", {})
+    for name, tensor in _copies(trained(at.model)).items() if handed else ():
+        if not torch.equal(bits(handed.get(name, tensor)), bits(tensor)):
             line = f"changes parameters[{name!r}] in place; return what is to be added"
             raise RunError(f"{said}: {line}")
     found, buffers = _checked(found, at.model, said), _buffers(at.model)

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from twophase import figures
-from twophase.errors import Problem, RunError, at_its_line, in_a_line
+from twophase.errors import Problem, RunError, in_a_line
 from twophase.figures import pictures
 from twophase.stages import network_checks, network_starts, own_checks, perturbation_checks
 from twophase.stages.linearized import linear_logits
 from twophase.stages.summary import summary
 from twophase.store.artifacts import write_table, write_tensors
 from twophase.study import stages
+from twophase.study.functions import at_its_line
 from twophase.study.model import STUDIES, Model, Study
 from twophase.study.records import FEW, Record
 from twophase.study.run import Run, runs

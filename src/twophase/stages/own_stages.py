@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from twophase.errors import Problem, RunError, at_its_line
+from twophase.errors import Problem, RunError
 from twophase.store.artifacts import write_table
 from twophase.store.paths import Result
 from twophase.study import functions, stages
@@ -108,7 +108,7 @@ def called(key: str, own: OwnFunction, *given: Any) -> Any:
         except Problem:
             raise
         except Exception as error:  # whatever the user's code raises
-            raise RunError(f"{key}: {own.function}: {at_its_line(error)}") from error
+            raise RunError(f"{key}: {own.function}: {functions.at_its_line(error)}") from error
 
 
 def numbers(key: str, name: str, said: Any) -> dict[str, float]:

@@ -133,6 +133,11 @@ def _in(folders: list[Path], name: str) -> tuple[Path | None, list[Path]]:
     return None, spaces
 
 
+def of_others(file: Path) -> bool:
+    """Whether a file is of Python's own library, or of an installed package."""
+    return _is_pythons(file) or any(file.is_relative_to(folder) for folder in _sites())
+
+
 def _is_pythons(file: Path) -> bool:
     """Whether a file is of Python's own library, whose version stands in `origin`."""
     own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}

@@ -13,12 +13,14 @@ import importlib
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
+from twophase.errors import in_a_line
 from twophase.store import surroundings
-from twophase.store.code import Place
+from twophase.store.code import SOURCE, Place
 from twophase.study.records import Mistakes, show
 
 
@@ -182,3 +184,17 @@ def near(name: str, names: Iterable[str]) -> str:
     names = list(names)
     like = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[:5]
     return f"near are {', '.join(like)}"
+
+
+def at_its_line(error: Exception) -> str:
+    """An error in one line, behind the file and the line of the user's own code that raised it, or
+    that called what did.
+    """
+    places = traceback.extract_tb(error.__traceback__)
+    place = next((each for each in reversed(places) if _is_users(each.filename)), places[-1])
+    return f"{place.filename}:{place.lineno}: {in_a_line(error)}"
+
+
+def _is_users(name: str) -> bool:
+    file = Path(name)
+    return not (name.startswith("<") or file.is_relative_to(SOURCE) or surroundings.of_others(file))

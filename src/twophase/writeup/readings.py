@@ -14,9 +14,9 @@ from twophase.writeup.sources import Source
 per_source = lru_cache(maxsize=64)  # many quantities begin with the same tables
 
 
-def first_phase(source: Source, table: pd.DataFrame) -> pd.DataFrame:
+def first_phase(source: Source, table: pd.DataFrame, needs: str = "") -> pd.DataFrame:
     """Rows of a table up to the first drop of the learning rate (`phases.first_phase`)."""
-    return phases.first_phase(table, source.tables.get("training"))
+    return phases.first_phase(table, source.tables.get("training"), needs)
 
 
 def of_main(table: pd.DataFrame) -> pd.DataFrame:
@@ -37,10 +37,7 @@ def comparisons(source: Source) -> pd.DataFrame:
 @per_source
 def forks(source: Source) -> pd.DataFrame:
     """Those in the first phase of the learning rate; raises `CannotSay` if there are none."""
-    found = first_phase(source, comparisons(source))
-    if found.empty:
-        raise CannotSay("has no comparison before the learning rate drops")
-    return found
+    return first_phase(source, comparisons(source), "comparison")
 
 
 def waits(source: Source) -> list[int]:
@@ -92,7 +89,4 @@ def kernel_table(source: Source) -> pd.DataFrame:
     """Distances of all pairs of kernels, in the first phase of the learning rate; raises
     `CannotSay` if there are none.
     """
-    found = first_phase(source, source.table("kernel_distance"))
-    if found.empty:
-        raise CannotSay("has no kernel before the learning rate drops")
-    return found
+    return first_phase(source, source.table("kernel_distance"), "kernel")

@@ -181,12 +181,11 @@ def answer(tests: list[Verdict]) -> str:
 
 def _by_verdict(found: list[Verdict]) -> str:
     """Claims behind the verdict that they have; those that are withheld share one."""
-    words = [f"**{word}**: " for word in WORDS]
-    groups: dict[str, list[str]] = {word: [] for word in words}
-    for v in found:
-        if not v.source.withheld:
-            groups[f"**{v.word}**: "].append(" ".join([short(v.claim), *_measured(v)]))
-    told = [word + ", ".join(own) for word, own in groups.items() if own]
+    open_ = [v for v in found if not v.source.withheld]
+    told = []
+    for word in WORDS:
+        own = [" ".join([short(v.claim), *_measured(v)]) for v in open_ if v.word == word]
+        told += [f"**{word}**: {', '.join(own)}"] * bool(own)
     withheld = dict.fromkeys(f"*{v.source.withheld}*" for v in found if v.source.withheld)
     return "; ".join([*told, *withheld])
 
@@ -296,10 +295,7 @@ def _quoted_tests(found: list[Verdict], claims: Claims) -> list[str]:
     if not claims.registered:
         return []
     names = [f"{each.study}: {len(each.claims)} claims, {each.date}" for each in claims.registered]
-    lines = [
-        f"Registered ({'; '.join(names)}), by rules in `{CLAIMS}`:",
-        "",
-    ]
+    lines = [f"Registered ({'; '.join(names)}), by rules in `{CLAIMS}`:", ""]
     tests = [v for v in found if is_test(v)]
     for each in claims.registered:
         own = [v for v in tests if v.source.study == each.study]
