@@ -16,7 +16,7 @@ from twophase.store.artifacts import (
     write_table,
     write_tensors,
 )
-from twophase.store.origin import ORIGIN, origin
+from twophase.store.origin import FEWER, ORIGIN, origin
 from twophase.store.paths import FORMAT, Maker, Result
 
 IDENTITY = {"kind": "state", "model": "vgg", "t": 3}
@@ -141,6 +141,36 @@ def test_what_changes_bits_of_training_must_be_the_same_and_no_more(tensors, smo
             with pytest.raises(RunError, match=f"was made with {key} "):
                 check_origin(tensors.path, other, "this run")
     assert {"torch", "numpy", "python", "machine", "device", "threads", "precision"} < made.keys()
+
+
+def test_processors_of_one_name_differ_by_their_vector_instructions(monkeypatch, tensors, smoke):
+    compute, name = smoke.compute.model_dump(), "model name\t: AMD EPYC\n"
+    for variable in FEWER:
+        monkeypatch.delenv(variable, raising=False)
+
+    def on(flags: str) -> dict:
+        monkeypatch.setattr("twophase.store.origin._cpuinfo", lambda: f"{name}flags\t\t: {flags}\n")
+        return origin(compute)
+
+    wide, narrow = on("fpu avx2 avx512f sse"), on("fpu avx2 sse")
+    assert [key for key in wide if wide[key] != narrow[key]] == ["vector_instructions"]
+    assert (
+        wide["vector_instructions"],
+        narrow["vector_instructions"],
+        on("sse")["vector_instructions"],
+    ) == ("AVX-512", "AVX2", "?")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert on("avx2 avx512f")["vector_instructions"] == "AVX-512, ATEN_CPU_CAPABILITY=avx2"
+
+    ORIGIN.update(wide)
+    write_tensors(tensors, TENSORS)
+    with pytest.raises(
+        RunError, match="was made with vector_instructions 'AVX-512', this run with 'AVX2'"
+    ):
+        check_origin(tensors.path, narrow, "this run")
+    del ORIGIN["vector_instructions"]  # as results of before
+    write_tensors(tensors, TENSORS)
+    check_origin(tensors.path, narrow, "this run")
 
 
 def test_results_of_another_format_have_another_name(monkeypatch):

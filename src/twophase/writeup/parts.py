@@ -161,6 +161,7 @@ def origin(study: Study, file: Path) -> str:
         ],
         ["published at commit", f"<code>{said['published_at_commit']}</code>{without}"],
         ["machine", each("machine")],
+        ["vector instructions", each("vector_instructions")],
         ["threads, precision", each("threads", "precision")],
         ["Python, PyTorch, NumPy", each("python", "torch", "numpy")],
         ["processor time, of jobs whose logs were there", f"{number(round(seconds))} s"],
