@@ -8,7 +8,7 @@ So it does not matter how a network is written, but only what it computes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from twophase.measures import _operations as known
 
 ZERO = 0  # the label of entries that are always zero
 Field = torch.Tensor  # whole numbers (shape of the tensor), the same along the axes it is not of
@@ -34,14 +32,18 @@ class Unknown(Exception):
 class Labels(TorchDispatchMode):
     """Labels of all that is computed within the block from `inputs` and the tensors of `state`.
 
+    `after` says the fields of what an operation gives, from those of what it is given.
     `same` (count,): the first of the units that each moves together with. `axes`: by name and axis
     of a parameter, the unit of each place. `marks`: what tells units apart. `heads`: (unit, head),
     where a unit moves with its head, another unit, and beside it only within that head. `orders`:
     what `ordered` was given, with the number of the operation.
     """
 
-    def __init__(self, inputs: torch.Tensor, state: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self, inputs: torch.Tensor, state: dict[str, torch.Tensor], after: Callable[..., list]
+    ) -> None:
         super().__init__()
+        self.after = after
         self.names = {id(tensor): name for name, tensor in state.items()}
         # Tensors are kept, too: another one may get the id of one that is gone.
         self.known: dict[int, tuple[torch.Tensor, list[Field]]] = {id(inputs): (inputs, [])}
@@ -62,7 +64,7 @@ class Labels(TorchDispatchMode):
         out = func(*args, **kwargs)
         if any(self.of(tensor) is not None for tensor in given):
             self.operations += 1
-            self._note(out, known.after(self, func, args, kwargs, given, laid, out))
+            self._note(out, self.after(self, func, args, kwargs, given, laid, out))
         return out
 
     def _note(self, out: Any, fields: list) -> None:

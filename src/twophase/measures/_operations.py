@@ -32,7 +32,7 @@ Fields = list
 
 
 def after(
-    labels: Any, func: Any, args: tuple, kwargs: dict, given: list, laid: list, out: Any
+    labels: at.Labels, func: Any, args: tuple, kwargs: dict, given: list, laid: list, out: Any
 ) -> Fields:
     """The fields of what an operation gives, or of each of several tensors.
 
@@ -106,7 +106,7 @@ def _rule(name: str, func: Any) -> Callable | None:
     return _each if name in EACH or torch.Tag.pointwise in func.tags else None
 
 
-def _shaped(labels: Any, tensor: torch.Tensor) -> tuple[Fields, Sequence[int]]:
+def _shaped(labels: at.Labels, tensor: torch.Tensor) -> tuple[Fields, Sequence[int]]:
     """The fields of a tensor and its shape: of a constant, with 1 where all its entries are one."""
     fields = labels.of(tensor)
     if fields is None:
@@ -115,7 +115,7 @@ def _shaped(labels: Any, tensor: torch.Tensor) -> tuple[Fields, Sequence[int]]:
     return fields, tensor.shape
 
 
-def _each(labels: Any, call: _Call) -> Fields:
+def _each(labels: at.Labels, call: _Call) -> Fields:
     operands = [_shaped(labels, tensor) for tensor in call.given]
     product, pair = call.name == "mul", len(operands) > 1 and call.name in PAIR
     if not (pair and all(fields for fields, _ in operands)) and call.name not in ZERO_FOR_ZERO:
@@ -129,11 +129,11 @@ def _refuse_zeros(name: str, *several: Fields) -> None:
         raise at.Unknown(name)
 
 
-def _copied(labels: Any, call: _Call) -> Fields:
+def _copied(labels: at.Labels, call: _Call) -> Fields:
     return labels.of(call.args[0]) or []
 
 
-def _moved(labels: Any, call: _Call) -> Fields:
+def _moved(labels: at.Labels, call: _Call) -> Fields:
     """The operation itself moves the labels."""
     fields = labels.of(call.args[0]) or []
     if any(labels.of(tensor) is not None for tensor in call.given[1:]):
@@ -149,7 +149,7 @@ def _moved(labels: Any, call: _Call) -> Fields:
     return [list(fields) for fields in zip(*found, strict=True)] if several else found
 
 
-def _looked_up(labels: Any, call: _Call, fields: Fields) -> Fields:
+def _looked_up(labels: at.Labels, call: _Call, fields: Fields) -> Fields:
     """The fields of a tensor of which places are taken that depend on the data."""
     if call.name != "index":
         raise at.Unknown(call.name)
@@ -158,7 +158,7 @@ def _looked_up(labels: Any, call: _Call, fields: Fields) -> Fields:
     return [field for field in fields if not axes & {*at.varies(field)}]
 
 
-def _laid(labels: Any, call: _Call) -> Fields:
+def _laid(labels: at.Labels, call: _Call) -> Fields:
     """The same entries, which lie otherwise in memory."""
     found = labels.of(call.args[0]) or []
     if [at.layout(call.out)] != call.laid or any(f.shape != call.shape for f in found):
@@ -166,7 +166,7 @@ def _laid(labels: Any, call: _Call) -> Fields:
     return found
 
 
-def _places(labels: Any, call: _Call) -> Fields:
+def _places(labels: at.Labels, call: _Call) -> Fields:
     shape = call.shape
     found = labels.of(call.args[0]) or []
     # There may be no axis of examples, but the places are the last axes.
@@ -176,7 +176,7 @@ def _places(labels: Any, call: _Call) -> Fields:
     return [at.first(field, places).expand(shape) for field in found]
 
 
-def _padded(labels: Any, call: _Call) -> Fields:
+def _padded(labels: at.Labels, call: _Call) -> Fields:
     """Zeros beside the entries: places within a channel, or channels of zeros."""
     pad, found = list(call.args[1]), []
     for field in labels.of(call.args[0]) or []:
@@ -192,7 +192,7 @@ def _padded(labels: Any, call: _Call) -> Fields:
     return found
 
 
-def _over(labels: Any, call: _Call) -> Fields:
+def _over(labels: at.Labels, call: _Call) -> Fields:
     """Sums and the like over axes: of units there, taken as a set."""
     tensor = call.args[0]
     axes = call.option("dim")
@@ -206,7 +206,7 @@ def _over(labels: Any, call: _Call) -> Fields:
     return left
 
 
-def _softmax(labels: Any, call: _Call) -> Fields:
+def _softmax(labels: at.Labels, call: _Call) -> Fields:
     tensor = call.args[0]
     fields = labels.of(tensor) or []
     _refuse_zeros(call.name, fields)
@@ -215,7 +215,7 @@ def _softmax(labels: Any, call: _Call) -> Fields:
     return fields
 
 
-def _joined(labels: Any, call: _Call) -> Fields:
+def _joined(labels: at.Labels, call: _Call) -> Fields:
     """Tensors beside each other: fields along the axis, and those of all of them."""
     tensors, axis = call.args[0], call.option("dim")
     shape = call.out.shape
@@ -232,7 +232,7 @@ def _joined(labels: Any, call: _Call) -> Fields:
     return found + labels.joint(shape, wide, all)
 
 
-def _beside(labels: Any, call: _Call, beside: list, sizes: Sequence[int], axis: int) -> Any:
+def _beside(labels: at.Labels, call: _Call, beside: list, sizes: Sequence[int], axis: int) -> Any:
     """The field of tensors beside each other along an axis, each with at most one field of it."""
     parts, entries, sources, count = [], [], [], 0
     for own, size in zip(beside, sizes, strict=True):
@@ -253,7 +253,7 @@ def _beside(labels: Any, call: _Call, beside: list, sizes: Sequence[int], axis: 
     return found
 
 
-def _product(labels: Any, one: torch.Tensor, two: torch.Tensor) -> Fields:
+def _product(labels: at.Labels, one: torch.Tensor, two: torch.Tensor) -> Fields:
     """Of matrices (..., i, k) and (..., k, j): products entry by entry, and their sums over k."""
     (ones, first), (twos, second) = _shaped(labels, one), _shaped(labels, two)
     ones = [field.unsqueeze(-2) for field in ones]
@@ -264,21 +264,21 @@ def _product(labels: Any, one: torch.Tensor, two: torch.Tensor) -> Fields:
     return [f.squeeze(-1) for f in labels.together(found, [len(shape) - 1])]
 
 
-def _mm(labels: Any, call: _Call) -> Fields:
+def _mm(labels: at.Labels, call: _Call) -> Fields:
     one, two = call.args
     if two.dim() == 1:
         raise at.Unknown(call.name)
     return _product(labels, one, two)
 
 
-def _addmm(labels: Any, call: _Call) -> Fields:
+def _addmm(labels: at.Labels, call: _Call) -> Fields:
     bias, one, two = call.args
     found = _product(labels, one, two)
     shape = call.out.shape
     return labels.joint(shape, [(found, shape), _shaped(labels, bias)], all)
 
 
-def _convolved(labels: Any, call: _Call) -> Fields:
+def _convolved(labels: at.Labels, call: _Call) -> Fields:
     images, weight, bias, *_ = call.args
     groups, turned = call.option("groups"), call.option("transposed")
     shape, where = call.out.shape, 0 if turned else 1
@@ -307,7 +307,7 @@ def _convolved(labels: Any, call: _Call) -> Fields:
     return labels.joint(shape, [(found, shape), (along, size)], all)
 
 
-def _grouped(labels: Any, call: _Call, inputs: Fields, own: dict) -> Fields:
+def _grouped(labels: at.Labels, call: _Call, inputs: Fields, own: dict) -> Fields:
     """The channels behind a grouped convolution: behind a depthwise one those before it."""
     images, groups = call.args[0], call.option("groups")
     _refuse_zeros(call.name, inputs)
@@ -324,14 +324,14 @@ def _grouped(labels: Any, call: _Call, inputs: Fields, own: dict) -> Fields:
     return [own[0]]
 
 
-def _keep_apart(labels: Any, units: torch.Tensor, groups: int) -> None:
+def _keep_apart(labels: at.Labels, units: torch.Tensor, groups: int) -> None:
     """Let units change places within each of the groups that lie one after another only."""
     for part in units.chunk(groups):
         labels.operations += 1
         labels.set_apart(part)
 
 
-def _embedded(labels: Any, call: _Call) -> Fields:
+def _embedded(labels: at.Labels, call: _Call) -> Fields:
     weight, shape = call.args[0], call.out.shape
     fields = labels.of(weight) or []
     labels.fix(*(field for field in fields if 0 in at.varies(field)))
@@ -339,7 +339,7 @@ def _embedded(labels: Any, call: _Call) -> Fields:
     return [at.along(units, len(shape) - 1, shape) for units in own]
 
 
-def _gated(labels: Any, call: _Call) -> Fields:
+def _gated(labels: at.Labels, call: _Call) -> Fields:
     """The first half of a tensor times a function of the second."""
     axis, shape = call.option("dim"), call.out.shape
     fields = labels.of(call.args[0]) or []
@@ -349,13 +349,13 @@ def _gated(labels: Any, call: _Call) -> Fields:
     return labels.joint(shape, operands, any)
 
 
-def _weight_norm(labels: Any, call: _Call) -> Fields:
+def _weight_norm(labels: at.Labels, call: _Call) -> Fields:
     weight, size, axis = call.args[0], call.args[1], call.option("dim")
     axes = [a for a in range(weight.dim()) if a != axis % weight.dim()]
     return _normed(labels, call, axes, (size, size.shape))
 
 
-def _normed(labels: Any, call: _Call, axes: Sequence[int], *tensors: Any) -> Fields:
+def _normed(labels: at.Labels, call: _Call, axes: Sequence[int], *tensors: Any) -> Fields:
     """Scaled by what a set has together, and by tensors, each of its own shape."""
     images = call.args[0]
     fields = labels.of(images) or []
@@ -368,21 +368,21 @@ def _normed(labels: Any, call: _Call, axes: Sequence[int], *tensors: Any) -> Fie
     return labels.joint(images.shape, operands, all)
 
 
-def _layer_norm(labels: Any, call: _Call) -> Fields:
+def _layer_norm(labels: at.Labels, call: _Call) -> Fields:
     images, size = call.args[0], call.args[1]
     axes = range(images.dim() - len(size), images.dim())
     tensors = [(t, t.shape) for t in call.args[2:4] if isinstance(t, torch.Tensor)]
     return _normed(labels, call, axes, *tensors)
 
 
-def _per_channel(labels: Any, call: _Call) -> Fields:
+def _per_channel(labels: at.Labels, call: _Call) -> Fields:
     images = call.args[0]
     shape = [size if axis == 1 else 1 for axis, size in enumerate(images.shape)]
     # Statistics move with their channels; instance norm has none.
     return _normed(labels, call, [], *((t, shape) for t in call.given[1:] if t.numel() > 1))
 
 
-def _group_norm(labels: Any, call: _Call) -> Fields:
+def _group_norm(labels: at.Labels, call: _Call) -> Fields:
     for field in labels.of(call.args[0]) or []:
         if at.varies(field) != [1]:
             raise at.Unknown(call.name)

@@ -19,6 +19,7 @@ from torch import nn
 from twophase.errors import RunError
 from twophase.measures._groups import Units, grouped
 from twophase.measures._labels import Labels, Unknown
+from twophase.measures._operations import after
 from twophase.training.attention import plain_attention
 from twophase.training.evaluation import logits
 from twophase.training.layer_calls import described, raising
@@ -46,7 +47,7 @@ def units(model: nn.Module, images: torch.Tensor) -> Units:
     try:
         # Where masks are kept beside weights a network cannot be copied.
         model = model.eval() if _on_cpu(model) else copy.deepcopy(model).cpu().eval()
-        labels = Labels(images, _tensors(model))
+        labels = Labels(images, _tensors(model), after)
         with plain_attention(), _plain_recurrence(), labels:
             out = model(images)
     except Unknown as error:
