@@ -20,6 +20,7 @@ from twophase.measures.distance import identical
 from twophase.perturbations.order import examples_of
 from twophase.stages.base import base
 from twophase.stages.chaos import chaos
+from twophase.stages.check import check
 from twophase.stages.data import data
 from twophase.stages.fork import fork
 from twophase.stages.matching import matching
@@ -476,18 +477,83 @@ def kick(parameters, optimizer):
     images = load_data(file, run.study.data.images, prepare(run.study.compute))
     kind, state = run.model.chaos.perturbations["mine"], initial_state(run.model, images, 0)
     load_state(stages.base_state(run, 4), state, 4)
-    norm, _ = perturb(state.model, kind, 0, "1", run, images, 4)
+    norm, _ = perturb(state.model, kind, 0, "1", run, images, 4, state.optimizer)
     kept = torch.cat([each.flatten() for each in state.optimizer["momentum"]])
     assert norm == pytest.approx(float(kept.double().norm()), rel=1e-5)
     assert norm > 0
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_kick_may_set_the_optimizer_back(optimizer, raw, write_study, in_tmp):
+    text = """
+def kick(optimizer):
+    return {name: -tensor for name, tensor in optimizer.items()}
+"""
+    del raw["models"]["resnet"], raw["sizes"]
+    raw["training"] = {"optimizer": optimizer, "iterations": 12, "batch_size": 32, "lr": 0.01}
+    raw["chaos"] |= {"directions": 1, "compare": [6]}
+    run = Run(_own(raw, write_study, text), "vgg", 0)
+    for stage in (data, base, fork, chaos):
+        stage(run.study if stage is data else run)
+    file = stages.data_file(run.study)
+    images = load_data(file, run.study.data.images, prepare(run.study.compute))
+
+    def after(file, t):
+        state = initial_state(run.model, images, 0)
+        load_state(file, state, t)
+        return state
+
+    own = after(stages.base_state(run, 4), 4)
+    assert all(any(t.any() for t in kept) for kept in own.optimizer.values())
+    for kept in own.optimizer.values():
+        for tensor in kept:
+            tensor.zero_()
+    advance(own, run, images, 6)
+    theirs = after(stages.fork_state(run, 4, "mine-1", 6), 6).tensors()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.tensors().items())
+    table = read_table(stages.run_table(run, "chaos")).set_index(["direction", "t0", "t1"]).sort_index()
+    assert table.loc[("mine-1", 4, 6), "perturbation_l2"] == 0
+    assert not table.loc[("mine-1", 4, 6), "identical"]
+    assert table.loc[("mine-1", 0, 6), "identical"]  # there is nothing yet to set back
+    assert table.loc["control", "identical"].all()
+
+
+def test_a_kick_is_tried_at_each_t0_and_direction_that_the_study_asks_for(raw, write_study, in_tmp):
+    text = """
+def kick(parameters, optimizer, step, direction):
+    assert any(kept.any() for kept in optimizer.values()) == (step > 0)
+    return {n: 1e-3 * SIZE[step] * OTHER[direction] * p for n, p in parameters.items()}
+
+"""
+    del raw["models"]["resnet"], raw["sizes"]
+    raw["chaos"] |= {"directions": 3, "forks": [0, 4, 8]}
+    raw["growth"]["perturbations"] = ["mine", "ulp"]
+    sizes, others = {0: 1.0, 4: 1.0, 6: 1.0, 8: 1.0}, {1: 1.0, 2: 2.0, 3: 3.0}
+    wrong = (
+        (sizes, others, None),
+        ({0: 1.0, 4: 1.0}, others, r"mine\.py:5: KeyError: 8 \(at t0 = 8, direction 1\)"),
+        ({0: 1.0, 4: 1.0, 8: 1.0}, others, r"KeyError: 6 \(at t0 = 6, direction 1, float32\)"),
+        (sizes, {1: 1.0, 2: 2.0}, r"KeyError: 3 \(at t0 = 0, direction 3\)"),
+    )
+    for of_step, of_direction, said in wrong:
+        studyfile.forget()
+        known = f"SIZE, OTHER = {of_step}, {of_direction}\n"
+        study = _own(raw, write_study, known + text)
+        data(study)
+        if said is None:
+            check(study)
+        else:
+            with pytest.raises(RunError, match=said):
+                check(study)
+
+
 def test_a_kick_that_adds_nothing_or_the_new_values_is_noted(raw, write_study, in_tmp, capsys):
     for body, said in (
-        ("{}", "adds nothing to parameters at iteration 0"),
+        ("{}", "adds nothing at iteration 0"),
         ("parameters", "the function returns what is added, and not the new values"),
     ):
         studyfile.forget()
+        raw["chaos"]["directions"] = 1
         study = _own(raw, write_study, f"def kick(parameters):\n    return {body}\n")
         data(study)
         images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
@@ -506,7 +572,10 @@ def test_directions_that_are_the_same_are_noted(raw, write_study, in_tmp, capsys
         data(study)
         images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
         capsys.readouterr()
-        same_again(Run(study, "vgg", 0), images, directions=3)
+        run = Run(study, "vgg", 0)
+        model = run.model
+        chaos = model.chaos.model_copy(update={"directions": 3})
+        same_again(run, images, model.model_copy(update={"chaos": chaos}))
         told = capsys.readouterr().err
         assert ("adds the same in each of chaos.directions = 3" in told) is same
 
@@ -528,6 +597,10 @@ def test_directions_that_are_the_same_are_noted(raw, write_study, in_tmp, capsys
             r"changes parameters\['.*'\] in place; return what is to be added",
         ),
         (
+            "[p.add_(1) for p in optimizer.values()]; return {}",
+            r"changes optimizer\['.*'\] in place; return what is to be added",
+        ),
+        (
             "return {k: p @ p.flatten() for k, p in parameters.items()}",
             r"function = 'kick': \S+mine\.py:2: RuntimeError: ",
         ),
@@ -536,7 +609,7 @@ def test_directions_that_are_the_same_are_noted(raw, write_study, in_tmp, capsys
     ],
 )  # fmt: skip
 def test_a_wrong_kick_is_told_before_training(text, said, raw, write_study, in_tmp):
-    study = _own(raw, write_study, f"def kick(model, parameters):\n    {text}\n")
+    study = _own(raw, write_study, f"def kick(model, parameters, optimizer):\n    {text}\n")
     data(study)
     images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
     with pytest.raises(RunError, match=said) as caught:
