@@ -511,7 +511,8 @@ def kick(optimizer):
     advance(own, run, images, 6)
     theirs = after(stages.fork_state(run, 4, "mine-1", 6), 6).tensors()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.tensors().items())
-    table = read_table(stages.run_table(run, "chaos")).set_index(["direction", "t0", "t1"]).sort_index()
+    table = read_table(stages.run_table(run, "chaos"))
+    table = table.set_index(["direction", "t0", "t1"]).sort_index()
     assert table.loc[("mine-1", 4, 6), "perturbation_l2"] == 0
     assert not table.loc[("mine-1", 4, 6), "identical"]
     assert table.loc[("mine-1", 0, 6), "identical"]  # there is nothing yet to set back
