@@ -360,6 +360,17 @@ def test_a_trial_s_table_has_the_rows_of_the_study(study):
     assert {*rows} == {(s, d, *point) for s in (0, 3) for d in numbers for point in points}
     assert (found.groupby("direction")["x"].first() == [2.0] * chaos.directions + [0.0]).all()
     assert own_checks.whole(known, found[:0]).empty
+    last, grown = {"model": "vgg", "seed": 0}, known.models["vgg"].growth
+    for columns, there in (
+        ({"t0": 1, "precision": "float32", "step": [0, 1]}, {"t0": grown.forks, "step": range(4)}),
+        ({"switch": [1]}, {"switch": [0, 6]}),
+        ({"size": [1e-3], "t0": 1, "t1": 2}, {"size": [1e-7, 1e-3], "t0": chaos.forks}),
+        ({"stage": ["a", "b"], "t": [12, None]}, {"seed": [0, 3], "stage": ["a", "b"]}),
+    ):
+        found = own_checks.whole(known, pd.DataFrame(last | columns))
+        assert {name: sorted({*found[name]}) for name in there} == {
+            name: [*values] for name, values in there.items()
+        }
 
 
 def test_what_is_another_when_it_is_called_again_is_refused(one_model, capsys):
