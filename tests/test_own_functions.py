@@ -222,6 +222,10 @@ def test_states_that_no_other_section_asks_for_are_kept(study):
 WRONG = {
     "no such function": ({"function": "gone"}, r"apart\.function = 'gone': is not in mine"),
     "too few arguments": ({"function": "norms"}, "'norms' takes 2 by their places, and gets 3"),
+    "too many arguments": (
+        {"function": "four"},
+        "options.other: is missing; 'four' in mine.py needs it; given by their places are a, b, c",
+    ),
     "an odd option": ({"options": {"power": 1}}, r"apart\.options\.power = 1: 'apart' in"),
     "an odd key": ({"functoin": "apart"}, r"measures\.apart\.functoin: .*file, function, options"),
     "no file": ({"file": "gone.py"}, r"measures\.apart\.file = 'gone\.py': no such file"),
@@ -231,6 +235,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_is_one_line_with_its_key(name, study):
     changed, said = WRONG[name]
+    Path("workflow/config/mine.py").write_text(f"{CODE}\n\ndef four(a, b, c, other): ...\n")
     sections = yaml.safe_load(SECTIONS)
     sections["measures"]["apart"] |= changed
     with pytest.raises(StudyError, match=said):

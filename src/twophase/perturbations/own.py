@@ -34,10 +34,10 @@ def added(perturbation: OwnKick, at: At) -> Added:
     before = {name: tensor.clone() for name, tensor in named_state(at.model).items()}
     where = switches.kept(f"perturbation.{key} = {perturbation.file or name!r}")
     with where, torch.random.fork_rng(), torch.enable_grad():
-        function = imported(perturbation.file, name)
-        given = _given(function, at)
-        torch.manual_seed(at.other_seed())
         try:
+            function = imported(perturbation.file, name)
+            given = _given(function, at)
+            torch.manual_seed(at.other_seed())
             found = function(**given, **perturbation.arguments)
         except Problem:
             raise

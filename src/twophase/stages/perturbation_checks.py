@@ -17,8 +17,7 @@ from twophase.training.tensors import bits, trained
 
 # Of the parameters' norm norm: as large as what adds the new values in the place of a change.
 LARGE = 0.5
-# In the place of functions of the user's own, in trials at iterations that they may not know.
-PLAIN = Perturbation(kind="std", size=1e-7)
+PLAIN = 1e-7  # deviation of the noise in the place of functions of the user's own
 
 
 class Point(NamedTuple):
@@ -62,15 +61,19 @@ def same_again(
 
 
 def without_own(model: Model) -> Model:
-    """The model with plain noise in the place of perturbations of the user's own."""
+    """The model with plain noise in the place of perturbations of the user's own, for trials at
+    iterations that these may not know.
+    """
     if model.chaos is None:
         return model
 
-    def plain(kind: Kind | None) -> Kind | None:
-        return PLAIN if isinstance(kind, OwnKick) else kind
+    def plain(kind: Kind | None, number: int) -> Kind | None:  # no two are the same
+        noise = Perturbation(kind="std", size=PLAIN * number)
+        return noise if isinstance(kind, OwnKick) else kind
 
-    several = {name: plain(kind) for name, kind in model.chaos.perturbations.items()}
-    update = {"perturbation": plain(model.chaos.perturbation), "perturbations": several}
+    kinds = enumerate(model.chaos.perturbations.items(), 1)
+    several = {name: plain(kind, number) for number, (name, kind) in kinds}
+    update = {"perturbation": plain(model.chaos.perturbation, 1), "perturbations": several}
     return model.model_copy(update={"chaos": model.chaos.model_copy(update=update)})
 
 
@@ -134,7 +137,7 @@ def _notes(
     whole = norm([p.detach() for p in trained(before.model).values()])
     if size > LARGE * whole:
         told = f"of norm {size:.3g} to parameters of norm {whole:.3g} at iteration {at.step}"
-        yield f"adds a change {told}; the function returns what is added, and not the new values"
+        yield f"adds a change {told}: right if that is meant; the new values are not to be returned"
     if second and not _differing(made, second):
         yield (
             f"adds the same in each of chaos.directions = {asked.chaos.directions}; draw from "
