@@ -190,6 +190,24 @@ def test_load_refuses_what_is_stale_missing_damaged_or_unknown(finished, tmp_pat
         twophase.load("smoke", "matching", root=tmp_path)
 
 
+def test_load_asks_for_no_other_runs_than_it_is_asked_for(finished, tmp_path):
+    (tmp_path / "workflow/config").mkdir(parents=True)
+    shutil.copy(finished / "workflow/config/smoke.yaml", tmp_path / "workflow/config")
+    shutil.copytree(finished / "results/smoke/vgg/seed0", tmp_path / "results/smoke/vgg/seed0")
+    table = twophase.load("smoke", "chaos", model="vgg", seed=0, root=tmp_path)
+    whole = twophase.load("smoke", "chaos", root=finished)
+    pd.testing.assert_frame_equal(table, whole[whole.model == "vgg"].reset_index(drop=True))
+    with pytest.raises(RunError, match=r"resnet.* is missing.*; some runs have it: ask for them"):
+        twophase.load("smoke", "chaos", root=tmp_path)
+    for asked, said in (
+        ({"model": "vgg", "seed": 1}, "smoke: seed = 1: must be one of 0"),
+        ({"model": "vgq"}, "smoke: model = 'vgq': must be one of vgg, resnet"),
+        ({"table": "chaos_summary", "seed": 0}, "smoke: chaos_summary is of all runs; leave"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            twophase.load("smoke", **{"table": "chaos"} | asked, root=tmp_path)
+
+
 def test_load_gives_what_is_published(tmp_path, monkeypatch):
     folder = tmp_path / "paper/measurements/smoke"
     shutil.copytree(ROOT / "tests/published/smoke", folder)

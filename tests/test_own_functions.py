@@ -222,6 +222,10 @@ def test_states_that_no_other_section_asks_for_are_kept(study):
 WRONG = {
     "no such function": ({"function": "gone"}, r"apart\.function = 'gone': is not in mine"),
     "too few arguments": ({"function": "norms"}, "'norms' takes 2 by their places, and gets 3"),
+    "too many arguments": (
+        {"function": "four"},
+        "options.other: is missing; 'four' in mine.py needs it; given by their places are a, b, c",
+    ),
     "an odd option": ({"options": {"power": 1}}, r"apart\.options\.power = 1: 'apart' in"),
     "an odd key": ({"functoin": "apart"}, r"measures\.apart\.functoin: .*file, function, options"),
     "no file": ({"file": "gone.py"}, r"measures\.apart\.file = 'gone\.py': no such file"),
@@ -231,6 +235,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_is_one_line_with_its_key(name, study):
     changed, said = WRONG[name]
+    Path("workflow/config/mine.py").write_text(f"{CODE}\n\ndef four(a, b, c, other): ...\n")
     sections = yaml.safe_load(SECTIONS)
     sections["measures"]["apart"] |= changed
     with pytest.raises(StudyError, match=said):
@@ -360,6 +365,17 @@ def test_a_trial_s_table_has_the_rows_of_the_study(study):
     assert {*rows} == {(s, d, *point) for s in (0, 3) for d in numbers for point in points}
     assert (found.groupby("direction")["x"].first() == [2.0] * chaos.directions + [0.0]).all()
     assert own_checks.whole(known, found[:0]).empty
+    last, grown = {"model": "vgg", "seed": 0}, known.models["vgg"].growth
+    for columns, there in (
+        ({"t0": 1, "precision": "float32", "step": [0, 1]}, {"t0": grown.forks, "step": range(4)}),
+        ({"switch": [1]}, {"switch": [0, 6]}),
+        ({"size": [1e-3], "t0": 1, "t1": 2}, {"size": [1e-7, 1e-3], "t0": chaos.forks}),
+        ({"stage": ["a", "b"], "t": [12, None]}, {"seed": [0, 3], "stage": ["a", "b"]}),
+    ):
+        found = own_checks.whole(known, pd.DataFrame(last | columns))
+        assert {name: sorted({*found[name]}) for name in there} == {
+            name: [*values] for name, values in there.items()
+        }
 
 
 def test_what_is_another_when_it_is_called_again_is_refused(one_model, capsys):

@@ -1,21 +1,15 @@
 """The family of perturbations: known answers, and several in one study over one base run."""
 
-import re
-from textwrap import dedent
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
-from conftest import ROOT
 from torch import nn
 
 from twophase import figures, jobs
 from twophase.errors import RunError, StudyError
 from twophase.figures import pictures
-from twophase.measures import distance
 from twophase.measures.distance import identical
 from twophase.perturbations.order import examples_of
 from twophase.stages.base import base
@@ -23,12 +17,10 @@ from twophase.stages.chaos import chaos
 from twophase.stages.data import data
 from twophase.stages.fork import fork
 from twophase.stages.matching import matching
-from twophase.stages.perturbation_checks import same_again
 from twophase.stages.sizes import sizes
 from twophase.stages.summary import summaries
 from twophase.store.artifacts import read_table
 from twophase.study import stages, studyfile
-from twophase.study.beginning import own_files
 from twophase.study.chaos import alone, forks, named
 from twophase.study.perturbations import (
     KINDS,
@@ -42,7 +34,7 @@ from twophase.study.perturbations import (
 )
 from twophase.study.run import Run
 from twophase.training.batches import batch_indices, load_data
-from twophase.training.loop import advance, initial_state, load_state
+from twophase.training.loop import advance, initial_state
 from twophase.training.machine import prepare
 from twophase.training.perturbation import At, other_noise, perturb
 from twophase.training.tensors import trained
@@ -68,7 +60,7 @@ def images(run):
     return load_data(stages.data_file(run.study), run.study.data.images, prepare(run.study.compute))
 
 
-def _differences(run, images, kind, direction="1", step=0):
+def differences(run, images, kind, direction="1", step=0):
     """What a perturbation changes in each parameter, and what it says of that."""
     state = initial_state(run.model, images, run.seed)
     before = {name: p.detach().clone() for name, p in trained(state.model).items()}
@@ -82,8 +74,8 @@ def _flat(tensors):
 
 
 def test_only_what_matches_gets_noise_and_it_is_the_same_noise(run, images):
-    every, _ = _differences(run, images, Perturbation(kind="std", size=1e-3))
-    some, (l2, unchanged) = _differences(
+    every, _ = differences(run, images, Perturbation(kind="std", size=1e-3))
+    some, (l2, unchanged) = differences(
         run, images, Perturbation(kind="std", size=1e-3, only=["*.bias"])
     )
     chosen = [name for name in every if name.endswith(".bias")]
@@ -93,15 +85,15 @@ def test_only_what_matches_gets_noise_and_it_is_the_same_noise(run, images):
     assert l2 == pytest.approx(float(_flat(some).norm()), rel=1e-12)
     assert unchanged == float((_flat(some) == 0).double().mean())
     # A norm is of what gets noise.
-    one, (l2, _) = _differences(run, images, Perturbation(kind="l2", size=1e-2, only=["*.bias"]))
+    one, (l2, _) = differences(run, images, Perturbation(kind="l2", size=1e-2, only=["*.bias"]))
     assert l2 == pytest.approx(1e-2, rel=1e-5)
     with pytest.raises(RunError, match=r"only = 'head': matches no parameter; there are layers\.0"):
-        _differences(run, images, Perturbation(kind="std", size=1.0, only=["head"]))
+        differences(run, images, Perturbation(kind="std", size=1.0, only=["head"]))
 
 
 def test_a_size_of_one_is_the_deviation_at_initialisation(run, images):
     start = trained(initial_state(run.model, images, run.seed).model)
-    found, _ = _differences(run, images, Perturbation(kind="initial", size=1.0))
+    found, _ = differences(run, images, Perturbation(kind="initial", size=1.0))
     for name, p in start.items():
         if float(p.detach().std()) == 0:
             assert not found[name].any()  # biases begin as zeros
@@ -112,7 +104,7 @@ def test_a_size_of_one_is_the_deviation_at_initialisation(run, images):
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_gradient_is_that_of_a_batch_by_itself(run, images, relative):
     kind = Gradient(kind="gradient", size=1e-2, relative=relative)
-    found, (l2, _) = _differences(run, images, kind)
+    found, (l2, _) = differences(run, images, kind)
     state = initial_state(run.model, images, run.seed)
     picture, labels = At(state.model, run.seed, 1, run, images).batch()
     state.model.train()
@@ -186,7 +178,7 @@ def test_one_weight_is_one_entry(run, images):
     places = set()
     for direction in ("1", "2", "3"):
         kind = OneWeight(kind="weight", size=0.5, only=["*.weight"])
-        found, (l2, _) = _differences(run, images, kind, direction)
+        found, (l2, _) = differences(run, images, kind, direction)
         flat = _flat(found)
         assert int((flat != 0).sum()) == 1
         assert l2 == pytest.approx(0.5, rel=1e-5)
@@ -353,197 +345,6 @@ def test_names_of_directions():
     ]
 
 
-KICK = """
-def kick(parameters, rng, *, size):
-    last = list(parameters)[-1]
-    return {last: size * rng.standard_normal(parameters[last].shape)}
-"""
-
-
-def _own(raw, write_study, text=KICK, **options):
-    raw["chaos"].pop("perturbation", None)
-    own = {"file": "mine.py", "function": "kick"}
-    if "size" in text:
-        own["options"] = {"size": 0.5}
-    raw["chaos"]["perturbations"] = {"mine": own | options, "plain": {"kind": "std", "size": 1e-7}}
-    path = write_study(raw)
-    (path.parent / "mine.py").write_text(text)
-    return studyfile.load(path)
-
-
-def test_a_kick_of_ones_own_counts_for_what_it_makes(raw, write_study, in_tmp):
-    def makers(study):
-        run = Run(study, "vgg", 0)
-        return {
-            name: (r.maker.options, r.maker.code)
-            for name, r in (
-                ("base", stages.base_state(run, 0)),
-                ("mine", stages.fork_state(run, 0, "mine-1", 6)),
-                ("plain", stages.fork_state(run, 0, "plain-1", 6)),
-                ("kernel", stages.kernel_file(run, 4)),
-            )
-        }
-
-    study = _own(raw, write_study)
-    before = makers(study)
-    assert [path.name for path in own_files(study)] == ["mine.py"]
-    studyfile.forget()
-    same = _own(raw, write_study, KICK + "\n# A comment.\n")
-    assert makers(same) == makers(_own(raw, write_study, KICK))
-    studyfile.forget()
-    edited = makers(_own(raw, write_study, KICK.replace("size *", "2 * size *")))
-    assert {name for name in before if edited[name] != before[name]} == {"mine"}
-
-
-def _example(heading):
-    """The files of a section of docs/extending.md: indented blocks that begin with their names."""
-    text = (ROOT / "docs/extending.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    _, *parts = re.split(r"^    # (workflow/config/\S+)\n", text, flags=re.M)
-    blocks = [re.match(r"(?:    .*\n|\n)*", body)[0] for body in parts[1::2]]
-    return dict(zip(parts[::2], map(dedent, blocks), strict=True))
-
-
-def test_the_example_of_the_documentation_runs(raw, write_study, in_tmp):
-    files = _example("A perturbation")
-    assert list(files) == ["workflow/config/my_kick.py", "workflow/config/mine.yaml"]
-    raw["chaos"] |= yaml.safe_load(files["workflow/config/mine.yaml"])["chaos"]
-    raw["chaos"] |= {"forks": [4], "control": [4], "directions": 1}
-    del raw["sizes"], raw["models"]["resnet"]
-    path = write_study(raw)
-    (path.parent / "my_kick.py").write_text(files["workflow/config/my_kick.py"])
-    run = Run(studyfile.load(path), "vgg", 0)
-    for stage in (data, base, fork, chaos):
-        stage(run.study if stage is data else run)
-    images = load_data(
-        stages.data_file(run.study), run.study.data.images, prepare(run.study.compute)
-    )
-    start, then = (initial_state(run.model, images, 0) for _ in range(2))
-    load_state(stages.base_state(run, 4), then, 4)
-    way = distance.l2(*(distance.parameter_vector(s.model) for s in (start, then)))
-    table = read_table(stages.run_table(run, "chaos")).query("direction == '1'")
-    assert table["perturbation_l2"].iloc[0] == pytest.approx(0.1 * way, rel=1e-3)
-
-
-def test_a_kick_of_ones_own_does_what_it_says(raw, write_study, in_tmp):
-    run = Run(_own(raw, write_study), "vgg", 0)
-    data(run.study)
-    file = stages.data_file(run.study)
-    images = load_data(file, run.study.data.images, prepare(run.study.compute))
-    kind = run.model.chaos.perturbations["mine"]
-    found, _ = _differences(run, images, kind)
-    again, _ = _differences(run, images, kind)
-    changed = [name for name, difference in found.items() if difference.any()]
-    assert changed == list(found)[-1:]
-    noise = np.random.default_rng((3, 0, 1)).standard_normal(10)
-    np.testing.assert_allclose(found[changed[0]], 0.5 * noise, atol=1e-6)
-    assert torch.equal(_flat(found), _flat(again))
-    same_again(run, images)
-
-
-def test_a_kick_may_pass_through_the_network_in_training_and_adds_to_buffers(
-    raw, write_study, in_tmp
-):
-    text = """
-def kick(model, batch):
-    model.train()
-    model(batch[0])
-    return {name: 0 * b + 1 for name, b in model.named_buffers() if name.endswith("mean")}
-"""
-    run = Run(_own(raw, write_study, text), "resnet", 0)
-    data(run.study)
-    file = stages.data_file(run.study)
-    images = load_data(file, run.study.data.images, prepare(run.study.compute))
-    state = initial_state(run.model, images, 0)
-    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    assert any(name.endswith("mean") for name in before)
-    kind = run.model.chaos.perturbations["mine"]
-    assert perturb(state.model, kind, 0, "1", run, images) == (0.0, 1.0)
-    for name, tensor in state.tensors().items():
-        # Means begin at 0, and the pass through the network has left nothing.
-        assert torch.equal(tensor, before[name] + name.endswith("mean")), name
-
-
-def test_a_kick_is_given_what_the_optimizer_keeps(raw, write_study, in_tmp):
-    text = """
-def kick(parameters, optimizer):
-    return {name: optimizer[f"momentum.{name}"] for name in parameters}
-"""
-    del raw["models"]["resnet"], raw["sizes"]
-    run = Run(_own(raw, write_study, text), "vgg", 0)
-    data(run.study)
-    base(run)
-    file = stages.data_file(run.study)
-    images = load_data(file, run.study.data.images, prepare(run.study.compute))
-    kind, state = run.model.chaos.perturbations["mine"], initial_state(run.model, images, 0)
-    load_state(stages.base_state(run, 4), state, 4)
-    norm, _ = perturb(state.model, kind, 0, "1", run, images, 4)
-    kept = torch.cat([each.flatten() for each in state.optimizer["momentum"]])
-    assert norm == pytest.approx(float(kept.double().norm()), rel=1e-5)
-    assert norm > 0
-
-
-def test_a_kick_that_adds_nothing_or_the_new_values_is_noted(raw, write_study, in_tmp, capsys):
-    for body, said in (
-        ("{}", "adds nothing to parameters at iteration 0"),
-        ("parameters", "the function returns what is added, and not the new values"),
-    ):
-        studyfile.forget()
-        study = _own(raw, write_study, f"def kick(parameters):\n    return {body}\n")
-        data(study)
-        images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
-        same_again(Run(study, "vgg", 0), images)
-        told = capsys.readouterr().err
-        assert "vgg: chaos.perturbations.mine: adds" in told
-        assert said in told
-        assert "chaos.directions" not in told
-
-
-def test_directions_that_are_the_same_are_noted(raw, write_study, in_tmp, capsys):
-    for size, same in (("torch.randn_like(p)", False), ("p", True)):
-        studyfile.forget()
-        body = f"import torch\n    return {{n: 1e-3 * {size} for n, p in parameters.items()}}\n"
-        study = _own(raw, write_study, f"def kick(parameters):\n    {body}")
-        data(study)
-        images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
-        capsys.readouterr()
-        same_again(Run(study, "vgg", 0), images, directions=3)
-        told = capsys.readouterr().err
-        assert ("adds the same in each of chaos.directions = 3" in told) is same
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("return 3", "returns a int; must return by name"),
-        ("return {'nope': parameters}", "returns 'nope', which is no parameter"),
-        ("return {k: 1.0 for k in parameters}", "returns a float for"),
-        ("return {k: p[:1] for k, p in parameters.items()}", "returns a tensor"),
-        ("return {k: p / 0 for k, p in parameters.items()}", "that are not finite"),
-        (
-            "next(model.parameters()).data += 1; return {}",
-            "itself; return what is to be added",
-        ),
-        (
-            "[p.mul_(1.1) for p in parameters.values()]; return parameters",
-            r"changes parameters\['.*'\] in place; return what is to be added",
-        ),
-        (
-            "return {k: p @ p.flatten() for k, p in parameters.items()}",
-            r"function = 'kick': \S+mine\.py:2: RuntimeError: ",
-        ),
-        ("import random; return {k: p * random.random() for k, p in parameters.items()}",
-         r"chaos\.perturbations\.mine: adds other numbers"),
-    ],
-)  # fmt: skip
-def test_a_wrong_kick_is_told_before_training(text, said, raw, write_study, in_tmp):
-    study = _own(raw, write_study, f"def kick(model, parameters):\n    {text}\n")
-    data(study)
-    images = load_data(stages.data_file(study), study.data.images, prepare(study.compute))
-    with pytest.raises(RunError, match=said) as caught:
-        same_again(Run(study, "vgg", 0), images)
-    assert re.match(r"chaos\.perturbations\.mine(\.function = 'kick')?: ", str(caught.value))
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -568,12 +369,6 @@ def test_mistakes_are_told_in_a_line(change, expected, raw, write_study):
     with pytest.raises(StudyError) as caught:
         studyfile.load(write_study(raw))
     assert any(expected in line for line in str(caught.value).splitlines()), str(caught.value)
-
-
-def test_a_kick_that_asks_for_what_there_is_not_is_told_what_there_is(raw, write_study, in_tmp):
-    said = "options.theta: is missing; 'kick' in mine.py needs it; given by itself are parameters,"
-    with pytest.raises(StudyError, match=said):
-        _own(raw, write_study, "def kick(theta):\n    return {}\n")
 
 
 def test_a_model_s_own_takes_the_place_of_the_shared(raw, write_study):

@@ -218,6 +218,23 @@ def test_each_mistake_gives_one_clear_line(mistake, raw, write_study):
     assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
 
 
+def test_a_section_that_says_more_of_one_that_is_not_there_is_told(raw, write_study):
+    line = "needs section chaos, which is missing; give both or none"
+    raw["models"]["resnet"]["chaos"] = False  # another model has it, and so may do without
+    known = load(write_study(raw))
+    assert known.models["resnet"].sizes is None
+    raw["models"]["resnet"]["matching"] = {}
+    with pytest.raises(StudyError) as caught:
+        load(write_study(raw))
+    assert str(caught.value).endswith(f"mine.yaml: models.resnet.matching: {line}")
+    del raw["chaos"], raw["models"]["resnet"]["matching"], raw["matching"], raw["sizes"]
+    del raw["models"]["resnet"]["chaos"]
+    raw["measures"] = {"apart": {"file": "mine.py", "function": "apart"}}
+    with pytest.raises(StudyError) as caught:
+        load(write_study(raw))
+    assert str(caught.value).endswith(f"mine.yaml: measures: {line}")
+
+
 def test_a_mistake_in_a_shared_section_is_told_once(raw, write_study):
     raw["training"]["lr"] = -1
     with pytest.raises(StudyError) as caught:

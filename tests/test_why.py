@@ -134,6 +134,29 @@ def test_the_option_or_module_that_changed_is_named(change, asked):
     assert any(said in line for line in status.lines(study))
 
 
+def test_a_perturbation_more_is_new_and_had_no_default(asked):
+    one, other = {"kind": "std", "size": 1e-7}, {"kind": "ulp", "only": ["*"]}
+
+    def several(**kinds):
+        def change(raw):
+            raw["chaos"] = {k: v for k, v in raw["chaos"].items() if not k.startswith("perturb")}
+            raw["chaos"]["perturbations"] = kinds
+
+        return change
+
+    _fill(asked()[0])
+    _, run = asked(several(a=one))
+    assert _table(run, "chaos").endswith("; chaos.perturbation is another")
+    _fill(run.study)
+    _, run = asked(several(a=one, b=other))
+    told = _table(run, "chaos")
+    assert "; chaos.perturbation.b is new; " in told
+    assert "default" not in told
+    _fill(run.study)
+    _, run = asked(several(a={"kind": "std", "size": 1e-6}))
+    assert "chaos.perturbation.a.size = 1e-06, was 1e-07" in _table(run, "chaos")
+
+
 def test_a_table_knows_what_made_states_that_are_gone(asked):
     study, run = asked()
     _fill(study)

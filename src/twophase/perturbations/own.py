@@ -8,18 +8,17 @@ import torch
 from torch import nn
 
 from twophase.errors import Problem, RunError
-from twophase.study import stages
 from twophase.study.functions import at_its_line, imported, near
 from twophase.study.perturbations import OwnKick
 from twophase.training import switches
-from twophase.training.loop import initial_state, load_state
 from twophase.training.perturbation import Added, At
 from twophase.training.tensors import bits, named_state, trained
 
 
 def added(perturbation: OwnKick, at: At) -> Added:
     """What the function returns, a tensor or array for each parameter that it names, in float64.
-    What it returns for buffers of real numbers, such as batch norm's means, is added to them here.
+    What it returns for buffers of real numbers, such as batch norm's means, and for what the
+    optimizer keeps, is added to them here.
 
     It gets `options`, and of these what it names: `parameters` (by name, float64 copies on the CPU,
     in the order of the network), `initial` (the same as the run began), `optimizer` (what that
@@ -35,24 +34,26 @@ def added(perturbation: OwnKick, at: At) -> Added:
     before = {name: tensor.clone() for name, tensor in named_state(at.model).items()}
     where = switches.kept(f"perturbation.{key} = {perturbation.file or name!r}")
     with where, torch.random.fork_rng(), torch.enable_grad():
-        function = imported(perturbation.file, name)
-        given = _given(function, at)
-        torch.manual_seed(at.other_seed())
         try:
+            function = imported(perturbation.file, name)
+            given = _given(function, at)
+            torch.manual_seed(at.other_seed())
             found = function(**given, **perturbation.arguments)
         except Problem:
             raise
         except Exception as error:  # whatever the user's code raises
             raise RunError(f"{said}: {at_its_line(error)}") from error
     _set_back(at.model, before, said)
-    handed = given.get("parameters", {})
-    for name, tensor in _copies(trained(at.model)).items() if handed else ():
-        if not torch.equal(bits(handed.get(name, tensor)), bits(tensor)):
-            line = f"changes parameters[{name!r}] in place; return what is to be added"
-            raise RunError(f"{said}: {line}")
-    found, buffers = _checked(found, at.model, said), _buffers(at.model)
-    for name in found.keys() & buffers.keys():
-        buffers[name].copy_(buffers[name].double() + found.pop(name))
+    for role, theirs in (("parameters", lambda: trained(at.model)), ("optimizer", at.kept)):
+        handed = given.get(role)
+        for name, tensor in _copies(theirs()).items() if handed else ():
+            if not torch.equal(bits(handed.get(name, tensor)), bits(tensor)):
+                line = f"changes {role}[{name!r}] in place; return what is to be added"
+                raise RunError(f"{said}: {line}")
+    beside = _beside(at)
+    found = _checked(found, trained(at.model) | beside, said)
+    for name in found.keys() & beside.keys():
+        beside[name].copy_(beside[name].double() + found.pop(name))
     return found
 
 
@@ -74,7 +75,7 @@ def _given(function: Callable, at: At) -> dict:
     values = {
         "parameters": lambda: _copies(trained(at.model)),
         "initial": lambda: _copies(at.initial()),
-        "optimizer": lambda: _copies(_of_optimizer(at)),
+        "optimizer": lambda: _copies(at.kept()),
         "model": lambda: at.model,
         "batch": at.batch,
         "rng": at.rng,
@@ -88,30 +89,24 @@ def _copies(tensors: dict[str, torch.Tensor]) -> Added:
     return {n: t.detach().to("cpu", torch.float64, copy=True) for n, t in tensors.items()}
 
 
-def _of_optimizer(at: At) -> dict[str, torch.Tensor]:
-    """What the optimizer of the base run keeps at t0."""
-    state = initial_state(at.run.model, at.data, at.seed)
-    if at.step:
-        load_state(stages.base_state(at.run, at.step), state, at.step)
-    return {n: t for n, t in state.tensors().items() if not n.startswith("model.")}
+def _beside(at: At) -> dict[str, torch.Tensor]:
+    """What else can be added to, by name: buffers of real numbers, what the optimizer keeps."""
+    parameters = dict(at.model.named_parameters())
+    found = {} if at.optimizer is None else at.kept()
+    found |= named_state(at.model)
+    return {n: t for n, t in found.items() if n not in parameters and t.is_floating_point()}
 
 
-def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Those of real numbers, by name."""
-    parameters = dict(model.named_parameters())
-    found = {n: t for n, t in named_state(model).items() if n not in parameters}
-    return {name: tensor for name, tensor in found.items() if tensor.is_floating_point()}
-
-
-def _checked(found: object, model: nn.Module, said: str) -> Added:
-    may, added = trained(model) | _buffers(model), {}
+def _checked(found: object, may: dict[str, torch.Tensor], said: str) -> Added:
+    added = {}
     if not isinstance(found, dict):
         kind = type(found).__name__
         raise RunError(f"{said}: returns a {kind}; must return by name what is added to parameters")
     for name, value in found.items():
         if name not in may:
-            line = "which is no parameter that is trained, and no buffer of real numbers"
-            raise RunError(f"{said}: returns {name!r}, {line}; {near(str(name), may)}")
+            line = "which is no parameter that is trained, no buffer of real numbers, and nothing"
+            line += f" that the optimizer keeps; {near(str(name), may)}"
+            raise RunError(f"{said}: returns {name!r}, {line}")
         if not isinstance(value, torch.Tensor | np.ndarray):
             kind = type(value).__name__
             raise RunError(f"{said}: returns a {kind} for {name!r}; must be a tensor")

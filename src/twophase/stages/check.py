@@ -107,7 +107,7 @@ def _try(run: Run, tried: list[str], data: Data, folder: str) -> None:
         network_starts.other_weights(run, data)
     loss = data.task.loss
     trials = {
-        "fork": lambda: perturbation_checks.same_again(brief, data, run.model.chaos.directions),
+        "fork": lambda: perturbation_checks.same_again(brief, data, run.model, state),
         "kernel": lambda: network_checks.two_examples(
             state.model, images, brief.model.kernel.kind, _outputs(brief, state.model, data)
         ),
@@ -144,7 +144,7 @@ def _draw(study: Study, data: Data) -> None:
     Kernels are made up, and labels too, so that there is an example of each class: figures ask what
     tables hold, and not what made them.
     """
-    few = _few_of(study, {name: model.brief() for name, model in study.models.items()})
+    few = _few_of(study, {name: _short(model) for name, model in study.models.items()})
     if data.task is CLASSIFICATION:
         count = max(len(data.train.labels), data.classes)
         places = torch.arange(count, device=data.train.labels.device)
@@ -188,10 +188,15 @@ def _made_up(run: Run, inputs: int) -> None:
 
 def _brief(run: Run, without: str = "") -> Run:
     """The run in a study of two iterations that has one model, one seed and few images."""
-    model = run.model.brief()
+    model = _short(run.model) if without else run.model.brief()
     if without:
         model = model.model_copy(update={without: None})
     return Run(_few_of(run.study, {run.name: model}), run.name, run.seed)
+
+
+def _short(model: Model) -> Model:
+    """The model in brief; what the user perturbs by is tried by itself, at the study's own t0."""
+    return perturbation_checks.without_own(model.brief())
 
 
 def _few_of(study: Study, models: dict[str, Model]) -> Study:

@@ -45,7 +45,8 @@ def fork(run: Run, part: int = 1, parts: int = 1, keep_minutes: float = KEEP_MIN
             check_origin(origin.path, ORIGIN, "this fork")
             one, number = alone(run, direction)
             kind = one.model.chaos.perturbation
-            l2, unchanged = perturb(state.model, kind, run.seed, number, run, data, t0)
+            given = run, data, t0, state.optimizer
+            l2, unchanged = perturb(state.model, kind, run.seed, number, *given)
             noise = other_noise(kind, run.seed, number, run, t0)
             on = partial(advance, noise=noise) if noise else advance
             unfinished = stages.unfinished(next(iter(files.values())))

@@ -165,7 +165,7 @@ def _perturbed(fork: State, name: str, run: Run, data: Data) -> State:
             entry = weight.view(-1)[:1] if weight.is_contiguous() else weight[(0,) * weight.dim()]
             entry.copy_(torch.nextafter(entry, torch.full_like(entry, math.inf)))
     elif kind := growth_kind(run, name):
-        perturb(fork.model, kind, run.seed, "1", run, data, fork.step)
+        perturb(fork.model, kind, run.seed, "1", run, data, fork.step, fork.optimizer)
     return fork
 
 

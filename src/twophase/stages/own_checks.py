@@ -4,8 +4,8 @@ tables that the study will have.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -17,11 +17,10 @@ from twophase.store.artifacts import read_table, write_table
 from twophase.study import stages
 from twophase.study.model import Model, Study
 from twophase.study.run import Run
+from twophase.study.sizes import sized
 from twophase.training.batches import Data
 from twophase.training.loop import initial_state
 from twophase.training.tensors import bits
-
-ITERATIONS = ("t0", "t1", "t", "u")  # columns of tables
 
 
 def same_again(run: Run, stage: str) -> None:
@@ -92,34 +91,34 @@ def whole(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """A table of two iterations, with the rows of its last as those of all seeds, directions and
     iterations of the study: numbers that nothing has measured, for a trial.
     """
-    if "model" not in table or table.empty:
-        return table
-    parts = [_whole(study, study.models[name], own) for name, own in table.groupby("model")]
-    return pd.concat(parts, ignore_index=True)
+    parts = []
+    for name, own in table.groupby("model") if "model" in table else ():
+        for column, values in _asked(study, study.models[name], own).items():
+            if column in own and values:
+                last = own[own[column] == own[column].iloc[-1]]
+                own = pd.concat([last.assign(**{column: value}) for value in values])
+        if chaos := study.models[name].chaos if {"seed", "direction"} <= {*own} else None:
+            first = own[own["direction"].str.endswith("1")]
+            stem = first["direction"].str.slice(stop=-1)
+            more = [first.assign(direction=stem + str(n)) for n in range(2, chaos.directions + 1)]
+            own = pd.concat([own, *more])
+        parts.append(own[own["t0"] < own["t1"]] if {"t0", "t1"} <= {*own} else own)
+    return pd.concat(parts, ignore_index=True) if parts else table
 
 
-def _whole(study: Study, model: Model, table: pd.DataFrame) -> pd.DataFrame:
-    columns, chaos = table.columns, model.chaos
-    key = [column for column in ITERATIONS if column in table]
-    at = {
-        "t0": chaos.forks if chaos else [],
+def _asked(study: Study, model: Model, table: pd.DataFrame) -> dict[str, Sequence]:
+    """What stands in columns of a table once all is done, where a trial has less."""
+    if "stage" in table:  # of the user's own, which got states of the study's iterations
+        return {"seed": study.seeds}
+    chaos, growth, kept = model.chaos, model.growth, model.checkpoints()
+    forks = growth if "precision" in table else chaos
+    return {
+        "seed": study.seeds,
+        "t0": forks.forks if forks else [],
         "t1": chaos.compared() if chaos else [],
-        "t": model.checkpoints(),
-        "u": model.checkpoints(),
+        "t": kept,
+        "u": kept,
+        "switch": model.linearized.switches if model.linearized else [],
+        "step": range(growth.steps + 1) if growth else [],
+        "size": sorted({sized(model).size, *model.sizes.values}) if model.sizes else [],
     }
-    points = pd.DataFrame(product(*(at[column] for column in key)), columns=key)
-    if {"t0", "t1"} <= {*key}:
-        points = points[points["t0"] < points["t1"]]
-    if key and len(points):
-        last = (table[key] == table[key].iloc[-1]).all(axis=1)
-        table = table[last].drop(columns=key).merge(points, how="cross")
-    if "seed" in table:
-        table = table.drop(columns="seed").merge(pd.DataFrame({"seed": study.seeds}), how="cross")
-    if "direction" in table and chaos:
-        first = table[table["direction"].str.endswith("1")]
-        others = [
-            first.assign(direction=first["direction"].str.slice(stop=-1) + str(number))
-            for number in range(2, chaos.directions + 1)
-        ]
-        table = pd.concat([table, *others], ignore_index=True)
-    return table[columns]

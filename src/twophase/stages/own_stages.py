@@ -134,7 +134,8 @@ def numbers(key: str, name: str, said: Any) -> dict[str, float]:
 def _checked(key: str, table: Any) -> pd.DataFrame:
     """The table, if it is one that can be kept."""
     if not isinstance(table, pd.DataFrame):
-        raise RunError(f"{key}: returns a {type(table).__name__}; must return a pandas DataFrame")
+        line = "must return a pandas DataFrame; for two tables make two stages"
+        raise RunError(f"{key}: returns a {type(table).__name__}; {line}")
     # What rows are called, as after `groupby`, is a column; their numbers are not.
     index = [name for name in table.index.names if name is not None]
     if len({*index, *table.columns}) < len(index) + len(table.columns):

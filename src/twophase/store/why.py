@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
 
 from twophase.store.paths import RESULTS, Maker, Result
 
@@ -62,16 +61,28 @@ def _compared(old: dict, maker: Maker, path: Path, known: dict[str, dict]) -> It
                 yield f"another {name}, of which the old one is gone"
 
 
-def _of_options(old: dict, new: dict) -> Iterator[str]:
-    before, now = dict(_flat(old)), dict(_flat(new))
-    for key in dict.fromkeys([*now, *before]):
-        one, other = before.get(key, DEFAULT), now.get(key, DEFAULT)
+def _of_options(old: dict, new: dict, key: str = "") -> Iterator[str]:
+    for name in dict.fromkeys([*new, *old]):
+        full = f"{key}.{name}".strip(".")
+        one, other = old.get(name, DEFAULT), new.get(name, DEFAULT)
         if one == other:
             continue
-        if isinstance(one, list) and isinstance(other, list):
-            yield f"{key}: {_of_lists(one, other)}"
+        if isinstance(one, dict) and isinstance(other, dict):
+            apart = one.keys().isdisjoint(other) and _sections(one) != _sections(other)
+            # One perturbation is none of several by name: nothing of it was a default.
+            yield from [f"{full} is another"] if apart else _of_options(one, other, full)
+        elif isinstance(one, list) and isinstance(other, list):
+            yield f"{full}: {_of_lists(one, other)}"
+        elif isinstance(other, dict) and one is DEFAULT:
+            yield f"{full} is new"
+        elif isinstance(one, dict) and other is DEFAULT:
+            yield f"{full} is gone"
         else:
-            yield f"{key} = {_short(other)}, was {_short(one)}"
+            yield f"{full} = {_short(other)}, was {_short(one)}"
+
+
+def _sections(options: dict) -> bool:
+    return any(isinstance(value, dict) for value in options.values())
 
 
 def _of_lists(old: list, new: list) -> str:
@@ -94,16 +105,6 @@ def _of_code(old: dict, new: dict) -> Iterator[str]:
             yield what
         elif one != other:
             yield f"{other}, was {one}"
-
-
-def _flat(options: dict, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Options by their full names."""
-    for name, value in options.items():
-        full = f"{key}.{name}".strip(".")
-        if isinstance(value, dict):
-            yield from _flat(value, full)
-        else:
-            yield full, value
 
 
 def _short(value: object) -> str:

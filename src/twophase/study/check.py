@@ -12,7 +12,7 @@ from twophase.study.run import Run, runs
 from twophase.study.stage import Code, Stage, Work, part_maker
 
 if TYPE_CHECKING:
-    from twophase.study.model import Study
+    from twophase.study.model import Model, Study
 
 
 def check_mark(study: Study) -> Result:
@@ -24,9 +24,17 @@ def check_mark(study: Study) -> Result:
 def _options(run: Run) -> list:
     """All models of the study, in brief."""
     study = run.study
-    beside = {"network": networks.BESIDE}
-    models = {name: m.brief().options(exclude=beside) for name, m in study.models.items()}
+    models = {name: _brief(model) for name, model in study.models.items()}
     return [study.data.augmentation.options(), study.compute.options(), models]
+
+
+def _brief(model: Model) -> dict:
+    """What is tried of a model. Functions that perturb are called where the study calls them."""
+    said, chaos = model.brief().options(exclude={"network": networks.BESIDE}), model.chaos
+    if chaos and any(kind.kind == "own" for kind in chaos.kinds().values()):
+        growth = model.growth.forks if model.growth else []
+        said["perturbed"] = [chaos.forks, chaos.directions, growth]
+    return said
 
 
 def _code(run: Run) -> Code:

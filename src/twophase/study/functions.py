@@ -175,7 +175,8 @@ def _unfit(
     needed += [a.arg for a, default in pairs if default is None]
     for name in needed:
         if name in own and name not in options and name not in filled:
-            named = f"; given by itself are {', '.join(given)}" * bool(given) * (not count)
+            how = "by their places" if count else "by itself"
+            named = f"; given {how} are {', '.join(given)}" * bool(given)
             yield f"options.{name}", f": is missing; '{function.name}' in {where} needs it{named}"
 
 

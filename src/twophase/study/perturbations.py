@@ -153,8 +153,9 @@ class OwnKick(Kind):
     """What a `function` of the user's own returns: in a `file` beside the study file, or without a
     file `module:function` of an installed package.
 
-    It returns by name what is added to parameters, or to buffers of real numbers. It takes
-    `options`, and those of GIVEN that it names. What the code says counts, not where the file lies.
+    It returns by name what is added to parameters, to buffers of real numbers, or to what the
+    optimizer keeps. It takes `options`, and those of GIVEN that it names. What the code says
+    counts, not where the file lies.
     """
 
     kind: Literal["own"] = "own"

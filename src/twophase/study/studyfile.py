@@ -314,6 +314,7 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds = {study.seeds}: a seed stands twice"
     yield from _apart(study, raw)
+    yield from _needless(study, raw)
     for option, line in study.data.mistakes(None):
         yield f"data.{option}{line}" if line.startswith(":") else f"data.{option} {line}"
     for option, line in datasets.mistakes(study.data.images, folder):
@@ -333,6 +334,18 @@ def _mistakes(study: Study, raw: dict, folder: Path) -> Iterator[str]:
         yield "kernel.keep = False: models of a sweep share states; leave it out"
     if study.compute.precision == "tf32" and study.compute.device != "cuda":
         yield "compute.precision = 'tf32': exists on device cuda only; must be 'float32'"
+
+
+def _needless(study: Study, raw: dict) -> Iterator[str]:
+    """Sections that say more of one that no model has, or not the model that they are under."""
+    for section, needed in NEEDS.items():
+        without = [name for name, model in study.models.items() if not getattr(model, needed)]
+        asked = [(n, raw["models"][n] or {}) for n in without]
+        asked = [("models", n, section) for n, own in asked if own.get(section, False) is not False]
+        if len(without) == len(study.models) and raw.get(section, False) is not False:
+            asked.append((section,))
+        for keys in asked:
+            yield f"{_key(raw, keys)}: needs section {needed}, which is missing; give both or none"
 
 
 def _apart(study: Study, raw: dict) -> Iterator[str]:

@@ -17,7 +17,13 @@ from twophase.study.stages import published_name
 
 
 def load(
-    study: str, table: str, *, published: bool = False, root: str | Path = "."
+    study: str,
+    table: str,
+    *,
+    model: str | None = None,
+    seed: int | None = None,
+    published: bool = False,
+    root: str | Path = ".",
 ) -> pd.DataFrame:
     """The table called `table` of a study, one row for each run and point.
 
@@ -25,13 +31,15 @@ def load(
     model, seed, the table's keys and its measures; docs/tables.md lists them with their units. A
     `<table>_summary` has mean and range over all runs instead.
 
+    All runs must be there, or of one `model` or `seed` those that are asked for.
+
     Read is what was made by the study's options and your own files as they are now, and by this
     package's code as it was imported, and nothing else.
     With `published` it is what lies in `paper/measurements/`, whatever made it: `provenance.json`
     there says what did.
 
-    Raises `StudyError` if there is no such study or table, `RunError` if the study is not finished,
-    `ArtifactError` if a published table is missing or a file is damaged.
+    Raises `StudyError` if there is no such study, table, model or seed, `RunError` if the study is
+    not finished, `ArtifactError` if a published table is missing or a file is damaged.
 
     >>> import twophase
     >>> chaos = twophase.load("digits", "chaos", published=True)
@@ -45,19 +53,29 @@ def load(
         known, file = published_study(study, root)
         found = [
             Result(file.parent / f"{name}.parquet", result.identity)
-            for name, result in _files(known, table).items()
+            for name, result in _files(known, table, model, seed).items()
         ]
         for missing in (each.path for each in found if not each.path.exists()):
             raise ArtifactError(f"{missing}: is missing: the study was published without it")
         return pd.concat(map(read_table, found), ignore_index=True)
     studyfile.forget()
     known = studyfile.load(root / STUDIES / f"{study}.yaml")
-    results = _files(known, table).values()
+    results = _files(known, table, model, seed).values()
     for missing in (root / each.path for each in results if not (root / each.path).exists()):
         there = (root / MEASUREMENTS / study).exists()
         hint = ", or load what is published, with `published=True`" if there else ""
+        if any((root / each.path).exists() for each in results):
+            hint += "; some runs have it: ask for them by `model` and `seed`"
         raise RunError(not_finished(known, missing) + hint)
     return pd.concat((read_table(each, root) for each in results), ignore_index=True)
+
+
+def known_run(study: Study, model: str | None, seed: int | None) -> None:
+    """Raise `StudyError` for a model or seed that the study does not have."""
+    for name, value, allowed in (("model", model, [*study.models]), ("seed", seed, study.seeds)):
+        if value is not None and value not in allowed:
+            listed = ", ".join(map(str, allowed))
+            raise StudyError(f"{study.name}: {name} = {value!r}: must be one of {listed}")
 
 
 def published_study(name: str, root: Path = Path()) -> tuple[Study, Path]:
@@ -98,13 +116,21 @@ def not_finished(study: Study, missing: Path) -> str:
     )
 
 
-def _files(study: Study, table: str) -> dict[str, Result]:
+def _files(
+    study: Study, table: str, model: str | None = None, seed: int | None = None
+) -> dict[str, Result]:
     """The files of a table, or of a summary, by the names that they are published under."""
+    known_run(study, model, seed)
     its_runs = {name: stages.runs_of(study, stage) for name, stage in stages.STAGE_OF.items()}
     summaries = {f"{name}_summary": name for name in stages.tables_of(study)}
     if table in summaries:
+        if model is not None or seed is not None:
+            raise StudyError(f"{study.name}: {table} is of all runs; leave model and seed out")
         return {table: stages.summary_table(study, summaries[table])}
     if not its_runs.get(table):
         there = ", ".join([*(name for name in its_runs if its_runs[name]), *summaries])
         raise StudyError(f"{study.name}: has no table {table!r}; must be one of {there}")
-    return {published_name(run, table): stages.run_table(run, table) for run in its_runs[table]}
+    own = [run for run in its_runs[table] if model in (None, run.name) and seed in (None, run.seed)]
+    if not own:
+        raise StudyError(f"{study.name}: model = {model!r}: has no table {table!r}")
+    return {published_name(run, table): stages.run_table(run, table) for run in own}

@@ -34,6 +34,7 @@ class At(NamedTuple):
     run: Run | None = None
     data: Data | None = None
     step: int = 0
+    optimizer: dict[str, list[torch.Tensor]] | None = None  # as in `State`
 
     def rng(self) -> np.random.Generator:
         """Random numbers that are the direction's own, and the same at every step."""
@@ -62,6 +63,17 @@ class At(NamedTuple):
         """The parameters that are trained as the run began, by name."""
         state = initial_state(self._run().model, self.data, self.seed)
         return {name: p.detach() for name, p in trained(state.model).items()}
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        """What the optimizer keeps of each parameter, by names such as `momentum.0.weight`."""
+        if self.optimizer is None:
+            raise RunError("this kind of perturbation needs `optimizer`, that of the state")
+        names = trained(self.model)
+        return {
+            f"{kind}.{name}": tensor
+            for kind, values in self.optimizer.items()
+            for name, tensor in zip(names, values, strict=True)
+        }
 
     def other_seed(self) -> int:
         """A seed of SGD noise that no run of a study has: theirs are below 2**32."""
@@ -107,6 +119,7 @@ def perturb(
     run: Run | None = None,
     data: Data | None = None,
     step: int = 0,
+    optimizer: dict[str, list[torch.Tensor]] | None = None,
 ) -> tuple[float, float]:
     """Perturb the trained parameters of `model` in place, in the direction of this number.
 
@@ -114,7 +127,8 @@ def perturb(
     for every t0. It is added in float64 and rounded to the parameters' own precision. Rounding
     swallows part of it, so the realised perturbation is measured. The direction `control` is the
     perturbation zero. Kinds other than Gaussian noise also need the `run` and its `data`, whose
-    state at iteration `step` the model has.
+    state at iteration `step` the model has, and a function of the user's own may need what the
+    `optimizer` keeps there, and change it.
 
     Returns its L2 norm, and the share of parameters that it left unchanged. Raises `RunError` if
     it cannot be made.
@@ -131,7 +145,7 @@ def perturb(
     make = getattr(perturbations.imported(perturbation), "added", None)
     if direction == "control" or make is None:
         return 0.0, 1.0
-    added = make(perturbation, At(model, seed, int(direction), run, data, step))
+    added = make(perturbation, At(model, seed, int(direction), run, data, step, optimizer))
     realised = []
     for name, parameter in trained(model).items():
         before = parameter.to(torch.float64, copy=True)

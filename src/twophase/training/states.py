@@ -23,6 +23,7 @@ from twophase.study.chaos import compare_points, forks
 from twophase.study.kernel import kernel_steps
 from twophase.study.model import STUDIES
 from twophase.study.run import Run
+from twophase.study.tables import known_run
 from twophase.training import batches
 from twophase.training.batches import Data, kernel_inputs, load_data
 from twophase.training.evaluation import Examples, evaluation_sets
@@ -135,15 +136,8 @@ def _run(study: str, model: str, seed: int | None, root: str | Path) -> Run:
     """The run that is asked for; without a seed that of the first."""
     studyfile.forget()
     known = studyfile.load(Path(root) / STUDIES / f"{study}.yaml")
-    seed = known.seeds[0] if seed is None else seed
-    for name, value, allowed in (
-        ("model", model, [*known.models]),
-        ("seed", seed, known.seeds),
-    ):
-        if value not in allowed:
-            listed = ", ".join(map(str, allowed))
-            raise StudyError(f"{study}: {name} = {value!r}: must be one of {listed}")
-    return Run(known, model, seed)
+    known_run(known, model, seed)
+    return Run(known, model, known.seeds[0] if seed is None else seed)
 
 
 def _among(run: Run, t: int, kept: Iterable[int], what: str) -> None:
