@@ -117,6 +117,7 @@ def _draw(
         style.scale(ax, pooled["value"])
     if lines.xlog:
         ax.set_xscale("log")
+        style.few_ticks(ax.xaxis, own[lines.x].min(), own[lines.x].max())
     colours = style.shades(pooled[hue]) if hue else None
     style.curves(ax, own, lines.x, hue, colours, lines.markers)
     if lines.floor:

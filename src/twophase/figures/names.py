@@ -24,7 +24,6 @@ NETWORKS = {
     "vit": "ViT",
     "gpt": "GPT",
 }
-LABEL = 25  # letters along an axis
 SMALL = ("vgg_small", "vit", "gpt")
 IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # Options that change what a network is, as a title says them.
@@ -74,13 +73,10 @@ def words(study: Study) -> Words:
 
 
 def axis(study: Study, label: str) -> str:
-    """A label in the units of the study's task, from that of classification; on two lines where it
-    would be longer than its axis.
-    """
+    """A label in the units of the study's task, from that of classification."""
     said = words(study)
     label = label.replace("(nats)", f"({said.unit})")
-    label = label.replace("disagreement (share)", f"disagreement ({said.measure})")
-    return label.replace(" (", "\n(") if len(label) > LABEL else label
+    return label.replace("disagreement (share)", f"disagreement ({said.measure})")
 
 
 def option(key: str) -> str:

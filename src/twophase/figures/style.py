@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from twophase.estimators import phases
@@ -48,6 +49,7 @@ LOOKS = {
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.formatter.min_exponent": 3,
     "legend.title_fontsize": SIZE - 0.7,
     "legend.frameon": False,
     "legend.handlelength": 1.3,
@@ -141,6 +143,17 @@ def signs_of(levels: Iterable) -> dict[Any, str]:
     return dict(zip(levels, itertools.cycle(MARKERS), strict=False))
 
 
+def few_ticks(axis: Axis, low: float, high: float) -> None:
+    """Of a logarithmic axis from about `low` to `high`: labels at powers of ten; also at their
+    threefold, and small ticks between, where labels would else be fewer than two or three.
+    """
+    short = high <= 200 * low
+    axis.set_major_locator(LogLocator(subs=(1, 3) if short else (1,)))
+    axis.set_minor_formatter("")
+    if not short:
+        axis.minorticks_off()
+
+
 def scale(ax: Axes, values: pd.Series) -> None:
     """A y axis for these values: logarithmic if they span a factor of ten. Where some are zero or
     negative, it is linear around zero, so that none of them is hidden.
@@ -152,6 +165,7 @@ def scale(ax: Axes, values: pd.Series) -> None:
         return
     if found.min() > 0:
         ax.set_yscale("log")
+        few_ticks(ax.yaxis, sizes.min(), sizes.max())
         return
     smallest, largest = (math.floor(math.log10(each)) for each in (sizes.min(), sizes.max()))
     below = bool(found.min() < 0)
