@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twophase.figures import style
 from twophase.figures.panels import Page, Panel
 from twophase.study import tasks
@@ -184,14 +186,18 @@ def page(
     *sentences: str,
     marks: style.Transitions | None = None,
     forks: bool | None = None,
-    drops: str = "Dotted",
 ) -> Page:
-    """A page with its caption: the study's title, the sentences that are not empty, then what lines
-    are (of `forks`, or of base runs; not said if it is None) and what marks on axes of iterations
-    are.
+    """A page with its caption: the study's title, the sentences that are not empty, what panels say
+    of themselves, then what lines are (of `forks`, or of base runs; not said if it is None) and
+    what marks on axes of iterations are.
     """
+    panels = [panel for row in rows for panel in row]
+    values = np.concatenate([[], *(panel.values for panel in panels)])
+    lost = int((~np.isfinite(values)).sum())
     said = [" ".join(study.title.split()).rstrip(".") + ".", *sentences]
+    said += dict.fromkeys(panel.also for panel in panels)
+    said += [f"Not drawn: {lost} of {len(values)} values that are not finite."] * bool(lost)
     said += [every(study, forks)] * (forks is not None)
     if marks is not None:
-        said += [rates(study).replace("Dotted", drops), transitions(study, marks)]
+        said += [rates(study), transitions(study, marks)]
     return Page(rows, " ".join(each.strip() for each in said if each.strip()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -26,7 +26,8 @@ LINE = 1.55 * (style.SIZE - 0.7) / 72  # inches of a line of a legend or a title
 
 class Panel(NamedTuple):
     """A panel: what draws it, and the title that a stranger understands. Panels that `share` have
-    one scale.
+    one scale. Of its `values` the caption counts those that no axis can show; `also` is what else
+    the caption says of it, once for all panels that say the same.
     """
 
     draw: Callable[[Axes], object]
@@ -35,6 +36,8 @@ class Panel(NamedTuple):
     projection: str | None = None
     height: float = 1.6  # below title and legend, in inches
     width: float = 1.0  # beside others in its row
+    values: Sequence[float] = ()
+    also: str = ""
 
 
 class Page(NamedTuple):

@@ -28,7 +28,9 @@ MARKS: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {
     ("resnet20", "blocks"): [(100, 500, 0, 0)],
     ("resnet20", "test_accuracy"): [(0, 0, 0.44, 0.44), (5000, 5000, 0.84, 0.84)],
 }
-SAID = "Grey: about what the paper shows, of one run; of forks, those from its first t0."
+SAID = "Grey: about what the paper shows, of one run"
+WHICH = {"reference": "; on the left from the kernel at 0", "test_accuracy": ""}
+WHICH["neighbours"] = WHICH["reference"]  # a caption tells once what is the same
 
 
 def marks(study: Study, model: Model, measure: str) -> list[tuple[float, float, float, float]]:
@@ -55,7 +57,7 @@ def mark(ax: Axes, study: Study, model: Model, measure: str) -> None:
     ax.set_xlim(low, high)
 
 
-def said(study: Study, *measures: str) -> str:
+def said(study: Study, model: Model, measure: str) -> str:
     """A sentence on the marks, if there are any."""
-    shown = any(marks(study, model, each) for model in study.models.values() for each in measures)
-    return SAID if shown else ""
+    which = WHICH.get(measure, "; of forks, those from its first t0")
+    return f"{SAID}{which}." * bool(marks(study, model, measure))
