@@ -21,9 +21,8 @@ def panel(study: Study, tables: style.Tables, name: str, axes: str) -> Panel:
         f"{'three' if solid else 'two'} leading uncentred principal directions; the cross is 0, "
         "the apex; %: share of squared length."
     )
-    if solid:
-        return Panel(drawn, title, projection="3d", height=2.0, width=1.1, also=said)
-    return Panel(drawn, title, width=0.7, also=said)
+    shape = {"projection": "3d", "height": 2.0, "width": 1.1} if solid else {"width": 0.7}
+    return Panel(drawn, title, also=said, **shape)
 
 
 def _draw(cone: pd.DataFrame, axes: str, ax: Axes) -> None:

@@ -80,22 +80,19 @@ def row(
         pooled = frame[frame["measure"].isin(words)]
         pooled = pooled.assign(line=pooled["measure"].map(words))
         if len(pooled):
-            drawn = partial(_draw, study, name, pooled, lines, transitions)
-            own = style.where(pooled, model=name)["value"]
-            said = paper.said(study, study.models[name], lines.measure) * _marked(lines)
-            share = lines.share or lines.measure
-            panels.append(Panel(drawn, title, share, values=own, also=said))
+            over_time = lines.over and lines.x != "t0"
+            given = paper.marks(study, study.models[name], lines.measure) if over_time else []
+            drawn = partial(_draw, study, name, pooled, lines, transitions, given)
+            own, share = style.where(pooled, model=name), lines.share or lines.measure
+            said = paper.said(lines.measure) if given else ""
+            panels.append(Panel(drawn, title, share, values=own["value"], also=said))
     return panels
 
 
-def _marked(lines: Lines) -> bool:
-    """Whether its axis can have what the paper gives."""
-    return bool(lines.over) and lines.x != "t0"
-
-
 def _draw(
-    study: Study, name: str, pooled: pd.DataFrame, lines: Lines, marks: dict | None, ax: Axes
-) -> None:
+    study: Study, name: str, pooled: pd.DataFrame, lines: Lines, marks: dict | None, given: list,
+    ax: Axes,
+) -> None:  # fmt: skip
     model = study.models[name]
     own = style.where(pooled, model=name)
     ax.set_ylabel(names.axis(study, lines.label))
@@ -115,8 +112,7 @@ def _draw(
         ax.set_xlim(0, None)
     if lines.threshold:
         style.barriers(ax, own, model.chaos.barrier_threshold, names.words(study).unit)
-    if _marked(lines):
-        paper.mark(ax, study, model, lines.measure)
+    paper.mark(ax, given)
     if lines.then:
         lines.then(ax)
     style.legend(ax, lines.legend)

@@ -20,7 +20,7 @@ from twophase.figures import style
 
 LEAST = 2.1  # inches that a panel needs to be read
 PAGE = 9.0  # inches that a page is high
-CHARACTERS, LETTERS = 12.5, 16.0  # of a title and of a label, in an inch
+CHARACTERS, LETTERS = 12.5, 16.5  # of a title and of a label, in an inch
 LINE = 1.55 * (style.SIZE - 0.7) / 72  # inches of a line of a legend or a title
 
 
@@ -55,13 +55,7 @@ def composed(
 
     Raises `StudyError` if there is no such panel.
     """
-    letters = _letters(sum(map(len, page.rows)))
-    place = iter(letters)
-    rows = [[(next(place), each) for each in row] for row in page.rows]
-    if panel:
-        rows = [[chosen] for row in rows for chosen in row if chosen[0] == panel]
-        if not rows:
-            raise StudyError(f"--panel {panel}: must be one of {', '.join(letters)}")
+    rows = _lettered(page, panel)
     most = max(map(len, rows))
     columns = -(-most // -(-most // max(1, int(width / LEAST))))  # four are two and two, not three
     lines = [row[at : at + columns] for row in rows for at in range(0, len(row), columns)]
@@ -109,6 +103,18 @@ def composed(
     return figure
 
 
+def _lettered(page: Page, panel: str | None) -> list[list[tuple[str, Panel]]]:
+    """The panels in their rows, each with its letter; or only the `panel` of that letter."""
+    letters = [a + b for a in ("", *ascii_lowercase) for b in ascii_lowercase]
+    letters = letters[: sum(map(len, page.rows))]
+    place = iter(letters)
+    rows = [[(next(place), each) for each in row] for row in page.rows]
+    chosen = [[each] for row in rows for each in row if each[0] == panel]
+    if panel and not chosen:
+        raise StudyError(f"--panel {panel}: must be one of {', '.join(letters)}")
+    return chosen or rows
+
+
 def _without_labels_that_stand_below(lines: list[list[Axes]]) -> float:
     """Take the labels of x axes away where all panels below have the same. Returns the inches that
     they took.
@@ -125,15 +131,9 @@ def _without_labels_that_stand_below(lines: list[list[Axes]]) -> float:
 
 def _along(label: str, height: float) -> str:
     """The label of a y axis, on two lines where it would be longer than a panel of this height."""
-    if len(label) <= LETTERS * height or "$" in label.partition(" ")[0]:
+    if len(label.replace("$", "")) <= LETTERS * height or "$" in label.partition(" ")[0]:
         return label
     return label.replace(" (", "\n(") if " (" in label else label.replace(" ", "\n", 1)
-
-
-def _letters(count: int) -> list[str]:
-    """a to z, then aa to az, and so on."""
-    names = ["", *ascii_lowercase]
-    return [names[n // 26] + ascii_lowercase[n % 26] for n in range(count)]
 
 
 def _head(ax: Axes, letter: str, heading: str, width: float, seen: list) -> float:

@@ -11,8 +11,8 @@ from twophase.figures.style import GREY
 from twophase.study.model import Model, Study
 
 END = float("inf")
-# Of a network and a measure: iterations from and to, smallest and largest value.
-MARKS: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {
+Mark = tuple[float, float, float, float]  # iterations from and to, smallest and largest value
+MARKS: dict[tuple[str, str], list[Mark]] = {  # of a network and a measure
     ("vgg16", "dissimilarity"): [(2500, 2500, 8e-4, 8e-4)],
     ("vgg16", "test_barrier"): [(5000, END, 1, 2)],
     ("vgg16", "disagreement"): [(2500, 2500, 0.3, 0.3), (5000, END, 0.1, 0.15)],
@@ -33,7 +33,7 @@ WHICH = {"reference": "; on the left from the kernel at 0", "test_accuracy": ""}
 WHICH["neighbours"] = WHICH["reference"]  # a caption tells once what is the same
 
 
-def marks(study: Study, model: Model, measure: str) -> list[tuple[float, float, float, float]]:
+def marks(study: Study, model: Model, measure: str) -> list[Mark]:
     """What the paper gives for a measure of this network; nothing, if it is not one of its own:
     another width counts, and other images.
     """
@@ -41,10 +41,10 @@ def marks(study: Study, model: Model, measure: str) -> list[tuple[float, float, 
     return MARKS.get((model.network.architecture, measure), []) if own else []
 
 
-def mark(ax: Axes, study: Study, model: Model, measure: str) -> None:
+def mark(ax: Axes, given: list[Mark]) -> None:
     """Draw them where the axes come that far: a box, a line or a cross."""
     low, high = ax.get_xlim()
-    for start, stop, least, most in marks(study, model, measure):
+    for start, stop, least, most in given:
         if start > high:
             continue
         stop = min(stop, high)
@@ -57,7 +57,6 @@ def mark(ax: Axes, study: Study, model: Model, measure: str) -> None:
     ax.set_xlim(low, high)
 
 
-def said(study: Study, model: Model, measure: str) -> str:
-    """A sentence on the marks, if there are any."""
-    which = WHICH.get(measure, "; of forks, those from its first t0")
-    return f"{SAID}{which}." * bool(marks(study, model, measure))
+def said(measure: str) -> str:
+    """A sentence on the marks."""
+    return SAID + WHICH.get(measure, "; of forks, those from its first t0") + "."

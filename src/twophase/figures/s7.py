@@ -59,9 +59,7 @@ def draw(study: Study, tables: style.Tables) -> Page:
     said = {
         "chaos": "Barrier and disagreement: of base run and fork at the last t1, perturbed at "
         f"t0 by {names.perturbed(study)}; above the dashed line the two lie in different "
-        "valleys of the loss."
-        if style.models(study, "chaos")
-        else "",
+        "valleys of the loss.",
         "cone": "Radius: largest angle between a kernel from t on and their mean direction.",
     }
     return names.page(

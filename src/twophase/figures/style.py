@@ -50,7 +50,6 @@ LOOKS = {
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.formatter.min_exponent": 3,
     "legend.title_fontsize": SIZE - 0.7,
     "legend.frameon": False,
     "legend.handlelength": 1.3,
@@ -61,10 +60,6 @@ LOOKS = {
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
 }
-
-
-# Panels are laid out by `panels.composed`, whatever a sheet says.
-OWN_LAYOUT = {"figure.autolayout": False, "figure.constrained_layout.use": False}
 
 
 @contextmanager
@@ -79,7 +74,8 @@ def theme(sheet: Path | None = None) -> Iterator[None]:
                       rc=LOOKS)  # fmt: skip
         if sheet:
             mpl.style.use(sheet)
-        mpl.rcParams.update(OWN_LAYOUT)
+        mpl.rcParams["figure.autolayout"] = False  # `panels.composed` lays them out
+        mpl.rcParams["figure.constrained_layout.use"] = False
         yield
 
 
@@ -151,12 +147,14 @@ def signs_of(levels: Iterable) -> dict[Any, str]:
 
 def few_ticks(axis: Axis, low: float, high: float) -> None:
     """Of a logarithmic axis from about `low` to `high`: labels at powers of ten; also at their
-    threefold, and small ticks between, where labels would else be fewer than two or three.
+    threefold, all as plain numbers, where those would be too few.
     """
     short = high <= 200 * low
     axis.set_major_locator(LogLocator(subs=(1, 3) if short else (1,)))
-    axis.set_minor_formatter("")
-    if not short:
+    if short:
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    else:
         axis.minorticks_off()
 
 
