@@ -51,13 +51,8 @@ def draw(study: Study, tables: style.Tables) -> Page:
     if len(means) >= CONDITIONS:
         speeds = style.transitions(study, tables, reading="speed")
         slowed = {name: own for name, own in speeds.items() if _both(own)}
-        both = [each for each in ((means, BEGINS), (slowed, SLOWS)) if each[0]]
-        rows.append(
-            [
-                Panel(partial(_conditions, *each, each is both[-1]), "all networks", height=2.6)
-                for each in both
-            ]
-        )
+        both = [partial(_conditions, *each) for each in ((means, BEGINS), (slowed, SLOWS))]
+        rows.append([Panel(each, "all networks", height=2.6) for each in both[: 1 + bool(slowed)]])
     return names.page(
         study,
         rows,
@@ -188,7 +183,7 @@ def _cross(ax: Axes, x: Estimate, y: Estimate, low: float, high: float, color: A
     _bars(ax, at, *ends, color=color, linewidth=2.2, alpha=0.8, zorder=4)
 
 
-def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> None:
+def _conditions(means: dict[str, Both], kernel: str, ax: Axes) -> None:
     low, high = _limits([time for own in means.values() for time in own.values()])
     _band(ax, low, high, kernel)
     colours = sns.color_palette("colorblind", len(means))
@@ -198,5 +193,4 @@ def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> N
         _cross(ax, x, y, low, high, color=color)
         ax.plot(*np.clip([x.value, y.value], low, high), marker=signs[name], color=color,
                 label=name, linestyle="none", zorder=5)  # fmt: skip
-    if named:
-        style.legend(ax)
+    style.legend(ax)

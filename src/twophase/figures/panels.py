@@ -72,12 +72,12 @@ def composed(
         drawn.append([])
         heads.append(0.0)
         for column, (letter, each) in enumerate(line):
-            spot = grid[index, :] if len(line) == 1 else grid[index, column]
-            ax = figure.add_subplot(spot, projection=each.projection)
+            stop = column + 1 if column + 1 < len(line) else columns  # the last fills its line
+            ax = figure.add_subplot(grid[index, column:stop], projection=each.projection)
             each.draw(ax)
             title = "" if each.title in titles else each.title
             titles.append(title)
-            inches = width * widths[column] / sum(widths)
+            inches = width * sum(widths[column:stop]) / sum(widths)
             heads[-1] = max(heads[-1], LINE * _head(ax, letter, title, inches, seen))
             drawn[-1].append(ax)
             if each.share:
@@ -88,6 +88,8 @@ def composed(
         limits = [ax.get_ylim() for ax in together]
         for ax in together:
             ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+            if ax.get_yscale() == "log":
+                style.few_ticks(ax.yaxis, *ax.get_ylim())
     heights = [max(each.height for _, each in line) for line in lines]
     grid.set_height_ratios(heights)  # of the axes alone
     needed = sum(heads)

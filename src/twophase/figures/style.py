@@ -149,7 +149,7 @@ def few_ticks(axis: Axis, low: float, high: float) -> None:
     """Of a logarithmic axis from about `low` to `high`: labels at powers of ten; also at their
     threefold, all as plain numbers, where those would be too few.
     """
-    short = high <= 200 * low
+    short = high <= 500 * low
     axis.set_major_locator(LogLocator(subs=(1, 3) if short else (1,)))
     if short:
         axis.set_major_formatter("{x:g}")
@@ -169,7 +169,6 @@ def scale(ax: Axes, values: pd.Series) -> None:
         return
     if found.min() > 0:
         ax.set_yscale("log")
-        few_ticks(ax.yaxis, sizes.min(), sizes.max())
         return
     smallest, largest = (math.floor(math.log10(each)) for each in (sizes.min(), sizes.max()))
     below = bool(found.min() < 0)
