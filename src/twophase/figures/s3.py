@@ -35,6 +35,8 @@ def draw(study: Study, tables: style.Tables) -> Page:
         cone = pd.concat([cone, style.runs(tables, "across_seeds")], ignore_index=True)
     marks = style.transitions(study, tables)
     rows = [row(study, name, cone, SHOWN, marks) for name in style.models(study, "kernel")]
+    # The last kernels have no exponent and no velocity: nothing is lost.
+    rows = [[panel._replace(values=()) for panel in panels] for panels in rows]
     return names.page(
         study,
         rows,
