@@ -488,7 +488,7 @@ def test_conditions_that_move_both_times_alike_lie_along_the_band():
     means = {str(t): {"chaos": found(float(t)), "cone": found(1.5 * t)} for t in (10, 40, 160)}
     with style.theme():
         ax = Figure().subplots()
-        answer._conditions(means, "entry", True, ax)
+        answer._conditions(means, "entry", ax)
     signs = [line for line in ax.lines if line.get_marker() in style.MARKERS]
     assert len({line.get_marker() for line in signs}) == 3
     places = [line.get_xydata()[0] for line in signs]

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 
 from twophase.estimators import phases
 from twophase.estimators.phases import Times
@@ -27,10 +26,10 @@ HORIZONS = {"all": "whole horizon", "half": "half horizon"}
 
 
 def draw(study: Study, tables: style.Tables) -> Page:
-    """Left: barriers over t0. Right: both times of every seed in one plane, at two horizons. Last:
-    those of all models, if they are several.
+    """Barriers over t0, each beside both times of every seed in one plane, at two horizons; those
+    of networks that have no plane; and the times of all models, if they are several.
     """
-    titles, rows, told, means = names.titles(study), [], [], {}
+    titles, rows, alone, told, means = names.titles(study), [], [], [], {}
     whole, half = (style.transitions(study, tables, each) for each in (False, True))
     for name, model in style.models(study, "chaos", "kernel").items():
         found, chaos = whole[name], whole[name]["chaos"]
@@ -39,33 +38,32 @@ def draw(study: Study, tables: style.Tables) -> Page:
             ends = style.at_ends(forks, model.chaos.ends())
         else:
             ends = chaos.ends
-        rows.append([Panel(partial(_doses, study, name, ends, found), titles[name], height=2.2)])
-        if _both(found):
-            horizons = {"all": found} | ({"half": half[name]} if _both(half[name]) else {})
-            title = "chaos ends / cone begins"
-            rows[-1].append(Panel(partial(_plane, horizons), title, height=2.2, width=0.6))
-            told.append(f"{titles[name]}: {_horizons(horizons)}.")
-            means[name] = found
+        doses = Panel(partial(_doses, study, name, ends, found), titles[name])
+        if not _both(found):
+            alone.append(doses)
+            continue
+        horizons = {"all": found} | ({"half": half[name]} if _both(half[name]) else {})
+        plane = Panel(partial(_plane, horizons), "chaos ends / cone begins", height=2.2, width=0.6)
+        rows.append([doses, plane])
+        told.append(f"{titles[name]}: {_horizons(horizons)}.")
+        means[name] = found
+    rows += [alone[at : at + 2] for at in range(0, len(alone), 2)]
     if len(means) >= CONDITIONS:
         speeds = style.transitions(study, tables, reading="speed")
         slowed = {name: own for name, own in speeds.items() if _both(own)}
-        both = [each for each in ((means, BEGINS), (slowed, SLOWS)) if each[0]]
-        rows.append(
-            [
-                Panel(partial(_conditions, *each, each is both[-1]), "all networks", height=2.6)
-                for each in both
-            ]
-        )
+        both = [partial(_conditions, *each) for each in ((means, BEGINS), (slowed, SLOWS))]
+        rows.append([Panel(each, "all networks", height=2.6) for each in both[: 1 + bool(slowed)]])
     return names.page(
         study,
         rows,
-        "Is it one transition? Left: test loss barrier at the end of forks from t0, a colour and a "
-        "sign for each seed; above the dashed line both runs lie in different valleys of the loss, "
-        "and chaos has ended where the lines fall below it. Right: for each seed the t0 at which "
-        "chaos ends, and the iteration at which the kernel is half-way into its later cone. Bars: "
-        "as far as the grid of t0 leaves a time open, with an arrow where it ends. The cross: mean "
-        "over seeds, 95 % interval. One transition lies in the grey band, within a factor of two; "
-        "the numbers are the end of chaos over the time of the cone, seed by seed.",
+        "Is it one transition? Test loss barrier at the end of forks from t0, a colour and a sign "
+        "for each seed; above the dashed line both runs lie in different valleys of the loss, and "
+        "chaos has ended where the lines fall below it.",
+        "Right of it, where both times are known: for each seed the t0 at which chaos ends, and "
+        "the iteration at which the kernel is half-way into its later cone. Bars: as far as the "
+        "grid of t0 leaves a time open, with an arrow where it ends. The cross: mean over seeds, "
+        "95 % interval. One transition lies in the grey band, within a factor of two; the numbers "
+        "are the end of chaos over the time of the cone, seed by seed." * bool(means),
         *told,
         "Last: the means of all networks, by when the kernel enters its later cone and by when "
         "it has slowed down; if what moves the end of chaos moves the kernel as much, they lie "
@@ -145,9 +143,8 @@ def _band(ax: Axes, low: float, high: float, kernel: str = BEGINS) -> None:
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high),
            xlabel="chaos ends (iteration $t_0$)", ylabel=kernel)  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1,) if high > 200 * low else (1, 3)))
+        style.few_ticks(axis, low, high)
         axis.set_major_formatter("{x:,.0f}")
-        axis.set_minor_formatter("")
     ax.set_box_aspect(1)
     ax.set_anchor("W")
 
@@ -186,7 +183,7 @@ def _cross(ax: Axes, x: Estimate, y: Estimate, low: float, high: float, color: A
     _bars(ax, at, *ends, color=color, linewidth=2.2, alpha=0.8, zorder=4)
 
 
-def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> None:
+def _conditions(means: dict[str, Both], kernel: str, ax: Axes) -> None:
     low, high = _limits([time for own in means.values() for time in own.values()])
     _band(ax, low, high, kernel)
     colours = sns.color_palette("colorblind", len(means))
@@ -196,5 +193,4 @@ def _conditions(means: dict[str, Both], kernel: str, named: bool, ax: Axes) -> N
         _cross(ax, x, y, low, high, color=color)
         ax.plot(*np.clip([x.value, y.value], low, high), marker=signs[name], color=color,
                 label=name, linestyle="none", zorder=5)  # fmt: skip
-    if named:
-        style.legend(ax)
+    style.legend(ax)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from twophase.figures import names, style
 from twophase.figures.panels import Panel
@@ -14,18 +15,14 @@ def panel(study: Study, tables: style.Tables, name: str, axes: str) -> Panel:
     """The kernels of a model's first seed on the leading directions, which are the `axes`."""
     cone = style.wide(tables, "kernel_projection", f"{name}/seed{study.seeds[0]}")
     drawn, title = partial(_draw, cone, axes), names.titles(study)[name]
-    if len(axes) == 3:
-        return Panel(drawn, title, projection="3d", height=2.1, width=1.1)
-    return Panel(drawn, title, width=0.7)
-
-
-def said(study: Study, directions: str) -> str:
-    """What the panel shows."""
-    return (
+    solid = len(axes) == 3
+    said = (
         f"Right: tangent kernels H of seed {study.seeds[0]}, scaled to norm 1, on their "
-        f"{directions} leading uncentred principal directions; the cross is 0, the apex; %: share "
-        "of squared length."
+        f"{'three' if solid else 'two'} leading uncentred principal directions; the cross is 0, "
+        "the apex; %: share of squared length."
     )
+    shape = {"projection": "3d", "height": 2.0, "width": 1.1} if solid else {"width": 0.7}
+    return Panel(drawn, title, also=said, **shape)
 
 
 def _draw(cone: pd.DataFrame, axes: str, ax: Axes) -> None:
@@ -34,7 +31,7 @@ def _draw(cone: pd.DataFrame, axes: str, ax: Axes) -> None:
     places = [cone[axis] for axis in axes]
     solid = {"depthshade": False} if len(axes) == 3 else {}
     ax.plot(*places, color="0.5", linewidth=0.8, zorder=1)
-    ax.scatter(*places, c=cone["t"], cmap=style.SEQUENTIAL, s=14, zorder=2, **solid)
+    dots = ax.scatter(*places, c=cone["t"], cmap=style.SEQUENTIAL, s=14, zorder=2, **solid)
     ax.plot(*([0] for _ in axes), "k+", markersize=7, markeredgewidth=1)
     shares = [cone[f"{axis}_share"][0] for axis in axes]
     if len(axes) == 3:
@@ -44,7 +41,10 @@ def _draw(cone: pd.DataFrame, axes: str, ax: Axes) -> None:
             xlabel=f"1st direction of $H/|H|$ ({shares[0]:.0%})", ylabel=f"2nd ({shares[1]:.0%})"
         )
         ax.set_aspect("equal", adjustable="datalim")
-    style.colorbar(ax, cone["t"], "iteration $t$", 1.32 if len(axes) == 3 else 1.03)
+    beside = ax.inset_axes((1.22 if len(axes) == 3 else 1.03, *style.BAR_BESIDE))
+    bar = ax.figure.colorbar(dots, cax=beside, label="iteration $t$", ticks=MaxNLocator(4),
+                             format="{x:,.0f}")  # fmt: skip
+    bar.outline.set_visible(False)
 
 
 def _box(box: Axes, share: float) -> None:

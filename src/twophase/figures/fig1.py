@@ -5,8 +5,8 @@ from functools import partial
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from twophase.figures import cone, names, paper, style
-from twophase.figures.lines import AGAINST, against, panel
+from twophase.figures import cone, names, style
+from twophase.figures.lines import AGAINST, against, row
 from twophase.figures.panels import Page
 from twophase.study.model import Study
 
@@ -22,12 +22,12 @@ def draw(study: Study, tables: style.Tables) -> Page:
     for name, model in style.models(study, "chaos", "kernel").items():
         (lines,), own = against(model, [FORKS]), chaos
         then = partial(Axes.set_xlim, left=0, right=model.training.iterations)
-        if lines.hue:
+        if lines.hue == "ends":
             ends = dict.fromkeys((model.chaos.forks[0], model.chaos.forks[-1]))
             own = chaos[chaos["t0"].isin(ends)].sort_values(["t0", "t1"])
             own, then = own.assign(ends=own["t0"].map("{:,}".format)), partial(_starts, ends)
-        barriers = panel(study, name, own, lines, marks, then=then)
-        rows.append([barriers, cone.panel(study, tables, name, "xy")])
+        barriers = row(study, name, own, [lines._replace(then=then)], marks)
+        rows.append([*barriers, cone.panel(study, tables, name, "xy")])
     return names.page(
         study,
         rows,
@@ -36,8 +36,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "latest, which begin at the triangles; where forks are compared but once, of all. A fork "
         f"is a copy of the base run that got, at iteration t0, {names.perturbed(study)}, and then "
         f"{names.then(study)}. Above the dashed line the two lie in different valleys of the loss.",
-        cone.said(study, "two"),
-        paper.said(study, "test_barrier") + style.lost(chaos),
         marks=marks,
         forks=True,
     )

@@ -35,7 +35,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "The protocol of this replication; the paper's figure 2 is not known to us. Loss "
         f"({names.words(study).loss}){scores} of the base runs, and the iterations at which runs "
         "are forked, compared, their kernels computed and their linearised training started.",
-        style.lost(training),
         marks={},
         forks=False,
     )

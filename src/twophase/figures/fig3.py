@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from twophase.figures import names, paper, style
+from twophase.figures import names, style
 from twophase.figures.lines import AGAINST, against, forks, row
 from twophase.figures.panels import Page
 from twophase.study.chaos import CONTROL, PERTURBED
@@ -21,8 +21,7 @@ def draw(study: Study, tables: style.Tables) -> Page:
     """
     chaos = style.runs(tables, "chaos")
     chaos = chaos[chaos["direction"] != CONTROL]
-    marks, measures = style.transitions(study, tables), [each.measure for each in MEASURES]
-    rows = []
+    marks, rows = style.transitions(study, tables), []
     for name, model, direction, title in forks(study):
         shown = chaos[(chaos["model"] != name) | (chaos["direction"] == direction)]
         times = marks if direction == model.chaos.main() else {}
@@ -36,8 +35,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "of the two. Barrier: the most by which the test loss on the straight path between "
         "them exceeds the line between its ends; above the dashed line the two lie in "
         f"different valleys of the loss. Disagreement: {names.words(study).disagreement}.",
-        paper.said(study, *measures),
-        style.lost(chaos[chaos["measure"].isin(measures)]),
         marks=marks,
         forks=True,
     )

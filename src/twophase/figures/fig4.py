@@ -39,7 +39,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "A row and a column for each kernel, which are not evenly spaced in time."
         * any(model.kernel.times for model in models.values()),
         "Grey bars beside the axes: about where the paper's blocks meet."
-        * bool(paper.said(study, "blocks")),
+        * any(paper.marks(study, model, "blocks") for model in models.values()),
         marks=marks,
-        drops="Dotted white",
     )

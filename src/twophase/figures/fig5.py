@@ -1,7 +1,7 @@
 """Figure 5: the cone effect."""
 
-from twophase.figures import cone, names, paper, style
-from twophase.figures.lines import Lines, panel
+from twophase.figures import cone, names, style
+from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
 from twophase.study.model import Study
 
@@ -21,16 +21,13 @@ def draw(study: Study, tables: style.Tables) -> Page:
         asked = (REFERENCES, model.kernel.references), (NEIGHBOURS, model.kernel.intervals)
         for lines, shown in asked:
             found = distances[distances[lines.hue].isin(shown)].assign(measure=lines.measure)
-            rows[-1].append(panel(study, name, found, lines, marks))
+            rows[-1] += row(study, name, found, [lines], marks)
         rows[-1].append(cone.panel(study, tables, name, "xyz"))
-    said = paper.said(study, "reference")
     return names.page(
         study,
         rows,
         "The cone effect. Left: kernel distance S, one minus the cosine of two tangent "
         "kernels, from some references τ. Middle: between kernels dt iterations apart.",
-        cone.said(study, "three"),
-        said.replace("of forks, those from its first t0", "on the left from the kernel at 0"),
         marks=marks,
         forks=False,
     )

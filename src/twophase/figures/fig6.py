@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from twophase.figures import names, paper, style
+from twophase.figures import names, style
 from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
 from twophase.study.model import Study
@@ -33,8 +33,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "Training is normal up to the switch t. From there to the end the first-order Taylor "
         "model in the parameters at t is trained instead, the network in evaluation mode. Test "
         f"{scores}loss ({names.words(study).loss}) at the end.",
-        paper.said(study, "test_accuracy").replace("; of forks, those from its first t0", "")
-        + style.lost(ends[ends["measure"].isin([lines.measure for lines in ENDS])]),
         marks={},
         forks=False,
     )

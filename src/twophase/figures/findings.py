@@ -87,15 +87,9 @@ def _end(training: pd.DataFrame, model: Model) -> pd.DataFrame:
 
 def _training(training: pd.DataFrame, model: Model) -> list[str]:
     last = _end(training, model)
-    accuracy = (
-        f"test accuracy {_spread(last.loc['test_accuracy'])} and "
-        if "test_accuracy" in last.index
-        else ""
-    )
-    return [
-        f"Base runs end, at iteration {model.training.iterations}, with {accuracy}"
-        f"test loss {_spread(last.loc['test_loss'])}."
-    ]
+    measures = [m for m in ("test_accuracy", "test_loss") if m in last.index]
+    told = " and ".join(f"{m.replace('_', ' ')} {_spread(last.loc[m])}" for m in measures)
+    return [f"Base runs end, at iteration {model.training.iterations}, with {told}."]
 
 
 def _chaos(chaos: pd.DataFrame, each: pd.DataFrame, model: Model, unit: str) -> list[str]:

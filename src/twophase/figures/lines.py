@@ -25,7 +25,7 @@ class Lines(NamedTuple):
     label: str  # of the y axis
     x: str = "t"
     over: str = "iteration $t$"  # label of the x axis; "" if it is no iteration
-    hue: str | None = None
+    hue: str = "line"  # the words of its measures
     legend: str = ""
     xlog: bool = False
     log: bool = False  # whether the axis is logarithmic where values span a factor of ten
@@ -35,6 +35,7 @@ class Lines(NamedTuple):
     threshold: bool = False  # whether the barrier above which two runs have parted is drawn
     each: dict[str, str] = {}  # measures, with their words for the legend
     share: str = ""  # panels that share it have one scale; else those of the measure
+    then: Callable[[Axes], object] | None = None  # what adds to the panel
 
 
 AGAINST = partial(Lines, x="t1", over="compared at iteration $t_1$", hue="t0",
@@ -48,7 +49,7 @@ def against(model: Model, each: Sequence[Lines]) -> Sequence[Lines]:
     chaos = model.chaos
     if any(len(chaos.after(t0)) > 1 for t0 in chaos.forks):
         return each
-    over = {"x": "t0", "over": style.perturbed(chaos.ends()), "hue": None, "legend": ""}
+    over = {"x": "t0", "over": style.perturbed(chaos.ends()), "hue": "line", "legend": ""}
     return [lines._replace(**over) for lines in each]
 
 
@@ -62,51 +63,37 @@ def forks(study: Study, *sections: str) -> Iterator[tuple[str, Model, str, str]]
             yield name, model, kind or PERTURBED, titles[name] + f": {kind}" * bool(kind)
 
 
-def panel(
-    study: Study,
-    name: str,
-    frame: pd.DataFrame,
-    lines: Lines,
-    marks: style.Transitions | None = None,
-    title: str | None = None,
-    then: Callable[[Axes], object] | None = None,
-) -> Panel:
-    """The panel of a model; `frame` has all models', for scales and colours. `then` adds to it."""
-    title = names.titles(study)[name] if title is None else title
-    own = (marks or {}).get(name)
-    drawn = partial(_draw, study, name, frame, lines, own, then)
-    return Panel(drawn, title, lines.share or lines.measure)
-
-
 def row(
     study: Study,
     name: str,
     frame: pd.DataFrame,
     each: Sequence[Lines],
     marks: style.Transitions | None = None,
-    **options: object,
+    title: str = "",
 ) -> list[Panel]:
-    """The panels of a model, without measures that its task does not have."""
-    there = set(frame["measure"])
-    shown = [lines for lines in each if not there.isdisjoint(lines.each or {lines.measure})]
-    return [panel(study, name, frame, lines, marks, **options) for lines in shown]
+    """The panels of a model, without measures that its task does not have; `frame` has all
+    models', for scales and colours.
+    """
+    title, transitions, panels = title or names.titles(study)[name], (marks or {}).get(name), []
+    for lines in each:
+        words = lines.each or {lines.measure: ""}
+        pooled = frame[frame["measure"].isin(words)]
+        pooled = pooled.assign(line=pooled["measure"].map(words))
+        if len(pooled):
+            over_time = lines.over and lines.x != "t0"
+            given = paper.marks(study, study.models[name], lines.measure) if over_time else []
+            drawn = partial(_draw, study, name, pooled, lines, transitions, given)
+            own, share = style.where(pooled, model=name), lines.share or lines.measure
+            said = paper.said(lines.measure) if given else ""
+            panels.append(Panel(drawn, title, share, values=own["value"], also=said))
+    return panels
 
 
 def _draw(
-    study: Study,
-    name: str,
-    frame: pd.DataFrame,
-    lines: Lines,
-    marks: dict | None,
-    then: Callable[[Axes], object] | None,
+    study: Study, name: str, pooled: pd.DataFrame, lines: Lines, marks: dict | None, given: list,
     ax: Axes,
-) -> None:
-    model, hue = study.models[name], "line" if lines.each else lines.hue
-    pooled = frame[frame["measure"].isin(lines.each or [lines.measure])]
-    if lines.each:
-        pooled = pooled.assign(line=pooled["measure"].map(lines.each))
-    if hue:
-        pooled = pooled.dropna(subset=hue)
+) -> None:  # fmt: skip
+    model = study.models[name]
     own = style.where(pooled, model=name)
     ax.set_ylabel(names.axis(study, lines.label))
     if not np.isfinite(own["value"]).any():
@@ -117,18 +104,17 @@ def _draw(
         style.scale(ax, pooled["value"])
     if lines.xlog:
         ax.set_xscale("log")
-    colours = style.shades(pooled[hue]) if hue else None
-    style.curves(ax, own, lines.x, hue, colours, lines.markers)
+        style.few_ticks(ax.xaxis, own[lines.x].min(), own[lines.x].max())
+    style.curves(ax, own, lines.x, lines.hue, style.shades(pooled[lines.hue]), lines.markers)
     if lines.floor:
         ax.set_ylim(min(0, own["value"].min()), lines.top)
     if lines.over and own[lines.x].nunique() > 1:  # a single point stands in the middle
         ax.set_xlim(0, None)
     if lines.threshold:
         style.barriers(ax, own, model.chaos.barrier_threshold, names.words(study).unit)
-    if lines.over and lines.x != "t0":
-        paper.mark(ax, study, model, lines.measure)
-    if then:
-        then(ax)
+    paper.mark(ax, given)
+    if lines.then:
+        lines.then(ax)
     style.legend(ax, lines.legend)
     if lines.over:
         points = () if lines.x == "t1" else own[lines.x].unique()

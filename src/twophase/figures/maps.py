@@ -47,7 +47,7 @@ def _draw(
         return np.interp(list(iterations), steps, np.arange(len(steps))) + 0.5
 
     sns.heatmap(grid, cmap=style.SEQUENTIAL, square=True, ax=ax, rasterized=True,
-                cbar_ax=ax.inset_axes((1.03, 0.12, 0.045, 0.76)), cbar_kws={"label": label},
+                cbar_ax=ax.inset_axes((1.03, *style.BAR_BESIDE)), cbar_kws={"label": label},
                 **looks)  # fmt: skip
     ticks = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(0, len(steps) - 1)
     ticks = ticks[ticks < len(steps)].astype(int)

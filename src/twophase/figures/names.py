@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twophase.figures import style
 from twophase.figures.panels import Page, Panel
 from twophase.study import tasks
@@ -24,7 +26,6 @@ NETWORKS = {
     "vit": "ViT",
     "gpt": "GPT",
 }
-LABEL = 25  # letters along an axis
 SMALL = ("vgg_small", "vit", "gpt")
 IMAGES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 # Options that change what a network is, as a title says them.
@@ -74,13 +75,10 @@ def words(study: Study) -> Words:
 
 
 def axis(study: Study, label: str) -> str:
-    """A label in the units of the study's task, from that of classification; on two lines where it
-    would be longer than its axis.
-    """
+    """A label in the units of the study's task, from that of classification."""
     said = words(study)
     label = label.replace("(nats)", f"({said.unit})")
-    label = label.replace("disagreement (share)", f"disagreement ({said.measure})")
-    return label.replace(" (", "\n(") if len(label) > LABEL else label
+    return label.replace("disagreement (share)", f"disagreement ({said.measure})")
 
 
 def option(key: str) -> str:
@@ -188,14 +186,18 @@ def page(
     *sentences: str,
     marks: style.Transitions | None = None,
     forks: bool | None = None,
-    drops: str = "Dotted",
 ) -> Page:
-    """A page with its caption: the study's title, the sentences that are not empty, then what lines
-    are (of `forks`, or of base runs; not said if it is None) and what marks on axes of iterations
-    are.
+    """A page with its caption: the study's title, the sentences that are not empty, what panels say
+    of themselves, then what lines are (of `forks`, or of base runs; not said if it is None) and
+    what marks on axes of iterations are.
     """
+    panels = [panel for row in rows for panel in row]
+    values = np.concatenate([[], *(panel.values for panel in panels)])
+    lost = int((~np.isfinite(values)).sum())
     said = [" ".join(study.title.split()).rstrip(".") + ".", *sentences]
+    said += dict.fromkeys(panel.also for panel in panels)
+    said += [f"Not drawn: {lost} of {len(values)} values that are not finite."] * bool(lost)
     said += [every(study, forks)] * (forks is not None)
     if marks is not None:
-        said += [rates(study).replace("Dotted", drops), transitions(study, marks)]
+        said += [rates(study), transitions(study, marks)]
     return Page(rows, " ".join(each.strip() for each in said if each.strip()))

@@ -68,7 +68,6 @@ def _measures(study: Study, tables: style.Tables) -> Page:
         f"Forks compared with their base run by measures of the study's own: {told}. At "
         f"iteration t0 a copy of each base run got {names.perturbed(study, every=True)}; it then "
         f"{names.then(study, every=True)}, and at t1 is compared with its undisturbed self.",
-        style.lost(found),
         marks={},
         forks=True,
     )

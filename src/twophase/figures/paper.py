@@ -11,8 +11,8 @@ from twophase.figures.style import GREY
 from twophase.study.model import Model, Study
 
 END = float("inf")
-# Of a network and a measure: iterations from and to, smallest and largest value.
-MARKS: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {
+Mark = tuple[float, float, float, float]  # iterations from and to, smallest and largest value
+MARKS: dict[tuple[str, str], list[Mark]] = {  # of a network and a measure
     ("vgg16", "dissimilarity"): [(2500, 2500, 8e-4, 8e-4)],
     ("vgg16", "test_barrier"): [(5000, END, 1, 2)],
     ("vgg16", "disagreement"): [(2500, 2500, 0.3, 0.3), (5000, END, 0.1, 0.15)],
@@ -28,10 +28,12 @@ MARKS: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {
     ("resnet20", "blocks"): [(100, 500, 0, 0)],
     ("resnet20", "test_accuracy"): [(0, 0, 0.44, 0.44), (5000, 5000, 0.84, 0.84)],
 }
-SAID = "Grey: about what the paper shows, of one run; of forks, those from its first t0."
+SAID = "Grey: about what the paper shows, of one run"
+WHICH = {"reference": "; on the left from the kernel at 0", "test_accuracy": ""}
+WHICH["neighbours"] = WHICH["reference"]  # a caption tells once what is the same
 
 
-def marks(study: Study, model: Model, measure: str) -> list[tuple[float, float, float, float]]:
+def marks(study: Study, model: Model, measure: str) -> list[Mark]:
     """What the paper gives for a measure of this network; nothing, if it is not one of its own:
     another width counts, and other images.
     """
@@ -39,10 +41,10 @@ def marks(study: Study, model: Model, measure: str) -> list[tuple[float, float, 
     return MARKS.get((model.network.architecture, measure), []) if own else []
 
 
-def mark(ax: Axes, study: Study, model: Model, measure: str) -> None:
+def mark(ax: Axes, given: list[Mark]) -> None:
     """Draw them where the axes come that far: a box, a line or a cross."""
     low, high = ax.get_xlim()
-    for start, stop, least, most in marks(study, model, measure):
+    for start, stop, least, most in given:
         if start > high:
             continue
         stop = min(stop, high)
@@ -55,7 +57,6 @@ def mark(ax: Axes, study: Study, model: Model, measure: str) -> None:
     ax.set_xlim(low, high)
 
 
-def said(study: Study, *measures: str) -> str:
-    """A sentence on the marks, if there are any."""
-    shown = any(marks(study, model, each) for model in study.models.values() for each in measures)
-    return SAID if shown else ""
+def said(measure: str) -> str:
+    """A sentence on the marks."""
+    return SAID + WHICH.get(measure, "; of forks, those from its first t0") + "."

@@ -96,7 +96,7 @@ def tried(study: Study, figure: str, drawn_from: dict[str, Result] | None = None
         return None
     with style.theme():
         composed = panels.composed(shown, caption=True)
-        _as_it_stands(composed)  # nobody looks at it
+        composed.set_layout_engine(None)  # nobody looks at it
         composed.draw_without_rendering()
     return composed
 
@@ -131,8 +131,9 @@ def write(
     with style.theme(style_sheet):
         composed = panels.composed(shown, width or style.WIDTH, panel, caption)
         # Laid out once: else each file moves the panels a little further than the one before.
+        # With the engine "none" matplotlib would still draw it once more for each.
         composed.get_layout_engine().execute(composed)
-        _as_it_stands(composed)
+        composed.set_layout_engine(None)
         for kind in kinds:
             with whole_file(folder / f"{figure}{panel or ''}.{kind}") as temporary:
                 if kind == "txt":
@@ -140,14 +141,6 @@ def write(
                     temporary.write_text(f"{text}\n\n{note}\n", encoding="utf-8")
                 else:
                     save(composed, temporary, kind, note)
-
-
-def _as_it_stands(figure: Figure) -> None:
-    """Have matplotlib lay out a figure no more; with the engine `"none"` it would still draw it
-    once more for each file.
-    """
-    with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
-        figure.set_layout_engine(None)
 
 
 def save(figure: Figure, file: Path, kind: str, note: str) -> None:

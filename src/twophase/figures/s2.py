@@ -23,8 +23,9 @@ def draw(study: Study, tables: style.Tables) -> Page:
     sizes, rows = style.runs(tables, "sizes"), []
     for name, model in style.models(study, "sizes").items():
         when = style.perturbed(model.chaos.ends(), " ")
-        each = [lines._replace(legend=when) for lines in MEASURES]
-        rows.append(row(study, name, sizes, each, then=partial(_sizes, model)))
+        then = partial(_sizes, model)
+        each = [lines._replace(legend=when, then=then) for lines in MEASURES]
+        rows.append(row(study, name, sizes, each))
     return names.page(
         study,
         rows,
@@ -32,7 +33,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "directions by several sizes, trained on with the same batches, and compared at the "
         f"last t1. Dotted: the size of all other figures, {_told(study)}. Above the dashed "
         "line the two lie in different valleys of the loss.",
-        style.lost(sizes[sizes["measure"].isin([lines.measure for lines in MEASURES])]),
         forks=True,
     )
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
-from twophase.figures.lines import Lines, panel
+from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
 from twophase.study.model import Study
 
@@ -13,9 +13,18 @@ RADII = {
     "null_radius": "random walk",
     "angle": "other seeds at $t$",
 }
-RADIUS = Lines("radius", "cone's radius (degrees)", each=RADII, floor=True)
-EXPONENT = Lines("exponent", "exponent of $S$ in $dt$")
-VELOCITY = Lines("velocity", "velocity (1/iteration)", log=True)
+
+
+def _borders(ax: Axes) -> None:
+    for height in (0, 1):
+        ax.axhline(height, color="0.5", linestyle=":", linewidth=0.8)
+
+
+SHOWN = (
+    Lines("radius", "cone's radius (degrees)", each=RADII, floor=True),
+    Lines("exponent", "exponent of $S$ in $dt$", then=_borders),
+    Lines("velocity", "velocity (1/iteration)", log=True),
+)
 
 
 def draw(study: Study, tables: style.Tables) -> Page:
@@ -25,14 +34,9 @@ def draw(study: Study, tables: style.Tables) -> Page:
     if others:
         cone = pd.concat([cone, style.runs(tables, "across_seeds")], ignore_index=True)
     marks = style.transitions(study, tables)
-    rows = [
-        [
-            panel(study, name, cone, RADIUS, marks),
-            panel(study, name, cone, EXPONENT, marks, then=_borders),
-            panel(study, name, cone, VELOCITY, marks),
-        ]
-        for name in style.models(study, "kernel")
-    ]
+    rows = [row(study, name, cone, SHOWN, marks) for name in style.models(study, "kernel")]
+    # The last kernels have no exponent and no velocity: nothing is lost.
+    rows = [[panel._replace(values=()) for panel in panels] for panels in rows]
     return names.page(
         study,
         rows,
@@ -48,8 +52,3 @@ def draw(study: Study, tables: style.Tables) -> Page:
         marks=marks,
         forks=False,
     )
-
-
-def _borders(ax: Axes) -> None:
-    for height in (0, 1):
-        ax.axhline(height, color="0.5", linestyle=":", linewidth=0.8)

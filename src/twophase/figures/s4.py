@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
-from twophase.figures.lines import Lines, panel, row
+from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
 from twophase.study.model import Study
 
@@ -31,7 +31,7 @@ def draw(study: Study, tables: style.Tables) -> Page:
         rows.append(row(study, name, content, CONTENT, marks))
         if name in bends:
             then = partial(_thresholds, style.where(curvature, model=name))
-            rows[-1].append(panel(study, name, curvature, CURVATURE, marks, then=then))
+            rows[-1] += row(study, name, curvature, [CURVATURE._replace(then=then)], marks)
     return names.page(
         study,
         rows,
@@ -42,7 +42,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "beside the thresholds beyond which SGD's steps grow; below zero it bends down."
         if bends
         else "",
-        style.lost(content),
         marks=marks,
         forks=False,
     )

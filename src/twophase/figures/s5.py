@@ -29,5 +29,4 @@ def draw(study: Study, tables: style.Tables) -> Page:
         "base run, one beside the other whatever the iterations between them.",
         f"Means over {len(seeds)} seeds." if len(seeds) > 1 else f"One run, seed {seeds[0]}.",
         marks={},
-        drops="Dotted white",
     )

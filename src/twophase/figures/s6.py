@@ -52,9 +52,6 @@ def draw(study: Study, tables: style.Tables) -> Page:
         f"Perturbed by {names.perturbed(study, every=True)}.",
         f"Without a match, for layers of which it is not known what they do to channels: "
         f"{', '.join(without)}." * bool(without),
-        style.lost(
-            matching[~(matching["model"].isin(without) & matching["measure"].isin(MATCHED))]
-        ),
         marks={},
         forks=True,
     )

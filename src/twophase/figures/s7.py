@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from twophase.figures import names, style
-from twophase.figures.lines import Lines, panel
+from twophase.figures.lines import Lines, row
 from twophase.figures.panels import Page
 from twophase.study.model import Model, Study
 from twophase.study.sweep import label
@@ -54,14 +54,12 @@ def draw(study: Study, tables: style.Tables) -> Page:
                     for at, (name, model) in enumerate(models.items())
                 ]
                 data = pd.concat(parts, ignore_index=True).assign(model=first)
-                drawn = partial(_places, study, list(models))
-                rows[-1].append(panel(study, first, data, lines, {}, title, drawn))
+                lines = lines._replace(then=partial(_places, study, list(models)))
+                rows[-1] += row(study, first, data, [lines], title=title)
     said = {
         "chaos": "Barrier and disagreement: of base run and fork at the last t1, perturbed at "
         f"t0 by {names.perturbed(study)}; above the dashed line the two lie in different "
-        "valleys of the loss."
-        if style.models(study, "chaos")
-        else "",
+        "valleys of the loss.",
         "cone": "Radius: largest angle between a kernel from t on and their mean direction.",
     }
     return names.page(

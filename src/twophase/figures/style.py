@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, LogLocator
 from matplotlib.transforms import ScaledTranslation
 
 from twophase.estimators import phases
@@ -33,6 +34,7 @@ MARKERS = ["o", "s", "D", "^", "v", "P", "*", "X"]
 FEW = 12  # thin lines that a panel can hold, or twice as many if it has few points; of more
 # runs, their range is a band
 GREY = "0.55"
+BAR_BESIDE = (0.12, 0.045, 0.76)  # of a bar of colours beside axes: its bottom, width and height
 BAR = 5  # points that the bar of a transition takes above its axes
 DROP = {"color": GREY, "linestyle": (0, (1, 1.5)), "linewidth": 0.9, "label": "_drop"}
 UNEVEN = 7  # the widest gap of points over the narrowest, from which on an axis is logarithmic
@@ -72,6 +74,8 @@ def theme(sheet: Path | None = None) -> Iterator[None]:
                       rc=LOOKS)  # fmt: skip
         if sheet:
             mpl.style.use(sheet)
+        mpl.rcParams["figure.autolayout"] = False  # `panels.composed` lays them out
+        mpl.rcParams["figure.constrained_layout.use"] = False
         yield
 
 
@@ -141,6 +145,19 @@ def signs_of(levels: Iterable) -> dict[Any, str]:
     return dict(zip(levels, itertools.cycle(MARKERS), strict=False))
 
 
+def few_ticks(axis: Axis, low: float, high: float) -> None:
+    """Of a logarithmic axis from about `low` to `high`: labels at powers of ten; also at their
+    threefold, all as plain numbers, where those would be too few.
+    """
+    short = high <= 500 * low
+    axis.set_major_locator(LogLocator(subs=(1, 3) if short else (1,)))
+    if short:
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    else:
+        axis.minorticks_off()
+
+
 def scale(ax: Axes, values: pd.Series) -> None:
     """A y axis for these values: logarithmic if they span a factor of ten. Where some are zero or
     negative, it is linear around zero, so that none of them is hidden.
@@ -164,12 +181,7 @@ def scale(ax: Axes, values: pd.Series) -> None:
 
 
 def curves(
-    ax: Axes,
-    data: pd.DataFrame,
-    x: str,
-    hue: str | None = None,
-    palette: dict | None = None,
-    markers: bool = False,
+    ax: Axes, data: pd.DataFrame, x: str, hue: str, palette: dict, markers: bool = False
 ) -> None:
     """A thick line through the runs' means, or on a logarithmic axis their medians, for each value
     of `hue`, those of words with dashes of their own; behind it thin lines, the runs, or if these
@@ -177,23 +189,19 @@ def curves(
     """
     data = data.assign(value=data["value"].replace([np.inf, -np.inf], np.nan))
     center = "mean" if ax.get_yscale() == "linear" else "median"
-    each = data.groupby(hue)["run"].nunique() if hue else pd.Series([data["run"].nunique()])
+    each = data.groupby(hue)["run"].nunique()
     many = each.sum() > FEW * (2 if markers else 1)
-    signs = {"marker": "o"} if markers else {}
-    if hue:  # the same in all panels
-        signs = {"style": hue, "markers": markers and signs_of(palette)}
-        signs["dashes"] = any(isinstance(level, str) for level in palette)
     shared = {"data": data, "x": x, "y": "value", "hue": hue, "palette": palette, "ax": ax}
-    shared |= {} if hue else {"color": sns.color_palette()[0]}
-    band = {"errorbar": ("pi", 100) if many else None, "err_kws": {"alpha": 0.18, "linewidth": 0}}
-    sns.lineplot(**shared, **signs, **(band if many else {"errorbar": None}), estimator=center,
-                 legend="full" if hue else False)  # fmt: skip
+    sns.lineplot(**shared, style=hue, markers=markers and signs_of(palette),
+                 dashes=any(isinstance(level, str) for level in palette), estimator=center,
+                 errorbar=("pi", 100) if many else None, legend="full",
+                 err_kws={"alpha": 0.18, "linewidth": 0} if many else None)  # fmt: skip
     if not many and each.max() > 1:
         sns.lineplot(**shared, units="run", estimator=None, legend=False, linewidth=0.6,
                      alpha=0.55, zorder=1)  # fmt: skip
     for line in ax.lines:
         line.set_clip_on(not len(line.get_xdata()))  # a marker on an axis is whole
-    alone = data.groupby(hue).filter(lambda g: g[x].nunique() == 1) if hue else data
+    alone = data.groupby(hue).filter(lambda own: own[x].nunique() == 1)
     if each.max() > 1 and alone[x].nunique() == 1:  # a line through one point cannot be seen
         sns.scatterplot(alone, x=x, y="value", hue=hue, palette=palette, marker="_", s=36,
                         linewidth=0.8, ax=ax, legend=False)  # fmt: skip
@@ -346,18 +354,3 @@ def legend(ax: Axes, title: str = "", entries: list | None = None) -> None:
     ax.legend([handles[at] for at in order], [labels[at] for at in order], title=title or None,
               loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, alignment="left",
               ncols=columns)  # fmt: skip
-
-
-def lost(*frames: pd.DataFrame) -> str:
-    """A sentence on the values that no axis can show."""
-    values = pd.concat([frame["value"] for frame in frames])
-    count = int((~np.isfinite(values)).sum())
-    return f" Not drawn: {count} of {len(values)} values that are not finite." if count else ""
-
-
-def colorbar(ax: Axes, values: pd.Series, label: str, at: float) -> None:
-    """A bar of iterations beside the axes, `at` so many of their widths."""
-    shown = mpl.cm.ScalarMappable(mpl.colors.Normalize(values.min(), values.max()), SEQUENTIAL)
-    bar = ax.figure.colorbar(shown, cax=ax.inset_axes((at, 0.12, 0.045, 0.76)), label=label,
-                             ticks=MaxNLocator(4), format="{x:,.0f}")  # fmt: skip
-    bar.outline.set_visible(False)
