@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import forked
@@ -46,6 +47,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_xdist_auto_num_workers():
     # One process more than cores: who tries SLURM mostly waits.
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput") and config.getoption("tx", None):
+        forked.serve()  # for all processes that will share the tests
 
 
 def pytest_collection_finish():
@@ -176,16 +182,17 @@ def finished(tmp_path_factory, worker_id, copy_checkout):
 
     Where several processes share the tests, one of them runs it for all.
     """
-    return _once(tmp_path_factory, worker_id, "smoke", copy_checkout)
+    # As a user runs it, from the first line of Python on.
+    return _once(tmp_path_factory, worker_id, "smoke", copy_checkout, sys.executable)
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, worker_id):
     """The same of the study `small` of `trials/kill.py`."""
-    return _once(tmp_path_factory, worker_id, "small", kill.with_small_study)
+    return _once(tmp_path_factory, worker_id, "small", kill.with_small_study, forked.python())
 
 
-def _once(tmp_path_factory, worker_id, study, make):
+def _once(tmp_path_factory, worker_id, study, make, python):
     root = tmp_path_factory.getbasetemp()
     folder = (root if worker_id == "master" else root.parent) / f"finished-{study}"
     with FileLock(f"{folder}.lock"):
@@ -193,8 +200,8 @@ def _once(tmp_path_factory, worker_id, study, make):
             make(folder)
             # Few jobs: that separate ones leave the same bytes is a test of its own.
             whole = ("--config", f"whole_runs=[{study}]")
-            # As a user runs it, from the first line of Python on.
-            run = kill.snakemake(folder, "--cores", "2", f"figures/{study}/all", *whole)
+            words = ("--cores", "2", f"figures/{study}/all", *whole)
+            run = kill.snakemake(folder, *words, python=python)
             _, errors = run.communicate()
             assert run.returncode == 0, errors
     return folder

@@ -10,6 +10,7 @@ import forked
 import pytest
 import yaml
 from conftest import CONFIG, ROOT, read_by
+from trials import kill
 
 from twophase import figures
 from twophase.store import code
@@ -95,7 +96,7 @@ ALL = {"data", *TRAINED}
 
 def copy(folder):
     """A copy of the package, and a study beside it."""
-    shutil.copytree(SOURCE, folder / "twophase", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(kill.source() / "twophase", folder / "twophase")
     raw = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
     raw["models"] = {"resnet": raw["models"]["resnet"]}
     raw |= {"across_seeds": {}} | with_own(folder)
@@ -139,7 +140,8 @@ def cells_of_process(folder):
 def forget():
     """Have code and studies read again."""
     studyfile.forget()
-    for function in (code._digests_of_package, code._imports_of_package, stage._part_maker):
+    of_package = (code._digests_of_package, code._imports_of_package, code._here)
+    for function in (*of_package, stage._part_maker):
         function.cache_clear()
 
 

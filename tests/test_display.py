@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
+from conftest import snakemake
 from snakemake.logging import DefaultFormatter, logger
 from snakemake_interface_logger_plugins.common import LogEvent
+from trials import kill
 
 from twophase.commands import display
 
@@ -120,9 +123,10 @@ def test_a_run_that_was_interrupted_ends_with_that_and_no_word_of_its_consequenc
 @pytest.mark.parametrize("presses", [1, 2, 5])
 def test_ctrl_c_is_one_line_however_often_it_is_pressed(presses, copy_checkout, tmp_path):
     folder = copy_checkout(tmp_path / "checkout")
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "figures/smoke/all"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    run = subprocess.Popen(command, cwd=folder, start_new_session=True, **options)
+    words = ["--cores", "2", "figures/smoke/all"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # Snakemake is in the session, and what stands for its jobs, as at a terminal.
+    run = kill.snakemake(folder, *words, python=forked.python(), **streams)
     while not list(folder.glob("results/smoke/logs/check-*.log")):  # a job is at work
         assert run.poll() is None
         time.sleep(0.1)
@@ -177,6 +181,6 @@ def test_without_snakemakes_own_handler_nothing_is_changed(monkeypatch):
 
 def test_verbose_and_dry_runs_keep_snakemakes_own_words(copy_checkout, tmp_path):
     folder = copy_checkout(tmp_path / "checkout")
-    dry = [sys.executable, "-m", "snakemake", "-n", "figures/smoke/fig2.pdf"]
-    said = subprocess.run(dry, cwd=folder, capture_output=True, text=True, check=True)
+    said = snakemake(folder, "-n", "figures/smoke/fig2.pdf")
+    assert said.returncode == 0
     assert "Job stats" in said.stdout + said.stderr

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import forked
 import pytest
 from conftest import ROOT
 
@@ -19,6 +20,7 @@ def study(raw, write_study, in_tmp, monkeypatch):
     """A study of two seeds of one model, without chaos and kernels, and its file."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sys, "executable", forked.python())
     for section in ("chaos", "sizes", "matching", "kernel", "across_seeds", "growth", "linearized"):
         raw.pop(section, None)
     raw["models"] = {"resnet": {"network": raw["models"]["resnet"]["network"]}}

@@ -1,13 +1,16 @@
 """The documentation site: it is whole, loads nothing from elsewhere, and its commands work."""
 
 import inspect
+import os
 import pkgutil
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
+import forked
 import jupytext
 import pytest
 from conftest import ENVIRONMENT, ROOT
@@ -54,10 +57,12 @@ def clone(tmp_path_factory, copy_checkout):
         shutil.copy(ROOT / name, folder)
     (folder / "paper").mkdir()
     (folder / "paper/replication.html").write_text("<p>The write-up</p>")
+    # The commands of the tutorial start half-way.
+    path = f"{Path(forked.python()).parent}{os.pathsep}{ENVIRONMENT['PATH']}"
     build = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict"],
         cwd=folder,
-        env=ENVIRONMENT | {"PYTHONPATH": "src"},
+        env=ENVIRONMENT | {"PYTHONPATH": "src", "PATH": path},
         capture_output=True,
         text=True,
     )

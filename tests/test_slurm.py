@@ -55,6 +55,8 @@ def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(small, 
     assert "logs/data-" in complaint["log"]
     assert not list(trial.folder.rglob("*.safetensors"))
 
+    # From here on no process of a job is disturbed but those of one: for others forks do.
+    trial.python, trial.environment["FROM_NOTHING"] = forked.python(), "model=vgg"
     status, output = slurm.cancelled(trial)
     assert status == 1
     (complaint,) = slurm.complaints(output)
@@ -65,8 +67,7 @@ def test_a_disturbed_study_on_a_cluster_ends_in_the_bytes_of_a_local_run(small, 
     assert list(trial.folder.glob("results/small/resnet/seed0/chaos-*.parquet"))
     assert not list(trial.folder.glob("results/small/vgg/seed0/training-*.parquet"))
 
-    # From here on no process of a job is disturbed: forks do.
-    trial.python = forked.python()
+    del trial.environment["FROM_NOTHING"]
     status, output = slurm.daemon_restarted(trial)
     assert status == 0, output
     ours, theirs = kill.contents(trial.folder), kill.contents(small)
@@ -123,6 +124,7 @@ def test_only_jobs_on_cuda_ask_for_a_gpu(node, raw, tmp_path, copy_checkout, ask
 
 def test_an_interrupted_run_leaves_no_job_behind(node, tmp_path):
     trial = slurm.Trial(kill.with_small_study(tmp_path), node)
+    trial.python = forked.python()
     run = trial.start()
     job = trial.job("rule_data")
     run.send_signal(signal.SIGINT)

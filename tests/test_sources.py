@@ -3,8 +3,10 @@
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -215,9 +217,10 @@ OWN = {
 
 
 @pytest.fixture
-def own(raw, write_study):
+def own(raw, write_study, monkeypatch):
     """The smoke study with images of a function beside it, changed as asked for."""
-
+    # The processes in which it must return the same start half-way.
+    monkeypatch.setattr(sys, "executable", forked.python(*forked.HASH_SEEDS))
     raw["training"]["batch_size"] = 10
     raw["models"] = {"resnet": raw["models"]["resnet"]}
     raw["evaluation"] = {"train_examples": 10, "test_examples": 10}
