@@ -25,6 +25,7 @@ from twophase.figures import (
     answer,
     drawing,
     findings,
+    lines,
     load,
     names,
     panels,
@@ -530,3 +531,21 @@ def test_a_figure_that_the_study_does_not_have_is_named(figure, monkeypatch):
     said = f"digits-warmup: figure '{figure}': must be one of fig2, fig3, s7"
     with pytest.raises(StudyError, match=said):
         twophase.draw("digits-warmup", figure, published=True)
+
+
+def test_panels_of_several_perturbations_have_one_scale(smoke):
+    values = {"small": [0.0, 0.5], "large": [1.0, 20.0]}
+    frame = pd.DataFrame(
+        {"model": "vgg", "run": "0", "direction": kind, "t0": 0, "t1": t1, "measure": "apart",
+         "value": value}
+        for kind, each in values.items() for t1, value in zip((5, 10), each, strict=True)
+    )  # fmt: skip
+    asked = [lines.AGAINST("apart", "apart", log=True)]
+    drawn = {}
+    for kind in values:
+        (panel,) = lines.row(smoke, "vgg", frame, asked, None, "", kind)
+        drawn[kind] = Figure().add_subplot()
+        panel.draw(drawn[kind])
+        assert [*panel.values] == values[kind]
+    # That of all their values: they share their limits, and one of the values is zero.
+    assert {ax.get_yscale() for ax in drawn.values()} == {"symlog"}

@@ -23,9 +23,8 @@ def draw(study: Study, tables: style.Tables) -> Page:
     chaos = chaos[chaos["direction"] != CONTROL]
     marks, rows = style.transitions(study, tables), []
     for name, model, direction, title in forks(study):
-        shown = chaos[(chaos["model"] != name) | (chaos["direction"] == direction)]
         times = marks if direction == model.chaos.main() else {}
-        rows.append(row(study, name, shown, against(model, MEASURES), times, title=title))
+        rows.append(row(study, name, chaos, against(model, MEASURES), times, title, direction))
     return names.page(
         study,
         rows,

@@ -70,9 +70,10 @@ def row(
     each: Sequence[Lines],
     marks: style.Transitions | None = None,
     title: str = "",
+    direction: str = "",
 ) -> list[Panel]:
-    """The panels of a model, without measures that its task does not have; `frame` has all
-    models', for scales and colours.
+    """The panels of a model, or of one `direction` of its forks, without measures that its task
+    does not have; `frame` has all models' and directions', for scales and colours.
     """
     title, transitions, panels = title or names.titles(study)[name], (marks or {}).get(name), []
     for lines in each:
@@ -82,19 +83,19 @@ def row(
         if len(pooled):
             over_time = lines.over and lines.x != "t0"
             given = paper.marks(study, study.models[name], lines.measure) if over_time else []
-            drawn = partial(_draw, study, name, pooled, lines, transitions, given)
-            own, share = style.where(pooled, model=name), lines.share or lines.measure
+            chosen = {"model": name} | ({"direction": direction} if direction else {})
+            own, share = style.where(pooled, **chosen), lines.share or lines.measure
+            drawn = partial(_draw, study, name, pooled, own, lines, transitions, given)
             said = paper.said(lines.measure) if given else ""
             panels.append(Panel(drawn, title, share, values=own["value"], also=said))
     return panels
 
 
 def _draw(
-    study: Study, name: str, pooled: pd.DataFrame, lines: Lines, marks: dict | None, given: list,
-    ax: Axes,
+    study: Study, name: str, pooled: pd.DataFrame, own: pd.DataFrame, lines: Lines,
+    marks: dict | None, given: list, ax: Axes,
 ) -> None:  # fmt: skip
     model = study.models[name]
-    own = style.where(pooled, model=name)
     ax.set_ylabel(names.axis(study, lines.label))
     if not np.isfinite(own["value"]).any():
         ax.text(0.5, 0.5, "no value that can be drawn", ha="center", transform=ax.transAxes)

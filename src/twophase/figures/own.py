@@ -60,7 +60,7 @@ def _measures(study: Study, tables: style.Tables) -> Page:
         here = style.where(found, model=name, direction=direction)
         there = here["measure"].unique()
         shown = [AGAINST(measure, measure.replace("_", " "), log=True) for measure in there]
-        rows.append(row(study, name, here, against(model, shown), title=title))
+        rows.append(row(study, name, found, against(model, shown), None, title, direction))
     told = ", ".join(measure.replace("_", " ") for measure in found["measure"].unique())
     return names.page(
         study,
