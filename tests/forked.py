@@ -73,7 +73,7 @@ while True:
     ending = {pipe: connection for connection, (_, pipe) in at_work.items()}
     readable = select.select([listener, sys.stdin, *at_work, *ending], [], [])[0]
     if sys.stdin in readable:
-        sys.exit()
+        os._exit(0)
     for pipe in ending.keys() & {*readable}:
         end(ending[pipe])
     for connection in at_work.keys() & {*readable}:
