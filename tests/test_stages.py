@@ -17,7 +17,7 @@ from twophase.study import stages, studyfile
 from twophase.study.chaos import compare_points, fork_shares, forks
 from twophase.study.model import Model
 from twophase.study.run import Run
-from twophase.study.studyfile import load
+from twophase.study.studyfile import NEEDS, load
 
 SECTIONS = ("chaos", "kernel", "linearized")
 # The stages and figures that a study without the section does not have.
@@ -59,14 +59,12 @@ def test_a_study_asks_for_every_stage_that_it_has_the_section_of(smoke):
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("how", ["left out", "false"])
 def test_a_study_without_a_section_asks_for_nothing_of_it(section, how, raw, write_study, smoke):
-    if how == "left out":
-        del raw[section]
-        for model in raw["models"].values():
-            model.pop(section, None)
-    else:
-        raw[section] = False
-        for model in raw["models"].values():
-            model[section] = False
+    for name in (section, *(n for n, needed in NEEDS.items() if needed == section)):
+        for asked in (raw, *raw["models"].values()):
+            if how == "left out":
+                asked.pop(name, None)
+            else:
+                asked[name] = False
     study = load(write_study(raw))
     assert all(getattr(model, section) is None for model in study.models.values())
     assert _asked(study) == _asked(smoke) - STAGES_OF[section]
